@@ -1,0 +1,36 @@
+//! Settings: declared once in `settings`, read in layers, never changed in place.
+//!
+//! A leaf: knows nothing of the rest of the program.
+
+pub mod secret;
+pub mod settings;
+
+use std::sync::{Arc, RwLock};
+
+pub use secret::Secret;
+pub use settings::{AgentReads, Config, EngineKind, Isolation, ModelCatalog, ProfileChoice, ReasoningOutput};
+
+/// The settings in force, replaced whole by a reload.
+///
+/// A request takes one snapshot with [`Live::get`] and keeps it, so that a reload never changes
+/// the rules in the middle of a turn.
+#[derive(Clone, Debug)]
+pub struct Live(Arc<RwLock<Arc<Config>>>);
+
+impl Live {
+    /// Starts with these settings.
+    pub fn new(config: Config) -> Live {
+        Live(Arc::new(RwLock::new(Arc::new(config))))
+    }
+
+    /// The settings of this moment.
+    pub fn get(&self) -> Arc<Config> {
+        // The lock guards one pointer and nothing can panic while it is held.
+        Arc::clone(&self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Puts new settings in force.
+    pub fn set(&self, config: Config) {
+        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(config);
+    }
+}

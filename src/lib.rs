@@ -1,0 +1,5 @@
+//! codex-api-proxy (architecture page to come)
+
+pub mod config;
+pub mod engine;
+pub mod turn;

@@ -1,0 +1,3 @@
+//! The `codex-api-proxy` program; everything is in the library.
+
+fn main() {}

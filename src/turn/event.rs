@@ -1,0 +1,172 @@
+//! What a running turn reports, and the bounded channel it reports through.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::{Failure, Finish, ToolCall, Usage};
+
+/// One thing that happened in a turn.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A measured phase of the engine's work, for the latency line.
+    Phase(Phase, Duration),
+    /// More of the model's reasoning summary.
+    Reasoning(String),
+    /// More of the answer; one upstream delta each, never merged or cut.
+    Text(String),
+    /// A whole function call, in the model's order.
+    ToolCall(ToolCall),
+    /// The answer is complete. Nothing follows.
+    Done {
+        /// Why it ended.
+        finish: Finish,
+        /// What it cost.
+        usage: Usage,
+    },
+}
+
+macro_rules! phases {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// A phase of a request; [`Phase::name`] is its key under `phases_ms` of the latency line.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Phase { $($(#[$doc])* $variant,)* }
+        impl Phase {
+            /// All of them, in the order of the latency line.
+            pub const ALL: &'static [Phase] = &[$(Phase::$variant,)*];
+            /// The key in the latency line.
+            pub fn name(self) -> &'static str {
+                match self { $(Phase::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+phases! {
+    /// Validating the working directory.
+    CwdResolve = "cwd_resolve",
+    /// Messages to prompt text (exec) or items (app-server).
+    PromptBuild = "prompt_build",
+    /// Joining the queue to slot granted.
+    QueueWait = "queue_wait",
+    /// Slot granted to answer known, exec.
+    CodexExec = "codex_exec",
+    /// Slot granted to answer known, app-server.
+    AppServerExec = "app_server_exec",
+    /// Building argv and environment.
+    CodexCommandBuild = "codex_command_build",
+    /// Spawn call to child running.
+    CodexProcessSpawn = "codex_process_spawn",
+    /// Child running to prompt written and stdin closed.
+    CodexStdinWrite = "codex_stdin_write",
+    /// Child running to first line of output.
+    CodexFirstStdoutEvent = "codex_first_stdout_event",
+    /// Child running to first assistant message.
+    CodexFirstAssistantEvent = "codex_first_assistant_event",
+    /// Child running to end of output.
+    CodexStdoutRead = "codex_stdout_read",
+    /// End of output to reaped.
+    CodexProcessWait = "codex_process_wait",
+    /// Child running to reaped with stderr drained.
+    CodexCommunicate = "codex_communicate",
+    /// All JSONL parsing together.
+    CodexOutputParse = "codex_output_parse",
+    /// The `thread/start` call.
+    AppServerThreadStart = "app_server_thread_start",
+    /// The `turn/start` call.
+    AppServerTurnStart = "app_server_turn_start",
+    /// Turn accepted to first delta.
+    AppServerFirstDelta = "app_server_first_delta",
+    /// Turn accepted to its end.
+    AppServerTurnComplete = "app_server_turn_complete",
+    /// Encoding the body, or opening the stream.
+    ResponseBuild = "response_build",
+    /// Request read to whole reply written.
+    Total = "total",
+}
+
+/// An event, or why there will be none.
+pub type Outcome = Result<Event, Failure>;
+
+/// The client is gone: whoever learns of it interrupts the turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// How many events may wait for a slow client before the engine waits too.
+const CAPACITY: usize = 16;
+
+/// A fresh channel for one turn.
+pub fn events() -> (Sink, Events) {
+    let (sender, receiver) = mpsc::channel(CAPACITY);
+    (Sink { sender }, Events { receiver, ended: false })
+}
+
+/// The engine's end. Send exactly one [`Event::Done`] or `Err`, last.
+#[derive(Debug)]
+pub struct Sink {
+    sender: mpsc::Sender<Outcome>,
+}
+
+impl Sink {
+    /// Hands one item over, waiting while the client is slow.
+    ///
+    /// # Errors
+    /// [`Gone`] once nobody listens.
+    pub async fn send(&self, item: Outcome) -> Result<(), Gone> {
+        self.sender.send(item).await.map_err(|_| Gone)
+    }
+
+    /// Resolves when nobody listens any more.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
+    }
+}
+
+/// The listener's end. Dropping it cancels the turn.
+#[derive(Debug)]
+pub struct Events {
+    receiver: mpsc::Receiver<Outcome>,
+    ended: bool,
+}
+
+impl Events {
+    /// The next item; `None` after the terminal one.
+    ///
+    /// An engine that goes away without a terminal item is itself a failure, reported here, so
+    /// that no reply can ever end as complete by accident.
+    pub async fn next(&mut self) -> Option<Outcome> {
+        if self.ended {
+            return None;
+        }
+        let item = self.receiver.recv().await.unwrap_or_else(|| {
+            Err(Failure::Internal { detail: "the engine ended the turn without an outcome".into() })
+        });
+        self.ended = matches!(item, Err(_) | Ok(Event::Done { .. }));
+        Some(item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_channel_closed_without_an_outcome_is_a_failure() {
+        let (sink, mut events) = events();
+        sink.send(Ok(Event::Text("half".into()))).await.unwrap();
+        drop(sink);
+        assert_eq!(events.next().await, Some(Ok(Event::Text("half".into()))));
+        assert!(matches!(events.next().await, Some(Err(Failure::Internal { .. }))));
+        assert_eq!(events.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn nothing_follows_the_terminal_item() {
+        let (sink, mut events) = events();
+        let done = Event::Done { finish: Finish::Stop, usage: Usage::default() };
+        sink.send(Ok(done.clone())).await.unwrap();
+        sink.send(Ok(Event::Text("late".into()))).await.unwrap();
+        assert_eq!(events.next().await, Some(Ok(done)));
+        assert_eq!(events.next().await, None);
+    }
+}

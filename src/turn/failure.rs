@@ -1,0 +1,219 @@
+//! What can go wrong with a request: one variant for each distinct answer or action.
+//!
+//! Only facts are kept here. What the client reads of them, and with which status, is decided
+//! by the one table in `api/error.rs`; what only the log may see sits in a field named `detail`.
+
+use std::time::Duration;
+
+/// Why a request has no (complete) answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    /// A field of the request is wrong.
+    BadRequest {
+        /// The field, as `messages[0].role`; `None` for the body as a whole.
+        param: Option<String>,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A field asks for something this server, or this engine, does not do.
+    Unsupported {
+        /// The field.
+        param: String,
+        /// What to do instead.
+        message: String,
+    },
+    /// The conversation is longer than the model takes.
+    ContextLength,
+    /// No key, or not one of ours.
+    Unauthorized {
+        /// Whether the request carried a key at all.
+        presented: bool,
+    },
+    /// The caller may not use this server.
+    Forbidden {
+        /// Which rule says so.
+        rule: Rule,
+        /// The offending value and the setting that allows it.
+        message: String,
+    },
+    /// No such route.
+    NoRoute {
+        /// The method sent.
+        method: String,
+        /// The path sent.
+        path: String,
+    },
+    /// The route exists, the method does not.
+    MethodNotAllowed {
+        /// What the route takes.
+        allow: &'static str,
+    },
+    /// The upstream, or this server's list, knows no such model.
+    NoModel {
+        /// The name as sent.
+        model: String,
+    },
+    /// The body did not come in time.
+    BodyTimeout {
+        /// The time allowed.
+        after: Duration,
+    },
+    /// The body is larger than `max_body_bytes`.
+    BodyTooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The body's type or encoding is not one we read.
+    UnsupportedMediaType {
+        /// What came and what is read.
+        message: String,
+    },
+    /// All waiting bodies together would exceed `max_buffered_bytes`.
+    Overloaded,
+    /// The queue has no place left.
+    QueueFull {
+        /// How many turns wait.
+        waiting: usize,
+    },
+    /// No slot came free in time.
+    QueueTimeout {
+        /// The time waited.
+        after: Duration,
+    },
+    /// The server is stopping.
+    Draining,
+    /// The settings are broken; nothing can be served (socket activation).
+    Misconfigured {
+        /// What is broken.
+        message: String,
+    },
+    /// The upstream asks to slow down.
+    RateLimited {
+        /// When to try again, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// The account's quota is used up.
+    UsageLimit {
+        /// Unix time at which it resets, if it said so.
+        resets_at: Option<u64>,
+    },
+    /// The configured `codex_bin` cannot be found or run.
+    CodexMissing {
+        /// The setting's value, as configured.
+        bin: String,
+    },
+    /// The installed Codex CLI lacks what is needed.
+    CodexTooOld {
+        /// Its version.
+        found: String,
+        /// The oldest that will do.
+        needs: &'static str,
+    },
+    /// Codex has no login.
+    NotLoggedIn,
+    /// The login sits in a keyring and cannot be carried into the isolated home.
+    LoginNotPortable,
+    /// The isolated home cannot be used.
+    HomeRefused {
+        /// What is wrong with it (names host paths).
+        detail: String,
+    },
+    /// Codex, or the upstream behind it, refused the account's credentials.
+    UpstreamAuth {
+        /// What Codex said.
+        detail: String,
+    },
+    /// The upstream refused the request for its content.
+    UpstreamRejected {
+        /// The upstream's own code, if it gave one.
+        code: Option<String>,
+        /// What Codex said.
+        detail: String,
+    },
+    /// The upstream refused the lean request of `profile = model`.
+    LeanRequestRefused {
+        /// What Codex said.
+        detail: String,
+    },
+    /// The upstream is overloaded.
+    UpstreamOverloaded {
+        /// What Codex said.
+        detail: String,
+    },
+    /// The upstream cannot be reached.
+    UpstreamUnreachable {
+        /// What Codex said.
+        detail: String,
+    },
+    /// The turn failed in Codex.
+    CodexFailed {
+        /// What Codex said.
+        detail: String,
+    },
+    /// The Codex process ended before it answered.
+    CodexExited {
+        /// Its exit, as `exit status: 1` or `signal: 9`.
+        status: String,
+        /// The tail of its stderr.
+        detail: String,
+    },
+    /// The turn completed without an answer.
+    NoAnswer,
+    /// Asked for JSON, the model gave something else.
+    InvalidJsonOutput,
+    /// Told to call a function, the model did not.
+    ToolChoiceNotHonoured,
+    /// The turn took longer than `timeout_seconds`.
+    TurnTimedOut {
+        /// The limit.
+        after: Duration,
+    },
+    /// Codex was silent for longer than `first_event_timeout_seconds`.
+    FirstEventTimedOut {
+        /// The limit.
+        after: Duration,
+    },
+    /// The client reads too slowly and its turn was given up.
+    ClientTooSlow,
+    /// A defect of ours.
+    Internal {
+        /// What broke.
+        detail: String,
+    },
+}
+
+/// Which rule of "who may call" was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// The `Host` header.
+    Host,
+    /// A browser's `Origin` or `Sec-Fetch-Site`.
+    Origin,
+    /// The user at the other end of a loopback connection.
+    Peer,
+    /// Headers of a reverse proxy.
+    Forwarded,
+}
+
+impl Failure {
+    /// A wrong field.
+    pub fn bad(param: impl Into<String>, message: impl Into<String>) -> Failure {
+        Failure::BadRequest { param: Some(param.into()), message: message.into() }
+    }
+
+    /// What only the log may see of it.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Failure::HomeRefused { detail }
+            | Failure::UpstreamAuth { detail }
+            | Failure::UpstreamRejected { detail, .. }
+            | Failure::LeanRequestRefused { detail }
+            | Failure::UpstreamOverloaded { detail }
+            | Failure::UpstreamUnreachable { detail }
+            | Failure::CodexFailed { detail }
+            | Failure::CodexExited { detail, .. }
+            | Failure::Internal { detail } => Some(detail),
+            _ => None,
+        }
+    }
+}

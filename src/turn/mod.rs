@@ -1,0 +1,271 @@
+//! The domain: what is asked of the model and what comes back, free of HTTP, JSON and Codex.
+//!
+//! Everybody may name this module; it names nobody. The client's wire format becomes a [`Turn`]
+//! in `api/chat.rs`; an engine runs the turn and answers with [`Events`].
+
+pub mod event;
+pub mod failure;
+pub mod prompt;
+pub mod workdir;
+
+use std::sync::Arc;
+
+pub use event::{Event, Events, Gone, Outcome, Phase, Sink, events};
+pub use failure::Failure;
+pub use workdir::Workdir;
+
+/// One question to the model: a whole conversation and how it is to be answered.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// The model Codex is asked for; `None` = the configured or Codex's own default.
+    pub model: Option<String>,
+    /// The conversation, oldest first. Never empty.
+    pub conversation: Arc<[Item]>,
+    /// Where Codex works, already checked against the allowed roots.
+    pub workdir: Workdir,
+    /// The form the answer must have.
+    pub output: Output,
+    /// Reasoning effort, if the client chose one.
+    pub effort: Option<Effort>,
+    /// Answer length, if the client chose one.
+    pub verbosity: Option<Verbosity>,
+    /// Service tier, if the client chose one.
+    pub service_tier: Option<ServiceTier>,
+    /// Functions the model may ask the caller to run. Empty on the exec engine.
+    pub tools: Arc<[Tool]>,
+    /// Whether a function must be called.
+    pub tool_choice: ToolChoice,
+}
+
+/// One entry of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// Something said.
+    Message {
+        /// Who said it.
+        role: Role,
+        /// Text and images in order.
+        content: Vec<Part>,
+    },
+    /// The model asked the caller to run a function.
+    ToolCall(ToolCall),
+    /// What the caller's function answered.
+    ToolResult {
+        /// The [`ToolCall::id`] this answers.
+        call_id: String,
+        /// The answer.
+        content: Vec<Part>,
+    },
+}
+
+/// Who said a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Instructions of the application (older name).
+    System,
+    /// Instructions of the application (newer name).
+    Developer,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+impl Role {
+    /// The name in a block header and on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::Developer => "developer",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// A piece of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Text.
+    Text(String),
+    /// An inline image.
+    Image(Image),
+}
+
+/// An inline image: the client's `data:` URL, already checked to decode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// `image/png`, `image/jpeg`, `image/gif` or `image/webp`.
+    pub media_type: String,
+    /// The picture, still in base64 (standard alphabet, padded).
+    pub base64: String,
+}
+
+/// A function call of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// The id the result must name.
+    pub id: String,
+    /// The function's name as the client offered it.
+    pub name: String,
+    /// The arguments exactly as the model wrote them (normally JSON text).
+    pub arguments: String,
+}
+
+/// A function the caller offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tool {
+    /// `[A-Za-z0-9_-]{1,64}`.
+    pub name: String,
+    /// What it does; may be empty.
+    pub description: String,
+    /// JSON text of the parameters' JSON Schema, an object.
+    pub parameters: String,
+}
+
+/// Whether the model must call a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// The model decides.
+    #[default]
+    Auto,
+    /// Some function must be called.
+    Required,
+    /// This function must be called.
+    Named(String),
+}
+
+/// The form of the answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// Free text.
+    #[default]
+    Text,
+    /// Any JSON object: instructed, then verified by the proxy.
+    JsonObject,
+    /// JSON of this schema (JSON text), enforced upstream.
+    JsonSchema(String),
+}
+
+macro_rules! closed_list {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+        impl $name {
+            /// Every name, in the order of the reference.
+            pub const NAMES: &'static [&'static str] = &[$($text,)*];
+            /// The name on either wire.
+            pub fn name(self) -> &'static str {
+                match self { $($name::$variant => $text,)* }
+            }
+            /// The value of that name.
+            pub fn from_name(name: &str) -> Option<$name> {
+                match name { $($text => Some($name::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+closed_list! {
+    /// `reasoning_effort` of the OpenAI reference, and the two levels above it that Codex lists.
+    Effort {
+        /// No reasoning.
+        None = "none",
+        /// Hardly any.
+        Minimal = "minimal",
+        /// Little.
+        Low = "low",
+        /// The usual amount.
+        Medium = "medium",
+        /// Much.
+        High = "high",
+        /// Very much.
+        XHigh = "xhigh",
+        /// As much as the model can.
+        Max = "max",
+        /// Beyond `max`, where a model offers it.
+        Ultra = "ultra",
+    }
+}
+
+closed_list! {
+    /// `verbosity` of the OpenAI reference.
+    Verbosity {
+        /// Short answers.
+        Low = "low",
+        /// The usual length.
+        Medium = "medium",
+        /// Long answers.
+        High = "high",
+    }
+}
+
+closed_list! {
+    /// `service_tier` of the OpenAI reference.
+    ServiceTier {
+        /// The project's setting.
+        Auto = "auto",
+        /// Standard.
+        Default = "default",
+        /// Cheaper and slower.
+        Flex = "flex",
+        /// Faster and dearer.
+        Priority = "priority",
+        /// As negotiated.
+        Scale = "scale",
+    }
+}
+
+/// Real token counts as Codex reported them; never estimated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt, cached ones included.
+    pub input: u64,
+    /// Of those, read from the upstream's cache.
+    pub cached_input: u64,
+    /// Tokens generated, reasoning included.
+    pub output: u64,
+    /// Of those, reasoning.
+    pub reasoning_output: u64,
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Usage) {
+        self.input += other.input;
+        self.cached_input += other.cached_input;
+        self.output += other.output;
+        self.reasoning_output += other.reasoning_output;
+    }
+}
+
+/// Why a complete answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model was done, or a stop string was reached.
+    Stop,
+    /// The upstream's output limit.
+    Length,
+    /// The model wants functions run.
+    ToolCalls,
+}
+
+/// A place among the running turns, held until nothing of the turn runs any more.
+///
+/// The engine keeps it beside the child process or thread and drops it after that is gone, so
+/// that a slot never counts as free while its turn still spends.
+pub struct Slot(Box<dyn Send + Sync>);
+
+impl Slot {
+    /// Wraps whatever gives the place back when dropped.
+    pub fn new(permit: impl Send + Sync + 'static) -> Slot {
+        Slot(Box::new(permit))
+    }
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let _ = &self.0;
+        f.write_str("Slot")
+    }
+}
