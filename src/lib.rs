@@ -2,4 +2,6 @@
 
 pub mod config;
 pub mod engine;
+pub mod os;
+pub mod process;
 pub mod turn;
