@@ -128,6 +128,9 @@ impl Trace {
         if self.first_sse.is_none() {
             let after = at.saturating_duration_since(self.started);
             self.first_sse = Some(after);
+            if !heard() {
+                return;
+            }
             let json = self.mark("chat_completion_first_sse", "time_to_first_sse_ms", after);
             tracing::info!(
                 target: TARGET,
@@ -146,6 +149,9 @@ impl Trace {
         if self.first_content_sse.is_none() {
             let after = at.saturating_duration_since(self.started);
             self.first_content_sse = Some(after);
+            if !heard() {
+                return;
+            }
             let json = self.mark("chat_completion_first_content_sse", "time_to_first_content_sse_ms", after);
             tracing::info!(
                 target: TARGET,
@@ -196,8 +202,7 @@ impl Trace {
     }
 
     fn write(&self, status: Status, error_type: Option<&str>, http_status: u16) {
-        // Building the line costs more than asking whether anybody reads it.
-        if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+        if !heard() {
             return;
         }
         let json = self.line(status, error_type, http_status);
@@ -289,6 +294,11 @@ impl Drop for Trace {
     }
 }
 
+/// Whether the level in force lets these lines through; building one costs more than asking.
+fn heard() -> bool {
+    tracing::enabled!(target: TARGET, tracing::Level::INFO)
+}
+
 fn shorten(model: &mut String) {
     if let Some((end, _)) = model.char_indices().nth(MODEL_CHARS) {
         model.truncate(end);
@@ -340,3 +350,6 @@ impl Line {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ impl LogHandle {
 impl Drop for LogHandle {
     fn drop(&mut self) {
         if let Some(stderr) = &self.stderr {
-            stderr.flush();
+            stderr.flush_queue();
         }
     }
 }
@@ -248,3 +248,6 @@ where
         writeln!(out, "{line}")
     }
 }
+
+#[cfg(test)]
+mod tests;

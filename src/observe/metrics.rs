@@ -242,3 +242,103 @@ impl Histogram {
         self.counts.iter().sum()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) fn request(status: Status, http_status: u16, millis: u64) -> Finished {
+        Finished {
+            engine: "exec",
+            status,
+            http_status,
+            usage: None,
+            total: Duration::from_millis(millis),
+            queue_wait: None,
+            first_content: None,
+            overhead: None,
+        }
+    }
+
+    #[test]
+    fn the_originals_keys_add_up_with_one_in_flight() {
+        let observer = Observer::new();
+        for _ in 0..6 {
+            observer.started();
+        }
+        let usage = Usage { input: 10, cached_input: 4, output: 3, reasoning_output: 1 };
+        observer.finished(&Finished { usage: Some(usage), ..request(Status::Ok, 200, 20) });
+        observer.finished(&Finished { usage: Some(usage), ..request(Status::Ok, 200, 40) });
+        observer.finished(&request(Status::Error, 429, 1));
+        observer.finished(&request(Status::Error, 429, 1));
+        observer.finished(&request(Status::Cancelled, 499, 9000));
+        let gauges = Gauges { engine: "exec", uptime_seconds: 1.5, queued: 2, ..Gauges::default() };
+        assert_eq!(
+            observer.json(&gauges),
+            json!({
+                "requests_total": 6,
+                "requests_ok": 2,
+                "requests_error": 3,
+                "errors_by_status": {"429": 2, "499": 1},
+                "engine": "exec",
+                "uptime_seconds": 1.5,
+                "app_server_pool_started": false,
+                "requests_in_flight": 1,
+                "turns_queued": 2,
+                "turns_running": 0,
+                "slots": 0,
+                "workers_ready": 0,
+                "workers_total": 0,
+                "connections": 0,
+                "buffered_bytes": 0,
+                "tokens": {"input": 20, "cached_input": 8, "output": 6, "reasoning_output": 2},
+                "latency": {"exec": {
+                    "count": 2, "mean_ms": 30.0, "recent": 2,
+                    "p50_ms": 20.0, "p95_ms": 40.0, "p99_ms": 40.0, "max_ms": 40.0,
+                }},
+            })
+        );
+    }
+
+    #[test]
+    fn the_summary_forgets_beyond_its_window() {
+        let observer = Observer::new();
+        for millis in 1..=RECENT as u64 + 1 {
+            observer.finished(&request(Status::Ok, 200, millis));
+        }
+        let json = observer.json(&Gauges::default());
+        let exec = &json["latency"]["exec"];
+        assert_eq!((&exec["count"], &exec["recent"]), (&513.into(), &512.into()));
+        assert_eq!((&exec["p50_ms"], &exec["max_ms"]), (&257.0.into(), &513.0.into()));
+    }
+
+    #[test]
+    fn nothing_answered_yet_has_no_percentiles() {
+        let observer = Observer::new();
+        observer.finished(&request(Status::Error, 502, 5));
+        let exec = &observer.json(&Gauges::default())["latency"]["exec"];
+        assert_eq!(
+            (&exec["count"], &exec["mean_ms"], &exec["p50_ms"]),
+            (&0.into(), &Value::Null, &Value::Null)
+        );
+    }
+
+    #[test]
+    fn a_bound_belongs_to_its_bucket() {
+        let mut histogram = Histogram::new(OVERHEAD_SECONDS);
+        for micros in [0, 50, 51, 100_000, 100_001] {
+            histogram.observe(Duration::from_micros(micros));
+        }
+        let mut expect = vec![0; OVERHEAD_SECONDS.len() + 1];
+        (expect[0], expect[1], expect[OVERHEAD_SECONDS.len() - 1], expect[OVERHEAD_SECONDS.len()]) =
+            (2, 1, 1, 1);
+        assert_eq!(histogram.counts, expect);
+    }
+
+    #[test]
+    fn bounds_rise() {
+        for bounds in [REQUEST_SECONDS, QUEUE_SECONDS, OVERHEAD_SECONDS] {
+            assert!(bounds.is_sorted_by(|a, b| a < b), "{bounds:?}");
+        }
+    }
+}

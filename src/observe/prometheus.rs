@@ -171,3 +171,156 @@ impl Samples {
         let _ = writeln!(self.text, " {value}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::super::latency::Status;
+    use super::super::metrics::{Finished, tests::request};
+    use super::*;
+
+    type Parsed = BTreeMap<String, f64>;
+    /// Counts by bound, sum, count.
+    type Series = (Vec<(f64, f64)>, Option<f64>, Option<f64>);
+
+    fn is_name(name: &str) -> bool {
+        let rest = name.strip_prefix(|c: char| c.is_ascii_alphabetic() || c == '_');
+        rest.is_some_and(|rest| rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+    }
+
+    /// `{a="b",c="d"}` with escapes resolved; anything else panics.
+    fn labels(text: &str) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        let mut rest = text.strip_prefix('{').unwrap();
+        loop {
+            let (name, after) = rest.split_once("=\"").unwrap();
+            assert!(is_name(name), "{name}");
+            let mut value = String::new();
+            let mut chars = after.char_indices();
+            let end = loop {
+                match chars.next().unwrap() {
+                    (at, '"') => break at,
+                    (_, '\\') => value.push(match chars.next().unwrap().1 {
+                        'n' => '\n',
+                        c @ ('\\' | '"') => c,
+                        c => panic!("escape \\{c}"),
+                    }),
+                    (_, c) => value.push(c),
+                }
+            };
+            assert!(labels.insert(name.to_owned(), value).is_none(), "{name} twice");
+            match &after[end + 1..] {
+                "}" => return labels,
+                more => rest = more.strip_prefix(',').unwrap(),
+            }
+        }
+    }
+
+    /// Reads an exposition as strictly as the format is written; gives sample -> value.
+    fn parse(text: &str) -> Parsed {
+        assert!(text.ends_with('\n'));
+        let mut samples = Parsed::new();
+        let mut types = BTreeMap::new();
+        let mut lines = text.lines().peekable();
+        while let Some(help) = lines.next() {
+            let (name, help) = help.strip_prefix("# HELP ").unwrap().split_once(' ').unwrap();
+            assert!(is_name(name) && help.ends_with('.') && !help.contains('\\'), "{name}: {help}");
+            let kind = lines.next().unwrap().strip_prefix(&format!("# TYPE {name} ")).unwrap();
+            assert!(types.insert(name, kind).is_none(), "{name} twice");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+            // The series of a histogram, by its labels without `le`.
+            let mut series: BTreeMap<_, Series> = BTreeMap::new();
+            while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
+                let (sample, value) = line.rsplit_once(' ').unwrap();
+                let value: f64 = value.parse().unwrap();
+                assert!(value.is_finite() && value >= 0.0, "{line}");
+                let at = sample.find('{').unwrap_or(sample.len());
+                let mut labels = if at < sample.len() { labels(&sample[at..]) } else { BTreeMap::new() };
+                assert!(samples.insert(sample.to_owned(), value).is_none(), "{sample} twice");
+                let suffix = sample[..at].strip_prefix(name).unwrap();
+                if kind != "histogram" {
+                    assert_eq!(suffix, "", "{line}");
+                    continue;
+                }
+                let bound = labels.remove("le").map(|le| match le.as_str() {
+                    "+Inf" => f64::INFINITY,
+                    le => le.parse().unwrap(),
+                });
+                let series = series.entry(labels).or_default();
+                match (suffix, bound) {
+                    ("_bucket", Some(bound)) => series.0.push((bound, value)),
+                    ("_sum", None) => assert!(series.1.replace(value).is_none()),
+                    ("_count", None) => assert!(series.2.replace(value).is_none()),
+                    _ => panic!("{line}"),
+                }
+            }
+            for (buckets, sum, count) in series.values() {
+                assert!(buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{name}: {buckets:?}");
+                assert_eq!(buckets.last().copied(), count.map(|count| (f64::INFINITY, count)));
+                assert!(sum.is_some());
+            }
+        }
+        assert_eq!(types.len(), METRICS.len());
+        samples
+    }
+
+    #[test]
+    fn the_exposition_is_valid_and_says_what_was_counted() {
+        let observer = Observer::new();
+        for _ in 0..4 {
+            observer.started();
+        }
+        let ok = || Finished {
+            queue_wait: Some(Duration::from_micros(50)),
+            first_content: Some(Duration::from_millis(7)),
+            overhead: Some(Duration::from_micros(60)),
+            ..request(Status::Ok, 200, 20)
+        };
+        observer.finished(&ok());
+        observer.finished(&Finished { engine: "app-server", ..ok() });
+        observer.finished(&request(Status::Error, 504, 300_001));
+        let gauges = Gauges {
+            engine: "exec",
+            uptime_seconds: 12.25,
+            slots: 3,
+            app_server_pool_started: true,
+            ..Gauges::default()
+        };
+        let samples = parse(&observer.prometheus(&gauges));
+        let info = concat!("info{version=\"", env!("CARGO_PKG_VERSION"), "\",engine=\"exec\"}");
+        for (sample, value) in [
+            (info, 1.0),
+            ("uptime_seconds", 12.25),
+            ("slots", 3.0),
+            ("app_server_pool_started", 1.0),
+            ("requests_total", 4.0),
+            ("requests_ok_total", 2.0),
+            ("requests_in_flight", 1.0),
+            (r#"requests_error_total{http_status="504"}"#, 1.0),
+            (r#"tokens_total{kind="cached_input"}"#, 0.0),
+            (r#"request_duration_seconds_bucket{engine="exec",status="ok",le="0.01"}"#, 0.0),
+            (r#"request_duration_seconds_bucket{engine="exec",status="ok",le="0.025"}"#, 1.0),
+            (r#"request_duration_seconds_bucket{engine="exec",status="error",le="300"}"#, 0.0),
+            (r#"request_duration_seconds_bucket{engine="exec",status="error",le="+Inf"}"#, 1.0),
+            (r#"request_duration_seconds_sum{engine="exec",status="ok"}"#, 0.02),
+            (r#"queue_wait_seconds_bucket{engine="app-server",le="0.0001"}"#, 1.0),
+            (r#"proxy_overhead_seconds_bucket{engine="exec",le="0.00005"}"#, 0.0),
+            (r#"proxy_overhead_seconds_bucket{engine="exec",le="0.0001"}"#, 1.0),
+            (r#"time_to_first_content_seconds_count{engine="exec"}"#, 1.0),
+        ] {
+            assert_eq!(samples.get(&format!("codex_api_proxy_{sample}")), Some(&value), "{sample}");
+        }
+        parse(&Observer::new().prometheus(&Gauges::default()));
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let mut out = Samples { name: "x", text: String::new() };
+        out.labelled(&[("a", "\\ \" \n"), ("b", "ü,}")], 1);
+        assert_eq!(out.text, "x{a=\"\\\\ \\\" \\n\",b=\"ü,}\"} 1\n");
+        let read = labels(out.text.strip_prefix('x').and_then(|text| text.strip_suffix(" 1\n")).unwrap());
+        assert_eq!((read["a"].as_str(), read["b"].as_str()), ("\\ \" \n", "ü,}"));
+    }
+}

@@ -40,7 +40,7 @@ impl Writer {
     }
 
     /// Waits until everything logged so far is written, a second at most.
-    pub(super) fn flush(&self) {
+    pub(super) fn flush_queue(&self) {
         let end = Instant::now() + FLUSH;
         let (done, written) = sync_channel(1);
         let mut item = Item::Flush(done);
@@ -69,7 +69,8 @@ fn write_all(items: &Receiver<Item>, dropped: &AtomicU64, mut to: impl Write) {
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let _ = writeln!(to, "WARN {lost} log lines dropped: the reader of stderr does not keep up");
+            // Through the queue like any line, to come out in the format that was asked for.
+            tracing::warn!("{lost} log lines dropped: the reader of stderr does not keep up");
         }
     }
 }
@@ -92,5 +93,54 @@ impl<'a> MakeWriter<'a> for Writer {
 
     fn make_writer(&'a self) -> Writer {
         self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// Says that a write began, and ends it when told to.
+    struct Slow {
+        begun: SyncSender<()>,
+        go: Receiver<()>,
+        lines: Arc<Mutex<usize>>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let _ = self.begun.try_send(());
+            let _ = self.go.recv();
+            *self.lines.lock().unwrap() += 1;
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_dropped() {
+        let ((begun, first), (release, go)) = (sync_channel(1), channel());
+        let lines = Arc::new(Mutex::new(0));
+        let mut writer = Writer::start(Slow { begun, go, lines: Arc::clone(&lines) }).unwrap();
+        writer.write_all(b"in hand\n").unwrap();
+        first.recv().unwrap();
+        for _ in 0..CAPACITY {
+            writer.write_all(b"waiting\n").unwrap();
+        }
+        assert_eq!(writer.dropped.load(Ordering::Relaxed), 0);
+        for lost in 1..=3 {
+            writer.write_all(b"lost\n").unwrap();
+            assert_eq!(writer.dropped.load(Ordering::Relaxed), lost);
+        }
+        drop(release);
+        writer.flush_queue();
+        assert_eq!(*lines.lock().unwrap(), CAPACITY + 1);
+        assert_eq!(writer.dropped.load(Ordering::Relaxed), 0);
     }
 }
