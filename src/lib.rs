@@ -5,4 +5,5 @@ pub mod config;
 pub mod engine;
 pub mod os;
 pub mod process;
+pub mod observe;
 pub mod turn;
