@@ -3,4 +3,6 @@
 pub mod codex;
 pub mod config;
 pub mod engine;
+pub mod os;
+pub mod process;
 pub mod turn;

@@ -1,0 +1,3 @@
+//! The operating system's side: the only place with `unsafe`.
+
+pub mod process;
