@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod environment;
+pub mod errors;
 pub mod home;
 pub mod locate;
 mod survey;
