@@ -118,8 +118,8 @@ impl Trace {
                 self.first_content.get_or_insert_with(|| at.saturating_duration_since(self.started));
             }
             // Several turns of one request add up, also when a later one fails: it was spent.
-            Ok(Event::Done { usage, .. }) => *self.usage.get_or_insert_default() += *usage,
-            Ok(Event::Reasoning(_)) | Err(_) => {}
+            Ok(Event::Done { usage: Some(usage), .. }) => *self.usage.get_or_insert_default() += *usage,
+            Ok(Event::Reasoning(_) | Event::Done { usage: None, .. }) | Err(_) => {}
         }
     }
 

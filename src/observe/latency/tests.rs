@@ -50,7 +50,7 @@ fn see(event: Event) -> Step {
 
 fn done(input: u64, output: u64) -> Step {
     let usage = Usage { input, output, ..Usage::default() };
-    see(Event::Done { finish: Finish::Stop, usage })
+    see(Event::Done { finish: Finish::Stop, usage: Some(usage) })
 }
 
 /// Plays rows of (milliseconds since the request was read, step); compares all lines written.
