@@ -1,0 +1,1 @@
+//! The accept loop and one task per connection, above the routes only by a hyper `Service`.
