@@ -50,21 +50,29 @@ pub fn answer(failure: &Failure) -> Answer {
 
 fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
     match failure {
-        Failure::BadRequest { param, message } => Answer { param: param.clone(), ..invalid("invalid_value", message) },
+        Failure::BadRequest { param, message } => {
+            Answer { param: param.clone(), ..invalid("invalid_value", message) }
+        }
         Failure::Unsupported { param, message } => {
             Answer { param: Some(param.clone()), ..invalid("unsupported_parameter", message) }
         }
         Failure::ContextLength => Answer {
             param: Some("messages".into()),
-            ..invalid("context_length_exceeded", "The conversation is longer than the model's context window. Shorten the messages.")
+            ..invalid(
+                "context_length_exceeded",
+                "The conversation is longer than the model's context window. Shorten the messages.",
+            )
         },
         Failure::Unauthorized { presented } => Answer {
             status: StatusCode::UNAUTHORIZED,
-            ..invalid("invalid_api_key", if *presented {
-                "The API key is not one this server accepts. Send a key of `api_key` or `api_key_file` as `Authorization: Bearer KEY`."
-            } else {
-                "This server needs an API key. Send a key of `api_key` or `api_key_file` as `Authorization: Bearer KEY`."
-            })
+            ..invalid(
+                "invalid_api_key",
+                if *presented {
+                    "The API key is not one this server accepts. Send a key of `api_key` or `api_key_file` as `Authorization: Bearer KEY`."
+                } else {
+                    "This server needs an API key. Send a key of `api_key` or `api_key_file` as `Authorization: Bearer KEY`."
+                },
+            )
         },
         Failure::Forbidden { rule, message } => {
             let code = match rule {
@@ -87,67 +95,165 @@ fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
         Failure::NoModel { model } => Answer {
             status: StatusCode::NOT_FOUND,
             param: Some("model".into()),
-            ..invalid("model_not_found", format!(
-                "The model `{}` does not exist or this account may not use it. Use `codex-local` for the default model, or map the name with `model_aliases`.",
-                excerpt(model)
-            ))
+            ..invalid(
+                "model_not_found",
+                format!(
+                    "The model `{}` does not exist or this account may not use it. Use `codex-local` for the default model, or map the name with `model_aliases`.",
+                    excerpt(model)
+                ),
+            )
         },
         Failure::BodyTimeout { after } => Answer {
             status: StatusCode::REQUEST_TIMEOUT,
-            ..invalid("request_timeout", format!("The request body did not arrive within {}.", seconds(*after)))
+            ..invalid(
+                "request_timeout",
+                format!("The request body did not arrive within {}.", seconds(*after)),
+            )
         },
         Failure::BodyTooLarge { limit } => Answer {
             status: StatusCode::PAYLOAD_TOO_LARGE,
-            ..invalid("request_too_large", format!("The request body is larger than `max_body_bytes` ({limit} bytes, counted after decompression too)."))
+            ..invalid(
+                "request_too_large",
+                format!(
+                    "The request body is larger than `max_body_bytes` ({limit} bytes, counted after decompression too)."
+                ),
+            )
         },
-        Failure::UnsupportedMediaType { message } => {
-            Answer { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, ..invalid("unsupported_media_type", message) }
-        }
-        Failure::Overloaded => wait(unavailable("overloaded", "The request bodies being held together exceed `max_buffered_bytes`. Try again shortly."), SOON),
-        Failure::QueueFull { waiting } => wait(limited("rate_limit_error", "queue_full", format!(
-            "The queue is full: {waiting} turns are waiting (`max_queue_size`). Try again later."
-        )), SOON),
-        Failure::QueueTimeout { after } => wait(limited("rate_limit_error", "queue_timeout", format!(
-            "No turn became free within {} (`queue_timeout_seconds`). Try again later.", seconds(*after)
-        )), SOON),
-        Failure::Draining => wait(unavailable("draining", "The server is stopping and takes no new requests. Try again shortly."), SOON),
+        Failure::UnsupportedMediaType { message } => Answer {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ..invalid("unsupported_media_type", message)
+        },
+        Failure::Overloaded => wait(
+            unavailable(
+                "overloaded",
+                "The request bodies being held together exceed `max_buffered_bytes`. Try again shortly.",
+            ),
+            SOON,
+        ),
+        Failure::QueueFull { waiting } => wait(
+            limited(
+                "rate_limit_error",
+                "queue_full",
+                format!(
+                    "The queue is full: {waiting} turns are waiting (`max_queue_size`). Try again later."
+                ),
+            ),
+            SOON,
+        ),
+        Failure::QueueTimeout { after } => wait(
+            limited(
+                "rate_limit_error",
+                "queue_timeout",
+                format!(
+                    "No turn became free within {} (`queue_timeout_seconds`). Try again later.",
+                    seconds(*after)
+                ),
+            ),
+            SOON,
+        ),
+        Failure::Draining => wait(
+            unavailable("draining", "The server is stopping and takes no new requests. Try again shortly."),
+            SOON,
+        ),
         // What is broken names files of the host; `config check` and the log tell it to the operator.
-        Failure::Misconfigured { .. } => unavailable("misconfigured", "The server's settings are broken. Run `codex-api-proxy config check` on its machine."),
+        Failure::Misconfigured { .. } => unavailable(
+            "misconfigured",
+            "The server's settings are broken. Run `codex-api-proxy config check` on its machine.",
+        ),
         Failure::RateLimited { retry_after } => Answer {
             retry_after: *retry_after,
-            ..limited("rate_limit_error", "rate_limit_exceeded", "The model service asks to slow down. Try again later.")
-        }.no_retry(),
+            ..limited(
+                "rate_limit_error",
+                "rate_limit_exceeded",
+                "The model service asks to slow down. Try again later.",
+            )
+        }
+        .no_retry(),
         Failure::UsageLimit { resets_at } => usage_limit(*resets_at, now).no_retry(),
-        Failure::CodexMissing { bin } => unavailable("codex_missing", format!(
-            "The Codex CLI `{bin}` cannot be found or run. Install it or set `codex_bin`."
-        )),
-        Failure::CodexTooOld { found, needs } => unavailable("codex_too_old", format!(
-            "The Codex CLI is version {found}; {needs} or newer is needed. Update it or set `codex_bin`."
-        )),
-        Failure::NotLoggedIn => unavailable("not_logged_in", "The Codex CLI is not logged in. Run `codex login` on the machine of this server."),
-        Failure::LoginNotPortable => unavailable("login_not_portable", "The Codex login is kept in a keyring and cannot be used from the isolated home. \
+        Failure::CodexMissing { bin } => unavailable(
+            "codex_missing",
+            format!("The Codex CLI `{bin}` cannot be found or run. Install it or set `codex_bin`."),
+        ),
+        Failure::CodexTooOld { found, needs } => unavailable(
+            "codex_too_old",
+            format!(
+                "The Codex CLI is version {found}; {needs} or newer is needed. Update it or set `codex_bin`."
+            ),
+        ),
+        Failure::NotLoggedIn => unavailable(
+            "not_logged_in",
+            "The Codex CLI is not logged in. Run `codex login` on the machine of this server.",
+        ),
+        Failure::LoginNotPortable => unavailable(
+            "login_not_portable",
+            "The Codex login is kept in a keyring and cannot be used from the isolated home. \
             Either set `cli_auth_credentials_store = \"file\"` in Codex's configuration and log in again, \
-            or log in once with CODEX_HOME set to `app_server_codex_home`."),
-        Failure::HomeRefused { .. } => unavailable("misconfigured", "The isolated Codex home (`app_server_codex_home`) cannot be used. The server's log says why."),
-        Failure::UpstreamAuth { .. } => bad_gateway("upstream_auth", "The model service refused the account's credentials. Run `codex login` again on the machine of this server."),
+            or log in once with CODEX_HOME set to `app_server_codex_home`.",
+        ),
+        Failure::HomeRefused { .. } => unavailable(
+            "misconfigured",
+            "The isolated Codex home (`app_server_codex_home`) cannot be used. The server's log says why.",
+        ),
+        Failure::UpstreamAuth { .. } => bad_gateway(
+            "upstream_auth",
+            "The model service refused the account's credentials. Run `codex login` again on the machine of this server.",
+        ),
         Failure::UpstreamRejected { code, .. } => Answer {
-            code: code.as_deref().filter(|code| is_identifier(code)).map_or("upstream_rejected".into(), |code| code.to_owned().into()),
-            ..invalid("upstream_rejected", "The model service refused the request for its content. The server's log has the reason.")
+            code: code
+                .as_deref()
+                .filter(|code| is_identifier(code))
+                .map_or("upstream_rejected".into(), |code| code.to_owned().into()),
+            ..invalid(
+                "upstream_rejected",
+                "The model service refused the request for its content. The server's log has the reason.",
+            )
         },
-        Failure::LeanRequestRefused { .. } => bad_gateway("lean_request_refused", "The model service refused the request without Codex's own instructions. Set `profile` to `agent`."),
-        Failure::UpstreamOverloaded { .. } => unavailable("upstream_overloaded", "The model service is overloaded. Try again later."),
-        Failure::UpstreamUnreachable { .. } => bad_gateway("upstream_unreachable", "The model service cannot be reached. Check the network and `proxy`."),
-        Failure::CodexFailed { .. } => bad_gateway("codex_failed", "Codex failed to answer. The server's log has the reason."),
-        Failure::CodexExited { status, .. } => bad_gateway("codex_exited", format!("The Codex process ended before it answered ({status}). The server's log has the reason.")),
+        Failure::LeanRequestRefused { .. } => bad_gateway(
+            "lean_request_refused",
+            "The model service refused the request without Codex's own instructions. Set `profile` to `agent`.",
+        ),
+        Failure::UpstreamOverloaded { .. } => {
+            unavailable("upstream_overloaded", "The model service is overloaded. Try again later.")
+        }
+        Failure::UpstreamUnreachable { .. } => bad_gateway(
+            "upstream_unreachable",
+            "The model service cannot be reached. Check the network and `proxy`.",
+        ),
+        Failure::CodexFailed { .. } => {
+            bad_gateway("codex_failed", "Codex failed to answer. The server's log has the reason.")
+        }
+        Failure::CodexExited { status, .. } => bad_gateway(
+            "codex_exited",
+            format!(
+                "The Codex process ended before it answered ({status}). The server's log has the reason."
+            ),
+        ),
         Failure::NoAnswer => bad_gateway("no_answer", "The turn completed without an answer."),
-        Failure::InvalidJsonOutput => bad_gateway("invalid_json_output", "The model was asked for a JSON object and answered something else."),
-        Failure::ToolChoiceNotHonoured => bad_gateway("tool_choice_not_honoured", "The model was told to call a function (`tool_choice`) and did not."),
-        Failure::TurnTimedOut { after } => timeout("turn_timeout", format!("The turn took longer than {} (`timeout_seconds`).", seconds(*after))),
-        Failure::FirstEventTimedOut { after } => timeout("first_event_timeout", format!(
-            "Codex was silent for longer than {} (`first_event_timeout_seconds`).", seconds(*after)
-        )),
-        Failure::ClientTooSlow => timeout("client_too_slow", "The client read the answer too slowly and the turn was given up."),
-        Failure::Internal { .. } => refused(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", "The server has a defect. Its log has the reason."),
+        Failure::InvalidJsonOutput => bad_gateway(
+            "invalid_json_output",
+            "The model was asked for a JSON object and answered something else.",
+        ),
+        Failure::ToolChoiceNotHonoured => bad_gateway(
+            "tool_choice_not_honoured",
+            "The model was told to call a function (`tool_choice`) and did not.",
+        ),
+        Failure::TurnTimedOut { after } => timeout(
+            "turn_timeout",
+            format!("The turn took longer than {} (`timeout_seconds`).", seconds(*after)),
+        ),
+        Failure::FirstEventTimedOut { after } => timeout(
+            "first_event_timeout",
+            format!("Codex was silent for longer than {} (`first_event_timeout_seconds`).", seconds(*after)),
+        ),
+        Failure::ClientTooSlow => {
+            timeout("client_too_slow", "The client read the answer too slowly and the turn was given up.")
+        }
+        Failure::Internal { .. } => refused(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "server_error",
+            "internal_error",
+            "The server has a defect. Its log has the reason.",
+        ),
     }
 }
 
@@ -158,7 +264,16 @@ impl Answer {
 }
 
 fn refused(status: StatusCode, kind: &'static str, code: &'static str, message: impl Into<String>) -> Answer {
-    Answer { status, kind, code: code.into(), param: None, message: message.into(), retry: false, retry_after: None, allow: None }
+    Answer {
+        status,
+        kind,
+        code: code.into(),
+        param: None,
+        message: message.into(),
+        retry: false,
+        retry_after: None,
+        allow: None,
+    }
 }
 
 fn invalid(code: &'static str, message: impl Into<String>) -> Answer {
@@ -205,7 +320,8 @@ fn seconds(time: Duration) -> String {
 
 /// Whether an upstream's code is one, and not a sentence that may quote the prompt.
 fn is_identifier(code: &str) -> bool {
-    (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+    (1..=64).contains(&code.len())
+        && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
 /// What a client sent, fit to be quoted back: not endless, no control characters.
@@ -278,10 +394,16 @@ impl Answer {
 /// What the HTTP layer itself refuses, by the status it chose.
 pub fn malformed(status: StatusCode) -> Answer {
     let (code, message) = match status {
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ("headers_too_large", "The request's header section is too large."),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            ("headers_too_large", "The request's header section is too large.")
+        }
         StatusCode::URI_TOO_LONG => ("uri_too_long", "The request's URI is too long."),
-        StatusCode::REQUEST_TIMEOUT => ("request_timeout", "The request's header section did not arrive in time."),
-        StatusCode::HTTP_VERSION_NOT_SUPPORTED => ("http_version_not_supported", "This server speaks HTTP/1.1."),
+        StatusCode::REQUEST_TIMEOUT => {
+            ("request_timeout", "The request's header section did not arrive in time.")
+        }
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
+            ("http_version_not_supported", "This server speaks HTTP/1.1.")
+        }
         _ => ("malformed_request", "The request is not valid HTTP/1.1."),
     };
     refused(status, "invalid_request_error", code, message)

@@ -5,3 +5,4 @@ pub mod error;
 pub mod gate;
 pub mod server;
 pub mod sse;
+pub mod wire;

@@ -223,7 +223,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut child = Command::new("bash")
-            .args(["-c", "exec 3<>/dev/tcp/127.0.0.1/$0; echo connected >&3; read -r line", &port.to_string()])
+            .args([
+                "-c",
+                "exec 3<>/dev/tcp/127.0.0.1/$0; echo connected >&3; read -r line",
+                &port.to_string(),
+            ])
             .uid(SOMEBODY)
             .gid(SOMEBODY)
             .current_dir("/")
