@@ -408,3 +408,6 @@ pub fn malformed(status: StatusCode) -> Answer {
     };
     refused(status, "invalid_request_error", code, message)
 }
+
+#[cfg(test)]
+mod tests;
