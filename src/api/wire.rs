@@ -82,19 +82,19 @@ impl Drop for Answering {
 
 /// An answer's body, which ends the answering when it is dropped.
 #[derive(Debug)]
-pub struct Answer<B> {
+pub struct AnswerBody<B> {
     body: B,
     _answering: Answering,
 }
 
-impl<B> Answer<B> {
+impl<B> AnswerBody<B> {
     /// Ties the body to the guard.
-    pub fn new(body: B, answering: Answering) -> Answer<B> {
-        Answer { body, _answering: answering }
+    pub fn new(body: B, answering: Answering) -> AnswerBody<B> {
+        AnswerBody { body, _answering: answering }
     }
 }
 
-impl<B: Body + Unpin> Body for Answer<B> {
+impl<B: Body + Unpin> Body for AnswerBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -197,6 +197,10 @@ fn headers_tell_when_and_whether_to_retry() {
         &[("allow", "POST"), json, ("x-should-retry", "false")],
     );
     check(
+        Failure::Unauthorized { presented: true },
+        &[json, ("www-authenticate", "Bearer"), ("x-should-retry", "false")],
+    );
+    check(
         Failure::Draining,
         &[json, ("retry-after", "1"), ("retry-after-ms", "1000"), ("x-should-retry", "true")],
     );

@@ -443,3 +443,52 @@ async fn warp_routes_and_bodies_fit() {
     stop.cancel();
     done.await.unwrap();
 }
+
+/// Out of descriptors, accepting rests and goes on. The server runs as a child with few of them.
+#[test]
+fn running_out_of_descriptors_passes() {
+    const NAME: &str = "api::server::tests::running_out_of_descriptors_passes";
+    const CHILD: &str = "TEST_FEW_DESCRIPTORS";
+    if std::env::var_os(CHILD).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(async {
+            let server = Fixture::start(1000, vec![]);
+            println!("\naddress {}", server.address);
+            tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()))
+                .await
+                .unwrap()
+                .unwrap();
+        });
+    }
+    let mut child = std::process::Command::new("bash")
+        .args(["-c", "ulimit -n 32; exec \"$0\" --exact \"$1\" --nocapture"])
+        .arg(std::env::current_exe().unwrap())
+        .arg(NAME)
+        .env(CHILD, "1")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let address = lines.find_map(|line| line.unwrap().strip_prefix("address ").map(str::to_owned)).unwrap();
+
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut clients: Vec<_> = (0..60).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect();
+    let mut waiting = clients.split_off(40);
+    // The first take all descriptors there are, and hold them until they are dropped.
+    if cfg!(target_os = "linux") {
+        let descriptors = format!("/proc/{}/fd", child.id());
+        while std::fs::read_dir(&descriptors).unwrap().count() < 32 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    drop(clients);
+    for client in &mut waiting {
+        client.write_all(request).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("ok"), "{answer}");
+    }
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
