@@ -132,6 +132,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, Errors> {
     reader.finish(state_dir)
 }
 
+/// The settings files in the order read and whether they exist, whatever may be wrong with them.
+pub fn files(sources: &Sources) -> Vec<(PathBuf, bool)> {
+    let mut reader = Reader::new(sources, Path::new("/"));
+    reader.files();
+    reader.files
+}
+
 /// The settings of a user with that home, no layer read.
 pub(super) fn defaults(home: &Path) -> Config {
     let sources = Sources { home: Some(home.into()), cwd: home.into(), ..Sources::default() };
