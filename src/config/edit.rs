@@ -12,6 +12,7 @@ use toml_edit::{DocumentMut, Item};
 use super::files;
 use super::layers::{did_you_mean, nearest};
 use super::schema::{Base, Setting, Shape, to_toml};
+use super::shape::printable;
 
 /// The setting of that key.
 ///
@@ -19,7 +20,7 @@ use super::schema::{Base, Setting, Shape, to_toml};
 /// A line that names the key and its nearest neighbour.
 pub fn known(key: &str) -> Result<&'static Setting, String> {
     let near = || did_you_mean(nearest(key).map(|near| near.key.to_owned()));
-    Setting::find(key).ok_or_else(|| format!("unknown setting `{}`{}", key.escape_debug(), near()))
+    Setting::find(key).ok_or_else(|| format!("unknown setting `{}`{}", printable(key), near()))
 }
 
 /// Sets one key in the text of a settings file.
@@ -46,8 +47,23 @@ pub fn set(text: &str, key: &str, values: &[String], base: &Base) -> Result<Stri
         _ => to_toml(&value),
     };
     let mut document = parse(text)?;
+    if document.get(key).is_none()
+        && let Some(text) = below_example(text, key, &toml)
+    {
+        return Ok(text);
+    }
     put(&mut document, key, toml);
     Ok(document.to_string())
+}
+
+/// Puts a new key below its commented line of the example, where a reader looks for it.
+fn below_example(text: &str, key: &str, value: &toml_edit::Value) -> Option<String> {
+    let commented = format!("# {key} = ");
+    let start = if text.starts_with(&commented) { 0 } else { text.find(&format!("\n{commented}"))? + 1 };
+    let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+    let edited = format!("{}\n{key} = {value}{}", &text[..end], &text[end..]);
+    // Below the header of a table, or within a long text, the line would mean something else.
+    parse(&edited).ok()?.get(key)?.is_value().then_some(edited)
 }
 
 /// Removes one key from the text of a settings file; `None` if it is not there.
@@ -57,7 +73,26 @@ pub fn set(text: &str, key: &str, values: &[String], base: &Base) -> Result<Stri
 pub fn unset(text: &str, key: &str) -> Result<Option<String>, String> {
     known(key)?;
     let mut document = parse(text)?;
-    Ok(document.remove(key).map(|_| document.to_string()))
+    let found = toml_edit::Document::parse(text).ok();
+    let span = found.as_ref().and_then(|found| {
+        let (key, item) = found.as_table().get_key_value(key)?;
+        Some(key.span()?.start..item.as_value()?.span()?.end)
+    });
+    if let Some(span) = span {
+        // toml_edit would take the comments above the key away with it.
+        let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[span.end..].find('\n').map_or(text.len(), |at| span.end + at + 1);
+        return Ok(Some(format!("{}{}", &text[..start], &text[end..])));
+    }
+    let Some(item) = document.remove(key) else { return Ok(None) };
+    // A table with its header: what stood above it moves to the end of the file.
+    let above =
+        item.as_table().and_then(|table| table.decor().prefix()?.as_str()).unwrap_or_default().to_owned();
+    if above.contains('#') {
+        let trailing = document.trailing().as_str().unwrap_or_default().to_owned();
+        document.set_trailing(format!("{trailing}{above}"));
+    }
+    Ok(Some(document.to_string()))
 }
 
 /// Puts values, by key, into the text of a settings file; a list replaces the list there.
@@ -73,7 +108,9 @@ pub fn merge(text: &str, values: &BTreeMap<&'static str, Value>) -> Result<Strin
 }
 
 fn parse(text: &str) -> Result<DocumentMut, String> {
-    text.parse().map_err(|error: toml_edit::TomlError| format!("is not TOML: {}", error.message()))
+    text.parse().map_err(|error: toml_edit::TomlError| {
+        format!("the file is not TOML: {} (config check names the line)", error.message())
+    })
 }
 
 /// Replaces a value and keeps the comment behind it.
@@ -148,7 +185,9 @@ fn fill(path: &Path, text: &str) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    const BASE: Base<'_> = Base { home: None, folder: Path::new("/here") };
+    fn base() -> Base<'static> {
+        Base { home: None, folder: Path::new("/here") }
+    }
 
     fn strings(values: &[&str]) -> Vec<String> {
         values.iter().map(|value| (*value).to_owned()).collect()
@@ -166,13 +205,13 @@ mod tests {
             ),
             ("model_aliases", &["x=y"], "# mine\nport = 1 # why\n\n[model_aliases] # names\nx = \"y\"\n"),
         ] {
-            assert_eq!(set(before, key, &strings(values), &BASE).as_deref(), Ok(expect), "{key}");
+            assert_eq!(set(before, key, &strings(values), &base()).as_deref(), Ok(expect), "{key}");
         }
     }
 
     #[test]
     fn every_shape_is_written_as_the_file_wants_it() {
-        let home = Base { home: Some(Path::new("/home/me")), ..BASE };
+        let home = Base { home: Some(Path::new("/home/me")), ..base() };
         for (key, values, expect) in [
             ("timeout_seconds", &["1.5"][..], "timeout_seconds = 1.5\n"),
             ("timeout_seconds", &["60"], "timeout_seconds = 60\n"),
@@ -199,15 +238,32 @@ mod tests {
             ("port", &["1", "2"], "port takes one value, not 2"),
             ("port", &[], "port takes one value, not 0"),
         ] {
-            assert_eq!(set("", key, &strings(values), &BASE), Err(expect.to_owned()), "{key}");
+            assert_eq!(set("", key, &strings(values), &base()), Err(expect.to_owned()), "{key}");
         }
-        let error = set("", "api_key", &strings(&["hunter 2"]), &BASE).unwrap_err();
+        let error = set("", "api_key", &strings(&["hunter 2"]), &base()).unwrap_err();
         assert!(error.starts_with("api_key must be") && !error.contains("hunter"), "{error}");
-        assert!(set("port =", "port", &strings(&["1"]), &BASE).is_err());
+        assert!(set("port =", "port", &strings(&["1"]), &base()).is_err());
+    }
+
+    #[test]
+    fn new_keys_stand_below_their_line_of_the_example() {
+        let example = crate::config::render::example();
+        let edited = set(&example, "port", &strings(&["80"]), &base()).unwrap();
+        assert_eq!(edited, example.replace("# port = 8765\n", "# port = 8765\nport = 80\n"));
+        assert_eq!(unset(&edited, "port"), Ok(Some(example)));
+        let below_table = "[model_aliases]\n# port = 8765\na = \"b\"\n";
+        let edited = set(below_table, "port", &strings(&["80"]), &base()).unwrap();
+        assert_eq!(edited, format!("port = 80\n{below_table}"));
     }
 
     #[test]
     fn unset_removes_one_key() {
+        let commented = "# above\nport = 1 # gone\n# below\n";
+        assert_eq!(unset(commented, "port"), Ok(Some("# above\n# below\n".into())));
+        assert_eq!(unset("port = 1", "port"), Ok(Some(String::new())));
+        assert_eq!(unset("pass_env = [\n\"A\",\n]\nport = 1\n", "pass_env"), Ok(Some("port = 1\n".into())));
+        let table = "port = 1\n\n# names\n[model_aliases]\na = \"b\"\n";
+        assert_eq!(unset(table, "model_aliases"), Ok(Some("port = 1\n\n# names\n".into())));
         assert_eq!(unset("port = 1\nhost = \"a\"\n", "port"), Ok(Some("host = \"a\"\n".into())));
         assert_eq!(unset("host = \"a\"\n", "port"), Ok(None));
         assert!(unset("", "prot").is_err());

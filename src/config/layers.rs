@@ -13,39 +13,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider, Source};
+use figment::Figment;
+use figment::value::{Dict, Value};
 
 use super::files::{self, Trusted};
+use super::origin::{Layer, Origin, origin};
 use super::schema::{Bad, Base, Initial, PREFIX, Setting, Shape};
+use super::shape::printable;
 use super::{Config, SETTINGS, Secret, Sources, review};
-
-/// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody set it.
-    Default,
-    /// A settings file.
-    File(PathBuf),
-    /// A variable.
-    Environment(String),
-    /// The file of a systemd credential.
-    Credential(PathBuf),
-    /// A flag, with its dashes.
-    Flag(String),
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Origin::Default => f.write_str("default"),
-            Origin::File(path) => write!(f, "{}", path.display()),
-            Origin::Environment(name) => write!(f, "environment {name}"),
-            Origin::Credential(path) => write!(f, "credential {}", path.display()),
-            Origin::Flag(flag) => write!(f, "flag {flag}"),
-        }
-    }
-}
 
 /// Settings and all there is to say about them.
 #[derive(Clone, Debug)]
@@ -77,43 +52,6 @@ impl std::fmt::Display for Errors {
 
 impl std::error::Error for Errors {}
 
-/// Values of one origin.
-struct Layer {
-    origin: Origin,
-    values: Dict,
-}
-
-impl Provider for Layer {
-    fn metadata(&self) -> Metadata {
-        match &self.origin {
-            Origin::Default => Metadata::named("default"),
-            Origin::File(path) => Metadata::from("file", Source::File(path.clone())),
-            Origin::Environment(name) => Metadata::from("environment", Source::Custom(name.clone())),
-            Origin::Credential(path) => Metadata::from("credential", Source::File(path.clone())),
-            Origin::Flag(flag) => Metadata::from("flag", Source::Custom(flag.clone())),
-        }
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Map::from([(Profile::Default, self.values.clone())]))
-    }
-}
-
-/// The origin that [`Layer::metadata`] wrote down.
-fn origin(metadata: Option<&Metadata>) -> Origin {
-    let Some(metadata) = metadata else { return Origin::Default };
-    let path =
-        || metadata.source.as_ref().and_then(Source::file_path).map(Path::to_path_buf).unwrap_or_default();
-    let name = || metadata.source.as_ref().and_then(Source::custom).map(str::to_owned).unwrap_or_default();
-    match metadata.name.as_ref() {
-        "file" => Origin::File(path()),
-        "environment" => Origin::Environment(name()),
-        "credential" => Origin::Credential(path()),
-        "flag" => Origin::Flag(name()),
-        _ => Origin::Default,
-    }
-}
-
 /// Reads every layer.
 ///
 /// # Errors
@@ -132,7 +70,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Errors> {
     reader.finish(state_dir)
 }
 
-/// The settings files in the order read and whether they exist, whatever may be wrong with them.
+/// The settings files in the order read and whether they exist (`*.toml` for an empty folder), whatever may be wrong with them.
 pub fn files(sources: &Sources) -> Vec<(PathBuf, bool)> {
     let mut reader = Reader::new(sources, Path::new("/"));
     reader.files();
@@ -220,6 +158,7 @@ impl Reader<'_> {
             self.file(&folder.join("config.toml"), false);
             let folder = folder.join("config.d");
             match files::drop_ins(&folder, sources.uid) {
+                Ok(files) if files.is_empty() => self.files.push((folder.join("*.toml"), false)),
                 Ok(files) => files.iter().for_each(|file| self.file(file, false)),
                 Err(why) => self.wrong.push(format!("{} {why}", folder.display())),
             }
@@ -277,7 +216,7 @@ impl Reader<'_> {
             let place = format!("{place}:{}", line(at));
             let Some(setting) = Setting::find(key) else {
                 let near = did_you_mean(nearest(key).map(|near| near.key.to_owned()));
-                self.wrong.push(format!("{place}: unknown setting `{}`{near}", key.escape_debug()));
+                self.wrong.push(format!("{place}: unknown setting `{}`{near}", printable(key)));
                 continue;
             };
             match setting.shape.from_toml(item, &base) {

@@ -7,17 +7,20 @@ pub mod check;
 pub mod edit;
 mod files;
 pub mod layers;
+pub mod origin;
 pub mod render;
 mod review;
 pub mod schema;
 pub mod secret;
 pub mod settings;
+pub mod shape;
 pub mod sources;
 mod table;
 
 use std::sync::{Arc, RwLock};
 
-pub use layers::{Errors, Loaded, Origin, load};
+pub use layers::{Errors, Loaded, load};
+pub use origin::Origin;
 pub use secret::Secret;
 pub use settings::{
     AgentReads, Config, EngineKind, Isolation, LogFormat, LogTarget, ModelCatalog, Profile, ProfileChoice,

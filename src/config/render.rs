@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::schema::{Initial, Setting, Shape, to_text, to_toml};
+use super::shape::printable;
 use super::{Loaded, Origin, SETTINGS};
 
 /// The state directory as documentation names it.
@@ -60,9 +61,29 @@ pub fn example() -> String {
     text
 }
 
+/// What stands above the tables of the README.
+const PREFACE: &str = "
+Every setting has one name: `max_queue_size` in a file is the flag `--max-queue-size` and the variable
+`CODEX_PROXY_MAX_QUEUE_SIZE`. Later layers win, and a list replaces the list of an earlier layer:
+
+1. the defaults below
+2. `/etc/codex-api-proxy/config.toml`, then `/etc/codex-api-proxy/config.d/*.toml` in name order
+3. `~/.config/codex-api-proxy/config.toml` (or below `$XDG_CONFIG_HOME`), then its `config.d/*.toml`
+4. the file named by `--config FILE` or `CODEX_PROXY_CONFIG`, which must exist
+5. `CODEX_PROXY_*` variables; an empty one counts as unset
+6. the systemd credential `api-key`
+7. flags
+
+Seconds may be fractional, sizes are bytes. Switches take true/false in files, and 1/true/yes or 0/false/no
+elsewhere; `--ephemeral` alone means true. `~` is the home directory; a relative path starts from the folder of
+the file it stands in, in variables and flags from the current directory. A file that others than you and root
+own or can write is refused. `codex-api-proxy config show` prints what is in force and where it came from,
+`config check` what is wrong.
+";
+
 /// The settings as tables of Markdown, one for each group.
 pub fn markdown() -> String {
-    let mut text = String::new();
+    let mut text = PREFACE.to_owned();
     let mut group = "";
     for setting in SETTINGS {
         if setting.group != group {
@@ -73,7 +94,13 @@ pub fn markdown() -> String {
             (_, Some(means)) => means.to_owned(),
             (value, None) => format!("`{value}`"),
         };
-        let what = [setting.doc().to_owned(), choices(setting)].join(" ");
+        let joined = match &setting.shape {
+            Shape::List(_, separator) => format!("Variable: entries joined by `{separator}`."),
+            Shape::Pairs => "Variable and flag: `name=model;;name=model`.".to_owned(),
+            _ => choices(setting),
+        };
+        let repeated = if setting.one_entry { " Flag: repeat it, one entry each." } else { "" };
+        let what = format!("{} {joined}{repeated}", setting.doc());
         let row = format!("| `{}` | `--{}` | {default} | {} |\n", setting.key, setting.flag, what.trim());
         text += &row;
     }
@@ -130,13 +157,8 @@ fn to_json(setting: &Setting, value: &figment::value::Value) -> Json {
 /// `config show`: a line `key = value  # origin` for each setting.
 pub fn show(loaded: &Loaded) -> String {
     let line = |row: Row| {
-        let value = if row.json.is_null() { "(not set)" } else { &row.text };
-        format!(
-            "{:<28} {:<32} # {}\n",
-            row.key,
-            value.escape_debug().to_string().replace("\\\"", "\""),
-            row.origin
-        )
+        let value = if row.json.is_null() { "(not set)" } else { row.text.as_str() };
+        format!("{:<28} {:<32} # {}\n", row.key, printable(value), row.origin)
     };
     rows(loaded).into_iter().map(line).collect()
 }

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::files::resolved;
-use super::layers::Origin;
-use super::{AgentReads, Config, EngineKind, Isolation};
+use super::{AgentReads, Config, EngineKind, Isolation, Origin};
 
 type Origins = BTreeMap<&'static str, Origin>;
 
@@ -23,11 +22,10 @@ pub(super) fn resolve(config: &mut Config) {
 /// Adds what contradicts; `known` are the keys already found wrong, whose values mean nothing.
 pub(super) fn errors(config: &Config, origins: &Origins, known: &BTreeSet<&str>, wrong: &mut Vec<String>) {
     let good = |keys: [&str; 2]| keys.iter().all(|key| !known.contains(key));
-    // The one of two that somebody set is the one to name.
-    let place = |keys: [&'static str; 2]| {
-        let set = keys.into_iter().filter_map(|key| Some((key, origins.get(key)?)));
-        set.max_by_key(|(_, origin)| **origin != Origin::Default)
-            .map_or_else(String::new, |(_, origin)| format!("{origin}: "))
+    // The later layer made the contradiction.
+    let place = |keys: [&'static str; 2]| match keys.into_iter().filter_map(|key| origins.get(key)).max() {
+        Some(Origin::Default) | None => String::new(),
+        Some(origin) => format!("{origin}: "),
     };
     let bytes = ["max_buffered_bytes", "max_body_bytes"];
     if good(bytes) && config.max_buffered_bytes < config.max_body_bytes {
