@@ -140,7 +140,7 @@ fn unset(key: &str) -> Result<(), Exit> {
     let setting = edit::known(key).map_err(Exit::Usage)?;
     let (path, text, sources) = users_file()?;
     let edited = edit::unset(&text.unwrap_or_default(), key);
-    let edited = edited.map_err(|why| Exit::Failure(format!("{} {why}", path.display())))?;
+    let edited = edited.map_err(|why| Exit::Failure(format!("{}: {why}", path.display())))?;
     let Some(text) = edited else { return out(&format!("{key} is not in {}\n", path.display())) };
     edit::write(&path, &text).map_err(Exit::Failure)?;
     out(&format!("Removed {key} from {}\n", path.display()))?;

@@ -1,14 +1,12 @@
 //! Values that must never print.
 
-use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 /// What stands in for a secret wherever it would print.
 pub const HIDDEN: &str = "***";
 
 /// A secret text. `Debug` and `Display` show `***`.
-#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
