@@ -1,4 +1,79 @@
-//! codex-api-proxy (architecture page to come)
+//! `codex-api-proxy`: a local, OpenAI-compatible HTTP service whose answers come from the Codex CLI
+//! installed and logged in on the machine. This page is the map; each folder's page has the detail.
+//!
+//! # Bird's eye
+//!
+//! ```text
+//!   client ── HTTP ──> api ──> admission ──> engine ──> codex ──> process ──> codex exec | app-server
+//!                       ^                       │
+//!                       └────── Events ─────────┘       turn, config: known to all, know nobody
+//!                                                       observe, os:  know turn and config only
+//! ```
+//!
+//! A request is five hops: `api::chat` reads it into a [`turn::Turn`]; [`admission`] grants it a
+//! [`turn::Slot`]; an [`engine`] runs it; [`process`] keeps the child; [`turn::Events`] come back up and
+//! `api::respond` writes them, whole or as a stream. Dropping the events cancels the turn: that one
+//! idiom serves a client that left, a failure beside it, and the end of a drain.
+//!
+//! # Layout
+//!
+//! | where | what |
+//! |---|---|
+//! | [`cli`] | the command line; `serve` is the start-up page: settings, log, listeners, engine, ready, drain |
+//! | [`config`] | every setting, declared once in `settings`; layers, errors, provenance, rendering |
+//! | [`turn`] | the domain: a question, its events, its failures, its prompt, its working directory |
+//! | [`api`] | the HTTP edge: accept loop, who may call, bodies, the chat format, the one error table |
+//! | [`admission`] | slots and the bounded queue |
+//! | [`engine`] | `exec`: one process per turn; `app_server`: long-lived workers |
+//! | [`codex`] | the installed CLI: found, surveyed, isolated, confined; its arguments and its errors |
+//! | [`process`] | child processes in groups of their own, ended and reaped on every way out |
+//! | [`observe`] | the log, the latency line, the metrics: folds over events |
+//! | [`os`] | what only the system can tell or do; the only `unsafe` |
+//!
+//! # What is deliberately absent
+//!
+//! - No imports against the arrows above. `engine` never names `api`; `turn` names nobody.
+//! - `warp` occurs only in `api` (and where `cli::serve` plugs it in), `clap` only in `config::schema` and
+//!   `cli`, `serde_json::Value` never in `turn`.
+//! - No login token is read, refreshed or replayed anywhere: Codex authenticates itself.
+//! - No text of Codex or the upstream reaches a client: a failure's `detail` goes to the log only.
+//! - No timing code in the flow: engines emit phases, [`observe::Trace`] adds them up.
+//! - No daemon, pid file or log file: the service manager has those.
+//! - No lock is held across an await; no queue is unbounded; nothing blocks the runtime.
+//!
+//! # Where things are decided
+//!
+//! - What a client reads of a failure: `api::error`, one exhaustive match.
+//! - What Codex is told: [`codex::args`]; what it may see: [`codex::environment`], [`codex::home`].
+//! - Which of Codex's words mean which failure: [`codex::errors`].
+//! - When a stream may end as complete: `api::respond`.
+//!
+//! # Tests
+//!
+//! Pure things are tables beside the code. `tests/it` runs the real program with the real Codex CLI
+//! against a scripted upstream; a fake codex does what the real one will not do on demand.
+//!
+//! # Dependencies
+//!
+//! | crate | why |
+//! |---|---|
+//! | tokio, tokio-util | the runtime; cancellation tokens and task trackers |
+//! | warp | routes and replies |
+//! | hyper, hyper-util, http, http-body-util | the accept loop warp does not offer: inherited sockets, time-outs, limits, drain |
+//! | bytes, futures-util | buffers and streams of bodies |
+//! | async-compression | request bodies in gzip, deflate, zstd |
+//! | serde, serde_json | the wires |
+//! | figment | settings in layers with the origin of each value |
+//! | toml, toml_edit | Codex's overrides are TOML; editing the user's file keeps its comments |
+//! | clap | the command line |
+//! | strsim | "did you mean" |
+//! | subtle | keys compared in constant time |
+//! | base64 | images |
+//! | percent-encoding | model names in paths |
+//! | sd-notify | readiness, and sockets of systemd |
+//! | socket2 | socket options, and the kernel's word on who is connected |
+//! | libc | signals, umask, pidfd: in [`os`] only |
+//! | tracing, tracing-subscriber, tracing-journald | logs, to stderr or as native journal fields |
 
 pub mod admission;
 pub mod api;

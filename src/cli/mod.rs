@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::schema::{args, config_arg, flags, replaced_args, replaced_notices};
 use crate::config::{Errors, Sources, load, render};
@@ -58,6 +58,15 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_settings(Command::new("serve").about("Run the server in the foreground")))
+        .subcommand(with_settings(
+            Command::new("start").about("The same as serve, with --foreground").arg(
+                Arg::new("foreground")
+                    .long("foreground")
+                    .action(ArgAction::SetTrue)
+                    .required(true)
+                    .help("Run in the foreground"),
+            ),
+        ))
         .subcommand(config_cmd::command())
         .subcommand(
             Command::new("generate")
@@ -79,7 +88,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match matches.subcommand() {
-        Some(("serve", matches)) => return serve(matches),
+        Some(("serve" | "start", matches)) => return serve(matches),
         Some(("config", matches)) => config_cmd::run(matches),
         Some(("generate", matches)) => match matches.subcommand_name() {
             Some("config") => out(&render::example()),
