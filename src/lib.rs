@@ -59,7 +59,7 @@
 //! |---|---|
 //! | tokio, tokio-util | the runtime; cancellation tokens and task trackers |
 //! | warp | routes and replies |
-//! | hyper, hyper-util, http, http-body-util | the accept loop warp does not offer: inherited sockets, time-outs, limits, drain |
+//! | hyper, hyper-util, http | the accept loop warp does not offer: inherited sockets, time-outs, limits, drain |
 //! | bytes, futures-util | buffers and streams of bodies |
 //! | async-compression | request bodies in gzip, deflate, zstd |
 //! | serde, serde_json | the wires |

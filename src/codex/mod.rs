@@ -148,7 +148,7 @@ impl Codex {
     /// The usable CLI, waiting for a survey of the present settings where needed.
     ///
     /// # Errors
-    /// Why there is none. A failure is looked into again after [`FAILURE_LASTS`], so that
+    /// Why there is none. A failure is looked into again when it is older than a second, so that
     /// installing or logging in needs no restart.
     pub async fn ready(&self) -> Result<Arc<Installation>, Failure> {
         let mut latest = self.shared.latest.subscribe();
