@@ -4,5 +4,18 @@
 //! One file for each promise. The world they run in is in `support`.
 #![allow(clippy::unwrap_used)]
 
-mod doubles;
 mod support;
+
+mod auth;
+mod bad_input;
+mod cancel;
+mod chat;
+mod config;
+mod doubles;
+mod errors;
+mod failures;
+mod isolation;
+mod latency_log;
+mod limits;
+mod queue;
+mod sdk;

@@ -366,7 +366,7 @@ impl Response {
     }
 
     /// Checks the error envelope and returns its message.
-    pub fn error(&self, status: u16, kind: &str, code: Option<&str>) -> String {
+    pub fn error(&self, status: u16, kind: &str, code: &str) -> String {
         let text = self.text();
         assert_eq!(self.status, status, "{text}");
         assert_eq!(self.header("content-type"), Some("application/json"), "{text}");
@@ -377,11 +377,11 @@ impl Response {
 }
 
 /// Checks one error object, wherever it came, and returns its message.
-pub fn check_envelope(body: &Value, kind: &str, code: Option<&str>) -> String {
+pub fn check_envelope(body: &Value, kind: &str, code: &str) -> String {
     let error = body["error"].as_object().unwrap_or_else(|| panic!("no error object: {body}"));
     let mut keys: Vec<&str> = error.keys().map(String::as_str).collect();
     keys.sort_unstable();
     assert_eq!(keys, ["code", "message", "param", "type"], "{body}");
-    assert_eq!((error["type"].as_str(), error["code"].as_str()), (Some(kind), code), "{body}");
+    assert_eq!((error["type"].as_str(), error["code"].as_str()), (Some(kind), Some(code)), "{body}");
     error["message"].as_str().expect("a message").into()
 }
