@@ -3,7 +3,6 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -128,11 +127,6 @@ impl Connection {
     /// Says that nothing more will be sent.
     pub fn finish_sending(&mut self) {
         let _ = self.reader.get_mut().shutdown(Shutdown::Write);
-    }
-
-    /// How long to wait for bytes before giving up.
-    pub fn patience(&mut self, patience: Duration) {
-        self.reader.get_mut().set_read_timeout(Some(patience)).expect("set a timeout");
     }
 
     /// Everything until the server closes.
@@ -314,12 +308,6 @@ impl Stream {
         }
     }
 
-    /// The next chunk, parsed; `None` for `[DONE]` and at the end.
-    pub fn chunk(&mut self) -> Option<Value> {
-        let data = self.data()?;
-        (data != "[DONE]").then(|| serde_json::from_str(&data).expect("chunks are JSON"))
-    }
-
     /// All the rest: the chunks, and whether `[DONE]` closed them.
     pub fn chunks(&mut self) -> (Vec<Value>, bool) {
         let mut chunks = vec![];
@@ -361,7 +349,7 @@ impl Response {
 
     /// The answer's text, from a 200.
     pub fn answer(&self) -> String {
-        assert_eq!(self.status, 200, "{}", self.text());
+        assert!(self.status == 200 && self.complete, "{} {}", self.status, self.text());
         self.json()["choices"][0]["message"]["content"].as_str().expect("a text answer").into()
     }
 
