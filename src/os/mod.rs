@@ -1,0 +1,6 @@
+//! What only the operating system can give or knows. The one place where `unsafe` is allowed.
+
+pub mod listen;
+pub mod names;
+pub mod peer;
+pub mod process;

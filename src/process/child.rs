@@ -1,0 +1,362 @@
+//! One child process: spawned from a thread of its own, ended with its whole group.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::os::process::{ExitWatch, Signal, lead_group_and_die_with_parent, signal_group};
+
+/// How much of a child's stderr is remembered, in bytes.
+const STDERR_TAIL: usize = 2048;
+
+/// How long a child may take to end after a signal before the next, stronger one.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What to run. The environment is exactly `env`: nothing is inherited.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// The program, by path.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Arc<[(OsString, OsString)]>,
+    /// Its working directory.
+    pub cwd: PathBuf,
+}
+
+type Job = (Command, oneshot::Sender<io::Result<Child>>);
+
+/// Starts children from one thread that lives as long as the process.
+///
+/// A thread of its own for two reasons: the parent-death signal is tied to the life of the thread
+/// that forks, and fork and exec would block the runtime.
+#[derive(Clone, Debug)]
+pub struct Spawner {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Spawner {
+    /// Starts the thread. Call it inside the runtime: the children's pipes belong to it.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start() -> io::Result<Spawner> {
+        let (jobs, mut queue) = mpsc::channel::<Job>(64);
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::Builder::new().name("spawner".into()).spawn(move || {
+            let _inside = runtime.enter();
+            while let Some((command, answer)) = queue.blocking_recv() {
+                // Whoever asked may be gone; then the child is dropped, which ends it.
+                let _ = answer.send(Child::spawn(&command));
+            }
+        })?;
+        Ok(Spawner { jobs })
+    }
+
+    /// Starts a child.
+    ///
+    /// # Errors
+    /// What fork or exec said: not found, not executable, no such directory, too many processes.
+    pub async fn spawn(&self, command: Command) -> io::Result<Child> {
+        let (answer, result) = oneshot::channel();
+        let ended = || io::Error::other("the spawner thread has ended");
+        self.jobs.send((command, answer)).await.map_err(|_| ended())?;
+        result.await.map_err(|_| ended())?
+    }
+
+    /// Runs a short command to its end with no input and collects its output.
+    ///
+    /// # Errors
+    /// As [`Spawner::spawn`], or `TimedOut` after `limit`.
+    pub async fn output(
+        &self,
+        command: Command,
+        limit: Duration,
+    ) -> io::Result<(ExitStatus, Vec<u8>, String)> {
+        let mut child = self.spawn(command).await?;
+        drop(child.stdin.take());
+        let mut stdout = Vec::new();
+        let read = async {
+            if let Some(pipe) = child.stdout.take() {
+                pipe.take(32 << 20).read_to_end(&mut stdout).await?;
+            }
+            io::Result::Ok(())
+        };
+        match tokio::time::timeout(limit, read).await {
+            Ok(result) => result?,
+            Err(_) => {
+                child.stop().await;
+                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no end after {limit:?}")));
+            }
+        }
+        let (status, stderr) = child.finish(GRACE).await?;
+        Ok((status, stdout, stderr))
+    }
+}
+
+/// A running child that leads its own process group. Dropping it kills the group.
+#[derive(Debug)]
+pub struct Child {
+    /// Its standard input, until taken.
+    pub stdin: Option<ChildStdin>,
+    /// Its standard output, until taken.
+    pub stdout: Option<ChildStdout>,
+    process: tokio::process::Child,
+    pid: u32,
+    exit: ExitWatch,
+    stderr: StderrTail,
+    reaped: bool,
+}
+
+impl std::fmt::Debug for ExitWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ExitWatch")
+    }
+}
+
+impl Child {
+    fn spawn(command: &Command) -> io::Result<Child> {
+        let mut builder = tokio::process::Command::new(&command.program);
+        builder.args(&command.args).env_clear().envs(command.env.iter().cloned()).current_dir(&command.cwd);
+        builder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        lead_group_and_die_with_parent(&mut builder);
+        let mut process = builder.spawn()?;
+        let pid = process.id().ok_or_else(|| io::Error::other("the child has no process id"))?;
+        let stderr = StderrTail::read(process.stderr.take());
+        let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
+        Ok(Child { stdin, stdout, process, pid, exit: ExitWatch::new(pid), stderr, reaped: false })
+    }
+
+    /// The process id, for logs.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Resolves when the leader has ended, reaped or not. Never resolves where the kernel cannot
+    /// tell; then the end of its output does.
+    pub async fn ended(&self) {
+        self.exit.ended().await;
+    }
+
+    /// Kills what is left of the group, for a leader that has ended while its descendants hold
+    /// the pipes open.
+    pub fn kill_group(&self) {
+        if !self.reaped {
+            signal_group(self.pid, Signal::Kill);
+        }
+    }
+
+    /// Waits for the end of a child that closed its output, then reaps it and drains stderr.
+    /// After `patience` it is ended like [`Child::stop`] does.
+    ///
+    /// # Errors
+    /// What wait(2) said.
+    pub async fn finish(mut self, patience: Duration) -> io::Result<(ExitStatus, String)> {
+        drop(self.stdin.take());
+        drop(self.stdout.take());
+        let _ = tokio::time::timeout(patience, self.exit_or_reap()).await;
+        let status = self.end().await?;
+        Ok((status, self.stderr.finish().await))
+    }
+
+    /// Ends the group: stdin closed and TERM, then KILL; always reaped. Returns stderr's tail.
+    pub async fn stop(mut self) -> String {
+        drop(self.stdin.take());
+        drop(self.stdout.take());
+        if !self.reaped {
+            signal_group(self.pid, Signal::Terminate);
+        }
+        let _ = tokio::time::timeout(GRACE, self.exit_or_reap()).await;
+        if let Err(error) = self.end().await {
+            tracing::warn!(pid = self.pid, %error, "cannot reap a codex process");
+        }
+        self.stderr.finish().await
+    }
+
+    /// What stderr said last, so far.
+    pub fn stderr_so_far(&self) -> String {
+        self.stderr.text()
+    }
+
+    async fn exit_or_reap(&mut self) {
+        if self.exit.can_tell() {
+            self.exit.ended().await;
+        } else if self.process.wait().await.is_ok() {
+            // Nothing else to go by here: the group's id is free from now on, but a process that
+            // took it within these microseconds is not to be expected.
+            self.kill_group();
+            self.reaped = true;
+        }
+    }
+
+    /// Kills whatever of the group still runs, while the leader still holds the group's id.
+    async fn end(&mut self) -> io::Result<ExitStatus> {
+        self.kill_group();
+        let status = self.process.wait().await?;
+        self.reaped = true;
+        Ok(status)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // tokio reaps the killed leader in the background.
+        self.kill_group();
+    }
+}
+
+/// Reads stderr to its end, remembering the tail.
+///
+/// Read even when unused: a full pipe stalls the child in the middle of its work.
+#[derive(Debug)]
+struct StderrTail {
+    tail: Arc<Mutex<Vec<u8>>>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl StderrTail {
+    fn read(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> StderrTail {
+        let tail = Arc::new(Mutex::new(Vec::new()));
+        let task = pipe.map(|mut pipe| {
+            let tail = Arc::clone(&tail);
+            tokio::spawn(async move {
+                let mut chunk = [0; 1024];
+                while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
+                    let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+                    tail.extend_from_slice(&chunk[..read]);
+                    let excess = tail.len().saturating_sub(STDERR_TAIL);
+                    tail.drain(..excess);
+                }
+            })
+        });
+        StderrTail { tail, task }
+    }
+
+    fn text(&self) -> String {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&tail).trim().to_owned()
+    }
+
+    async fn finish(&mut self) -> String {
+        if let Some(mut task) = self.task.take() {
+            // A descendant outside the group may hold the pipe; its chatter is not waited for.
+            if tokio::time::timeout(GRACE, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        self.text()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Lines;
+
+    fn sh(script: &str) -> Command {
+        Command {
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), script.into()],
+            env: Arc::new([("PATH".into(), "/usr/bin:/bin".into())]),
+            cwd: "/".into(),
+        }
+    }
+
+    fn alive(pid: u32) -> bool {
+        // A zombie has no command line.
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+    }
+
+    async fn until(mut condition: impl FnMut() -> bool) {
+        for _ in 0..1000 {
+            if condition() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the condition never came true");
+    }
+
+    async fn first_line(child: &mut Child) -> u32 {
+        let mut lines = Lines::new(child.stdout.take().unwrap(), 100);
+        let line = lines.next().await.unwrap().unwrap().to_vec();
+        String::from_utf8(line).unwrap().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn output_status_and_stderr_are_collected() {
+        let spawner = Spawner::start().unwrap();
+        let (status, stdout, stderr) =
+            spawner.output(sh("echo out; echo err >&2; exit 3"), Duration::from_secs(10)).await.unwrap();
+        assert_eq!((status.code(), stdout.as_slice(), stderr.as_str()), (Some(3), &b"out\n"[..], "err"));
+    }
+
+    #[tokio::test]
+    async fn the_environment_is_only_what_was_given() {
+        let spawner = Spawner::start().unwrap();
+        let (_, stdout, _) = spawner
+            .output(sh("env | grep -v -e ^PWD= -e ^_= -e ^SHLVL="), Duration::from_secs(10))
+            .await
+            .unwrap();
+        assert_eq!(String::from_utf8(stdout).unwrap(), "PATH=/usr/bin:/bin\n");
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_and_a_missing_directory_are_errors() {
+        let spawner = Spawner::start().unwrap();
+        let mut missing = sh("");
+        missing.program = "/nonexistent/program".into();
+        assert_eq!(spawner.spawn(missing).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        let mut nowhere = sh("");
+        nowhere.cwd = "/nonexistent".into();
+        assert_eq!(spawner.spawn(nowhere).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn stop_ends_a_child_that_ignores_term_and_its_children() {
+        let spawner = Spawner::start().unwrap();
+        let mut child = spawner.spawn(sh("trap '' TERM; sleep 1000 & echo $!; wait")).await.unwrap();
+        let (leader, grandchild) = (child.pid(), first_line(&mut child).await);
+        child.stop().await;
+        until(|| !alive(leader) && !alive(grandchild)).await;
+    }
+
+    #[tokio::test]
+    async fn dropping_kills_the_group() {
+        let spawner = Spawner::start().unwrap();
+        let mut child = spawner.spawn(sh("sleep 1000 & echo $!; wait")).await.unwrap();
+        let (leader, grandchild) = (child.pid(), first_line(&mut child).await);
+        drop(child);
+        until(|| !alive(leader) && !alive(grandchild)).await;
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn descendants_that_outlive_the_leader_are_ended() {
+        let spawner = Spawner::start().unwrap();
+        let mut child = spawner.spawn(sh("sleep 1000 & echo $!")).await.unwrap();
+        let grandchild = first_line(&mut child).await;
+        child.ended().await;
+        let (status, _) = child.finish(GRACE).await.unwrap();
+        assert_eq!(status.code(), Some(0));
+        until(|| !alive(grandchild)).await;
+    }
+
+    #[tokio::test]
+    async fn a_flood_on_stderr_neither_stalls_nor_grows() {
+        let spawner = Spawner::start().unwrap();
+        let script = "i=0; while [ $i -lt 20000 ]; do echo 0123456789012345678901234567890123456789; i=$((i+1)); done >&2; echo last >&2";
+        let (status, _, stderr) = spawner.output(sh(script), Duration::from_secs(60)).await.unwrap();
+        assert_eq!(status.code(), Some(0));
+        assert!(stderr.len() <= STDERR_TAIL && stderr.ends_with("last"), "{} {stderr:?}", stderr.len());
+    }
+}
