@@ -34,7 +34,7 @@ use crate::script::Script;
 
 /// Runs one turn and gives its exit status.
 pub fn run(script: &Script, arguments: &[String]) -> i32 {
-    if script.has("ignore-term") && std::env::var_os("FAKE_CODEX_IGNORES_TERM").is_none() {
+    if starts_again(script, "exec") {
         return ignoring_term(arguments);
     }
     let mut prompt = vec![];
@@ -89,6 +89,11 @@ pub fn run(script: &Script, arguments: &[String]) -> i32 {
         }
     }
     0
+}
+
+/// Whether this process only makes way for the one that ignores SIGTERM.
+pub fn starts_again(script: &Script, verb: &str) -> bool {
+    verb == "exec" && script.has("ignore-term") && std::env::var_os("FAKE_CODEX_IGNORES_TERM").is_none()
 }
 
 /// Starts ourselves again below a shell that ignores the signal: what is ignored stays ignored

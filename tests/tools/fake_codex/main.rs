@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `version TEXT` | what `--version` prints (default `codex-cli 0.169.0`) |
 //! | `logged-out` | `login status` says so and exits 1 |
+//! | `sandbox N` | the status of `sandbox …` (default 0: confinement works) |
 //! | `models JSON` | what `debug models` prints |
 //! | anything else | a step of every turn, see `exec.rs`; `app-server …` lines, see `app_server.rs` |
 #![allow(clippy::unwrap_used)]
@@ -25,7 +26,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let verb = verb(&arguments);
     let script = Script::load();
-    if let Some(script) = &script {
+    if let Some(script) = &script
+        && !exec::starts_again(script, verb)
+    {
         script.record(verb, &arguments);
     }
     let script = script.unwrap_or_default();
@@ -42,6 +45,7 @@ fn main() {
         "debug" => say(script
             .value("models")
             .unwrap_or(r#"{"models":[{"slug":"gpt-fake","display_name":"Fake","visibility":"list"}]}"#)),
+        "sandbox" => script.value("sandbox").and_then(|code| code.parse().ok()).unwrap_or(0),
         "exec" => exec::run(&script, &arguments),
         "app-server" => app_server::run(&script, &arguments),
         other => {
