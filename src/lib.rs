@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod api;
+pub mod cli;
 pub mod codex;
 pub mod config;
 pub mod engine;

@@ -273,3 +273,6 @@ impl AsyncWrite for Text {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

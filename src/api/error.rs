@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 
@@ -373,6 +373,9 @@ impl Answer {
             headers.insert(RETRY_AFTER, whole.into());
             headers.insert(RETRY_AFTER_MS, (after.as_millis().min(u64::MAX.into()) as u64).into());
         }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
@@ -408,3 +411,6 @@ pub fn malformed(status: StatusCode) -> Answer {
     };
     refused(status, "invalid_request_error", code, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -213,12 +213,9 @@ impl Rules {
     }
 
     fn check_host(&self, value: &[u8]) -> Result<(), Failure> {
-        let authority = Authority::try_from(value)
-            .ok()
-            .filter(|authority| !authority.as_str().contains('@') && !authority.host().is_empty())
-            .ok_or_else(|| {
-                malformed("The Host header is not a host name or address with an optional port.")
-            })?;
+        let authority = Authority::try_from(value).ok().filter(is_host_and_port).ok_or_else(|| {
+            malformed("The Host header is not a host name or address with an optional port.")
+        })?;
         let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
         let with_port = authority.as_str().to_ascii_lowercase();
         if is_ip(&host) || self.hosts.iter().any(|allowed| *allowed == host || *allowed == with_port) {
@@ -291,6 +288,16 @@ fn is_own(origin: &HeaderValue, host: &HeaderValue) -> bool {
     })
 }
 
+/// `Authority` also takes `user@host` and text after `[::1]`; neither is a host.
+fn is_host_and_port(authority: &Authority) -> bool {
+    let host = authority.host();
+    let is_port = |rest: &str| match rest.strip_prefix(':') {
+        Some(port) => port.bytes().all(|byte| byte.is_ascii_digit()),
+        None => rest.is_empty(),
+    };
+    !host.is_empty() && authority.as_str().strip_prefix(host).is_some_and(is_port)
+}
+
 fn is_ip(host: &str) -> bool {
     match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
@@ -350,3 +357,6 @@ fn origin_refused(origin: &HeaderValue) -> Failure {
         ),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error;
-use super::wire::{Answer, Progress, Timeouts, Wire};
+use super::wire::{AnswerBody, Progress, Timeouts, Wire};
 use crate::api::gate::Caller;
 use crate::config::Live;
 use crate::os::listen::{self, Listener};
@@ -359,7 +359,7 @@ impl<S, B> Service<Request<Incoming>> for Introduced<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + 'static,
 {
-    type Response = Response<Answer<B>>;
+    type Response = Response<AnswerBody<B>>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -376,7 +376,10 @@ where
             let response = response.await?;
             // A success of POST has read its body; whatever else may have left it in the socket.
             progress.set_unread(has_body && !(takes_body && response.status().is_success()));
-            Ok(response.map(|body| Answer::new(body, answering)))
+            Ok(response.map(|body| AnswerBody::new(body, answering)))
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,8 @@ mod tests {
     fn parse(stream: &str) -> Vec<String> {
         let mut events = Vec::new();
         let mut data: Vec<&str> = Vec::new();
-        for line in stream.replace("\r\n", "\n").replace('\r', "\n").split('\n') {
+        let stream = stream.replace("\r\n", "\n").replace('\r', "\n");
+        for line in stream.split('\n') {
             if line.is_empty() {
                 if !data.is_empty() {
                     events.push(data.join("\n"));

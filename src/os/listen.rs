@@ -278,4 +278,49 @@ mod tests {
             "descriptor 3 (`http`) passed by the service manager cannot be listened on: it is not listening"
         );
     }
+
+    /// The test runs itself as a child that systemd would have started: LISTEN_PID is its own.
+    #[test]
+    fn sockets_of_the_service_manager_are_taken_once() {
+        const NAME: &str = "os::listen::tests::sockets_of_the_service_manager_are_taken_once";
+        const CHILD: &str = "TEST_INHERITED";
+        if std::env::var_os(CHILD).is_some() {
+            let shown = inherited().map(|all| all.iter().map(Listener::to_string).collect::<Vec<_>>());
+            println!("\nfound {shown:?}");
+            assert!(inherited().unwrap().is_empty(), "they were taken");
+            return;
+        }
+        let check = |count: &str, names: &str, fd: OwnedFd, expect: &str| {
+            let script =
+                "exec 3<&0 0</dev/null; export LISTEN_PID=$$; exec \"$0\" --exact \"$1\" --nocapture";
+            let output = std::process::Command::new("bash")
+                .args(["-c", script])
+                .arg(std::env::current_exe().unwrap())
+                .arg(NAME)
+                .envs([(CHILD, "1"), ("LISTEN_FDS", count), ("LISTEN_FDNAMES", names)])
+                .stdin(fd)
+                .output()
+                .unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            let found = text.lines().find_map(|line| line.strip_prefix("found ")).unwrap_or(&text);
+            assert!(output.status.success() && found == expect, "{found}, not {expect}");
+        };
+        let tcp = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let one = tcp();
+        let url = format!("Ok([\"http://{}\"])", one.local_addr().unwrap());
+        check("1", "http", one.into(), &url);
+        check(
+            "1",
+            "http",
+            UdpSocket::bind("127.0.0.1:0").unwrap().into(),
+            "Err(\"descriptor 3 (`http`) passed by the service manager cannot be listened on: \
+             it is not a stream socket (use ListenStream=)\")",
+        );
+        check(
+            "x",
+            "http",
+            tcp().into(),
+            "Err(\"the sockets passed by the service manager (LISTEN_FDS): invalid LISTEN_FDS\")",
+        );
+    }
 }

@@ -149,7 +149,8 @@ mod sock_diag {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::os::names::own_uid;

@@ -1,5 +1,6 @@
 //! What a running turn reports, and the bounded channel it reports through.
 
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -135,14 +136,19 @@ impl Events {
     /// An engine that goes away without a terminal item is itself a failure, reported here, so
     /// that no reply can ever end as complete by accident.
     pub async fn next(&mut self) -> Option<Outcome> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`Events::next`], for who listens to several turns at once.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         if self.ended {
-            return None;
+            return Poll::Ready(None);
         }
-        let item = self.receiver.recv().await.unwrap_or_else(|| {
+        let item = ready!(self.receiver.poll_recv(cx)).unwrap_or_else(|| {
             Err(Failure::Internal { detail: "the engine ended the turn without an outcome".into() })
         });
         self.ended = matches!(item, Err(_) | Ok(Event::Done { .. }));
-        Some(item)
+        Poll::Ready(Some(item))
     }
 }
 
