@@ -1,0 +1,176 @@
+//! Nothing of the user's own Codex leaks in, and nothing of the host leaks out.
+
+use std::path::Path;
+
+use crate::support::{Reply, Setup, Upstream, real};
+
+/// A home that would betray itself in the prompt, in a file, or by a program it starts.
+fn hostile_home(setup: &Setup) -> std::path::PathBuf {
+    let scratch = setup.scratch();
+    let mark = scratch.path().join("mcp-was-started");
+    let config = format!(
+        "model = \"LEAK-model\"\ndeveloper_instructions = \"LEAK-developer\"\ninstructions = \"LEAK-instructions\"\n\
+         [mcp_servers.evil]\ncommand = \"touch\"\nargs = [\"{}\"]\n",
+        mark.display()
+    );
+    scratch.write("home/.codex/config.toml", &config);
+    scratch.write("home/.codex/AGENTS.md", "LEAK-home-agents");
+    scratch.write("home/.codex/prompts/evil.md", "LEAK-prompt");
+    for folder in ["home/.codex/skills/evil", "home/.agents/skills/evil"] {
+        scratch.write(
+            &format!("{folder}/SKILL.md"),
+            "---\nname: LEAK-skill\ndescription: LEAK-skill-description\n---\nLEAK-skill-body\n",
+        );
+    }
+    scratch.write("home/AGENTS.md", "LEAK-parent-agents");
+    scratch.write("home/.codex-api-proxy/workspace/AGENTS.md", "LEAK-workspace-agents");
+    scratch.write(
+        "home/.codex-api-proxy/workspace/.codex/config.toml",
+        "developer_instructions = \"LEAK-project\"\n",
+    );
+    scratch.write("home/.codex-api-proxy/workspace/.git/HEAD", "ref: refs/heads/main\n");
+    mark
+}
+
+fn assert_nothing_leaked(upstream: &Upstream, mark: &Path) {
+    assert!(!upstream.requests().is_empty());
+    for request in upstream.requests() {
+        let text = request.text();
+        if let Some(at) = text.find("LEAK") {
+            panic!("leaked: …{}…", &text[at.saturating_sub(100)..(at + 100).min(text.len())]);
+        }
+    }
+    assert!(!mark.exists(), "the MCP server of the user's configuration was started");
+}
+
+#[test]
+fn a_hostile_home_and_workspace_leak_nothing() {
+    let Some((setup, upstream)) = real() else { return };
+    let mark = hostile_home(&setup);
+    let proxy = setup.start();
+    assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong");
+    assert_nothing_leaked(&upstream, &mark);
+}
+
+#[test]
+fn what_is_put_into_the_isolated_home_is_cleared_away() {
+    let Some((setup, upstream)) = real() else { return };
+    let (codex, scratch) = (crate::support::require_codex().unwrap(), setup.scratch().path().to_owned());
+    let home = scratch.join("home/.codex-api-proxy/codex-home");
+    let proxy = setup.start();
+    proxy.ask("hi").send().answer();
+    assert!(home.is_dir());
+    for (name, text) in [
+        ("config.toml", "developer_instructions = \"LEAK\"\n"),
+        ("AGENTS.md", "LEAK"),
+        ("AGENTS.override.md", "LEAK"),
+        ("prompts/x.md", "LEAK"),
+        ("skills/evil/SKILL.md", "---\nname: LEAK\ndescription: LEAK\n---\nLEAK\n"),
+    ] {
+        let path = home.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    // A second server on the same state: it clears the home at its start.
+    let again = Setup::real(&codex, &upstream).set("app_server_codex_home", home.display()).start();
+    assert_eq!(again.ask("Reply with exactly: pong").send().answer(), "pong");
+    assert_nothing_leaked(&upstream, Path::new("/nonexistent"));
+    assert!(!home.join("config.toml").exists() && !home.join("AGENTS.md").exists());
+}
+
+#[test]
+fn a_model_that_tries_learns_no_secret() {
+    let Some((setup, upstream)) = real() else { return };
+    let scratch = setup.scratch();
+    scratch.write("home/.codex/auth.json", r#"{"OPENAI_API_KEY":"sk-LEAK-auth"}"#);
+    scratch.write("home/.codex/config.toml", "# LEAK-config\n");
+    scratch.write("home/.ssh/id_ed25519", "LEAK-ssh");
+    scratch.write("outside.txt", "LEAK-outside");
+    scratch.write("home/.codex-api-proxy/workspace/note.txt", "the workspace may be read");
+    let root = scratch.path().display().to_string();
+    let commands = [
+        "cat note.txt".to_owned(),
+        "cat ~/.codex/auth.json".into(),
+        "cat ~/.codex/config.toml".into(),
+        "cat ~/.ssh/id_ed25519".into(),
+        "cat $CODEX_HOME/auth.json; cat ~/.codex-api-proxy/codex-home/auth.json".into(),
+        format!("cat {root}/outside.txt; cat {root}/home/.ssh/*"),
+        "env; set".into(),
+        "cat /proc/*/environ | tr '\\0' '\\n'".into(),
+        "cat /proc/$PPID/environ /proc/self/environ /proc/1/environ".into(),
+        "cat /proc/*/cmdline | tr '\\0' ' '".into(),
+        "ls -la ..; cat ../codex-home/*".into(),
+        "touch wrote-here; echo LEAK > ../wrote-outside".into(),
+    ];
+    let mut replies: Vec<Reply> = commands
+        .iter()
+        .map(|command| {
+            Reply::call("exec_command", &serde_json::json!({ "cmd": command, "login": true }).to_string())
+        })
+        .collect();
+    replies.push(Reply::text("done"));
+    upstream.when("try everything", replies);
+    scratch.write("home/.profile", "echo LEAK-profile\n");
+    scratch.write("home/.bash_profile", "echo LEAK-profile\n");
+    let workspace = setup.workspace();
+    let proxy = setup
+        .env("CODEX_PROXY_API_KEY", "LEAK-proxy-key")
+        .env("AWS_SECRET_ACCESS_KEY", "LEAK-aws")
+        .env("CODEX_API_KEY", "sk-LEAK-codex-key")
+        .start();
+    let ask = proxy.chat(
+        serde_json::json!({ "model": "gpt-5.5", "messages": [crate::support::user("try everything")] }),
+    );
+    assert_eq!(ask.key("LEAK-proxy-key").send().answer(), "done");
+    let requests = upstream.requests();
+    assert_eq!(requests.len(), commands.len() + 1);
+    let outputs = requests.last().unwrap().tool_outputs();
+    assert_eq!(outputs.len(), commands.len());
+    assert!(outputs[0].contains("the workspace may be read"), "{}", outputs[0]);
+    for (command, output) in commands.iter().zip(&outputs) {
+        // The command itself may stand in a list of processes; the secrets may not.
+        assert!(!output.replace("echo LEAK", "").contains("LEAK"), "{command}: {output}");
+    }
+    assert!(
+        !workspace.join("wrote-here").exists() && !workspace.with_file_name("wrote-outside").exists(),
+        "nothing was written"
+    );
+}
+
+#[test]
+fn the_state_folder_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some((setup, _upstream)) = real() else { return };
+    let proxy = setup.start();
+    proxy.ask("hi").send().answer();
+    let state = proxy.scratch().path().join("home/.codex-api-proxy");
+    let mut folders = vec![state];
+    while let Some(folder) = folders.pop() {
+        assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o077, 0, "{}", folder.display());
+        for entry in std::fs::read_dir(&folder).unwrap().flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() && entry.file_name() != "skills" && entry.file_name() != "tmp" {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                assert_eq!(
+                    entry.metadata().unwrap().permissions().mode() & 0o077,
+                    0,
+                    "{}",
+                    entry.path().display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_login_is_linked_and_never_copied() {
+    let Some((setup, upstream)) = real() else { return };
+    let login = setup.scratch().write("home/.codex/auth.json", r#"{"OPENAI_API_KEY":"sk-linked"}"#);
+    let proxy = setup.start();
+    proxy.ask("hi").send().answer();
+    let link = proxy.scratch().path().join("home/.codex-api-proxy/codex-home/auth.json");
+    assert_eq!(std::fs::read_link(&link).unwrap(), login);
+    assert!(!proxy.log().contains("sk-linked"));
+    assert!(!upstream.requests().is_empty());
+}

