@@ -1,5 +1,9 @@
 //! interim
 #![allow(missing_docs)]
+pub mod answer;
+pub mod names;
+pub mod rpc;
+pub mod wire;
 use crate::turn::{Events, Slot, Turn};
 pub struct Pool;
 impl Pool {
