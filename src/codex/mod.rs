@@ -1,3 +1,222 @@
-//! The installed Codex CLI: what it says and how it is called. Knows nothing of turns in flight.
+//! The installed Codex CLI: where it is, what it can do, whose login it uses, how it is confined.
+//!
+//! A [`Codex`] surveys the machine in the background at start, and again when the settings, the
+//! program or the login change, or when somebody asks after a failure. Engines take the latest
+//! [`Installation`]; status pages take the whole [`Survey`].
 
+pub mod args;
+pub mod environment;
 pub mod errors;
+pub mod home;
+pub mod locate;
+mod survey;
+pub mod version;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+use crate::config::{Config, Live};
+use crate::process::{Command, Spawner};
+use crate::turn::Failure;
+
+pub use args::Confinement;
+pub use home::Home;
+pub use version::Version;
+
+/// How long a failed survey is believed before a request has it repeated.
+const FAILURE_LASTS: Duration = Duration::from_secs(1);
+
+/// How long a good survey is believed before its files are looked at again, in the background.
+const SUCCESS_LASTS: Duration = Duration::from_secs(2);
+
+/// How Codex authenticates itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// By its own login (`codex login`).
+    Codex,
+    /// By `CODEX_API_KEY` of our environment.
+    ApiKey,
+    /// The configured model provider needs none of Codex's logins.
+    NotNeeded,
+    /// Not at all.
+    Missing,
+    /// By a login in a keyring that the isolated home cannot use.
+    NotPortable,
+}
+
+impl Login {
+    /// A word for status pages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Login::Codex => "codex",
+            Login::ApiKey => "api_key",
+            Login::NotNeeded => "not_needed",
+            Login::Missing => "missing",
+            Login::NotPortable => "not_portable",
+        }
+    }
+}
+
+/// A Codex CLI that can be run, and how.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    /// The native program.
+    pub program: PathBuf,
+    /// Its version.
+    pub version: Version,
+    /// Its `CODEX_HOME`.
+    pub home: Home,
+    /// How it authenticates.
+    pub login: Login,
+    /// How its tools' reads are confined.
+    pub confinement: Confinement,
+    /// The lean model catalog, if `profile = model` and one could be built.
+    pub catalog: Option<PathBuf>,
+    /// Its whole environment.
+    pub env: Arc<[(OsString, OsString)]>,
+    /// The settings this was made for.
+    pub config: Arc<Config>,
+}
+
+impl Installation {
+    /// A command of this CLI.
+    pub fn command(&self, args: Vec<OsString>, cwd: PathBuf) -> Command {
+        Command { program: self.program.clone(), args, env: Arc::clone(&self.env), cwd }
+    }
+}
+
+/// What a look at the machine found, usable or not.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// The program, if there is one.
+    pub program: Option<PathBuf>,
+    /// Its version, if it told.
+    pub version: Option<Version>,
+    /// How it authenticates, if that was found out.
+    pub login: Option<Login>,
+    /// How reads are confined, if that was found out.
+    pub confinement: Option<Confinement>,
+    /// What engines may use, or why nothing.
+    pub usable: Result<Arc<Installation>, Failure>,
+    config: Arc<Config>,
+    files: survey::Files,
+    at: Instant,
+}
+
+/// The CLI of this machine, surveyed in the background.
+#[derive(Clone, Debug)]
+pub struct Codex {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    live: Live,
+    spawner: Spawner,
+    inherited: Vec<(OsString, OsString)>,
+    latest: watch::Sender<Option<Arc<Survey>>>,
+    look_again: Notify,
+}
+
+impl Codex {
+    /// Starts the first survey. `inherited` is our own environment.
+    pub fn start(live: Live, spawner: Spawner, inherited: Vec<(OsString, OsString)>) -> Codex {
+        let shared = Arc::new(Shared {
+            live,
+            spawner,
+            inherited,
+            latest: watch::Sender::new(None),
+            look_again: Notify::new(),
+        });
+        tokio::spawn(keep_surveying(Arc::downgrade(&shared)));
+        Codex { shared }
+    }
+
+    /// The usable CLI, waiting for a survey of the present settings where needed.
+    ///
+    /// # Errors
+    /// Why there is none. A failure is looked into again after [`FAILURE_LASTS`], so that
+    /// installing or logging in needs no restart.
+    pub async fn ready(&self) -> Result<Arc<Installation>, Failure> {
+        let mut latest = self.shared.latest.subscribe();
+        loop {
+            let survey = latest.borrow_and_update().clone();
+            if let Some(survey) = survey
+                && Arc::ptr_eq(&survey.config, &self.shared.live.get())
+            {
+                let age = survey.at.elapsed();
+                if survey.usable.is_ok() {
+                    if age > SUCCESS_LASTS {
+                        self.look_again();
+                    }
+                    return survey.usable.clone();
+                }
+                if age < FAILURE_LASTS {
+                    return survey.usable.clone();
+                }
+            }
+            self.look_again();
+            if latest.changed().await.is_err() {
+                return Err(Failure::Internal { detail: "the survey of the Codex CLI has ended".into() });
+            }
+        }
+    }
+
+    /// What is known now; `None` while the first survey runs.
+    pub fn survey(&self) -> Option<Arc<Survey>> {
+        self.shared.latest.borrow().clone()
+    }
+
+    /// Tells of each new survey (also when nothing changed in it).
+    pub fn surveys(&self) -> watch::Receiver<Option<Arc<Survey>>> {
+        self.shared.latest.subscribe()
+    }
+
+    /// Asks for a look at the machine; returns at once.
+    pub fn look_again(&self) {
+        self.shared.look_again.notify_one();
+    }
+
+    /// Who starts processes.
+    pub fn spawner(&self) -> &Spawner {
+        &self.shared.spawner
+    }
+}
+
+/// Surveys whenever asked, until nobody is left to ask.
+async fn keep_surveying(shared: std::sync::Weak<Shared>) {
+    loop {
+        let Some(now) = shared.upgrade() else { return };
+        let config = now.live.get();
+        let before = now.latest.borrow().clone();
+        let unchanged = match before {
+            Some(before) if before.usable.is_ok() && Arc::ptr_eq(&before.config, &config) => {
+                survey::Files::look(&config, &now.inherited).await == before.files
+            }
+            _ => false,
+        };
+        if unchanged {
+            // Believed for another while.
+            now.latest.send_modify(|latest| {
+                if let Some(survey) = latest {
+                    Arc::make_mut(survey).at = Instant::now();
+                }
+            });
+        } else {
+            let survey = survey::take(&config, &now.spawner, &now.inherited).await;
+            now.latest.send_replace(Some(Arc::new(survey)));
+        }
+        drop(now);
+        loop {
+            // The asker holds the shared part; without askers there is nobody to wait for.
+            let Some(waiting) = shared.upgrade() else { return };
+            if tokio::time::timeout(Duration::from_secs(60), waiting.look_again.notified()).await.is_ok() {
+                break;
+            }
+        }
+    }
+}

@@ -8,7 +8,9 @@ pub mod settings;
 use std::sync::{Arc, RwLock};
 
 pub use secret::Secret;
-pub use settings::{AgentReads, Config, EngineKind, Isolation, ModelCatalog, ProfileChoice, ReasoningOutput};
+pub use settings::{
+    AgentReads, Config, EngineKind, Isolation, ModelCatalog, Profile, ProfileChoice, ReasoningOutput,
+};
 
 /// The settings in force, replaced whole by a reload.
 ///

@@ -23,8 +23,8 @@ pub enum Event {
     Done {
         /// Why it ended.
         finish: Finish,
-        /// What it cost.
-        usage: Usage,
+        /// What it cost; `None` where Codex did not say (`length` on the exec engine).
+        usage: Option<Usage>,
     },
 }
 
@@ -233,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_follows_the_terminal_item() {
         let (sink, mut events) = events();
-        let done = Event::Done { finish: Finish::Stop, usage: Usage::default() };
+        let done = Event::Done { finish: Finish::Stop, usage: None };
         sink.send(Ok(done.clone())).await.unwrap();
         sink.send(Ok(Event::Text("late".into()))).await.unwrap();
         assert_eq!(events.next().await, Some(Ok(done)));

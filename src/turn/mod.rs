@@ -217,6 +217,16 @@ closed_list! {
     }
 }
 
+impl ServiceTier {
+    /// The tier to name upstream; `auto` and `default` are the upstream's own choice.
+    pub fn upstream(self) -> Option<&'static str> {
+        match self {
+            ServiceTier::Auto | ServiceTier::Default => None,
+            ServiceTier::Flex | ServiceTier::Priority | ServiceTier::Scale => Some(self.name()),
+        }
+    }
+}
+
 /// Real token counts as Codex reported them; never estimated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

@@ -1,10 +1,305 @@
-//! interim
-#![allow(missing_docs)]
-use crate::turn::{Events, Slot, Turn};
-pub struct Exec;
+//! The default engine: one `codex exec --json` process per turn.
+//!
+//! ```text
+//! run -> installation ready -> files, argv -> spawn -> prompt to stdin -> lines to events -> reaped
+//!                                               \____ client gone, time-out: group ended ____/
+//! ```
+//!
+//! The slot is held until the process is reaped, on every way out.
+
+mod answer;
+mod files;
+mod wire;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+
+use crate::codex::{Codex, Installation, args};
+use crate::config::{Config, Live};
+use crate::process::{Child, Lines, lines};
+use crate::turn::{Event, Events, Failure, Gone, Outcome, Output, Phase, Sink, Slot, Turn, events, prompt};
+
+use answer::{Answer, Step};
+use files::TurnFiles;
+
+/// How long Codex may take to end once it has told the end of the turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs turns by `codex exec`.
+#[derive(Debug)]
+pub struct Exec {
+    live: Live,
+    codex: Codex,
+}
+
 impl Exec {
-    pub fn run(&self, _turn: Turn, _slot: Slot) -> Events {
-        let (_s, e) = crate::turn::events();
-        e
+    /// An engine over the installed CLI.
+    pub fn start(live: Live, codex: Codex) -> Exec {
+        let tmp = live.get().state_dir.join("tmp");
+        tokio::task::spawn_blocking(move || files::sweep(&tmp));
+        Exec { live, codex }
+    }
+
+    /// Runs a turn; see [`crate::engine::Engine::run`].
+    pub fn run(&self, turn: Turn, slot: Slot) -> Events {
+        let (sink, events) = events();
+        let run =
+            Run { config: self.live.get(), codex: self.codex.clone(), turn, sink, granted: Instant::now() };
+        tokio::spawn(async move {
+            run.complete().await;
+            drop(slot);
+        });
+        events
+    }
+}
+
+/// One turn on its way.
+struct Run {
+    config: Arc<Config>,
+    codex: Codex,
+    turn: Turn,
+    sink: Sink,
+    granted: Instant,
+}
+
+/// Why a turn stopped before Codex told its end.
+enum Stop {
+    Gone,
+    Failed(Failure),
+}
+
+impl From<Gone> for Stop {
+    fn from(_: Gone) -> Stop {
+        Stop::Gone
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Failed(failure)
+    }
+}
+
+impl Run {
+    async fn complete(self) {
+        let last = match self.answer().await {
+            Ok(outcome) => outcome,
+            Err(Stop::Failed(failure)) => Err(failure),
+            // Nobody is left to tell.
+            Err(Stop::Gone) => return,
+        };
+        let _ = self.sink.send(last).await;
+    }
+
+    /// Runs `work` unless the client leaves or the turn's time is up first.
+    async fn bounded<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        let after = self.config.timeout_seconds;
+        tokio::select! {
+            result = work => Ok(result),
+            () = self.sink.closed() => Err(Stop::Gone),
+            () = tokio::time::sleep_until((self.granted + after).into()) => Err(Failure::TurnTimedOut { after }.into()),
+        }
+    }
+
+    async fn phase(&self, phase: Phase, took: Duration) -> Result<(), Gone> {
+        self.sink.send(Ok(Event::Phase(phase, took))).await
+    }
+
+    async fn answer(&self) -> Result<Outcome, Stop> {
+        let installation = self.bounded(self.codex.ready()).await??;
+
+        let start = Instant::now();
+        let (prompt, files) = self.prepare().await?;
+        let outcome = self.ask(&installation, &prompt, files.as_ref(), start).await;
+        if let Some(files) = files {
+            tokio::task::spawn_blocking(move || drop(files));
+        }
+        outcome
+    }
+
+    async fn ask(
+        &self,
+        installation: &Installation,
+        prompt: &str,
+        files: Option<&TurnFiles>,
+        start: Instant,
+    ) -> Result<Outcome, Stop> {
+        let (schema, images) = match files {
+            Some(files) => (files.schema.as_deref(), files.images.as_slice()),
+            None => (None, &[][..]),
+        };
+        let mut line = args::exec(
+            &installation.config,
+            installation.version,
+            installation.catalog.as_deref(),
+            &installation.confinement,
+        );
+        line.extend(args::exec_turn(&self.turn, schema, images));
+        let command = installation.command(line, self.turn.workdir.path().to_path_buf());
+        self.phase(Phase::CodexCommandBuild, start.elapsed()).await?;
+
+        let start = Instant::now();
+        let mut child = match self.bounded(self.codex.spawner().spawn(command)).await? {
+            Ok(child) => child,
+            Err(error) => {
+                self.codex.look_again();
+                return Err(spawn_failure(&error, installation).into());
+            }
+        };
+        let running = Instant::now();
+        let mut answer = Answer::default();
+        // From here on every way out waits until the process is reaped: the slot is held till then.
+        let talked = match self.phase(Phase::CodexProcessSpawn, running - start).await {
+            Ok(()) => self.talk(&mut child, prompt, &mut answer, running).await,
+            Err(gone) => Err(gone.into()),
+        };
+        match talked {
+            Ok(()) => self.finish(child, answer, running).await,
+            Err(stop) => {
+                child.stop().await;
+                Err(stop)
+            }
+        }
+    }
+
+    /// Writes the prompt and the turn's files, off the runtime: both may be large.
+    async fn prepare(&self) -> Result<(String, Option<TurnFiles>), Stop> {
+        let (turn, tmp) = (self.turn.clone(), self.config.state_dir.join("tmp"));
+        let work = tokio::task::spawn_blocking(move || {
+            let prompt = prompt::build(&turn.conversation, &turn.output);
+            let schema = match &turn.output {
+                Output::JsonSchema(schema) => Some(schema.as_str()),
+                Output::Text | Output::JsonObject => None,
+            };
+            let files = TurnFiles::write(&tmp, schema, &prompt.images)?;
+            Ok((prompt.text, files))
+        });
+        let result: Result<_, Failure> = work
+            .await
+            .map_err(|error| Failure::Internal { detail: format!("preparing the turn: {error}") })?;
+        Ok(result?)
+    }
+
+    /// Gives Codex the prompt and reads its lines until the output ends.
+    async fn talk(
+        &self,
+        child: &mut Child,
+        prompt: &str,
+        answer: &mut Answer,
+        running: Instant,
+    ) -> Result<(), Stop> {
+        let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(Failure::Internal { detail: "the codex process has no pipes".into() }.into());
+        };
+        let write = async move {
+            // Codex may end without reading; then its output says why, not this.
+            let _ = stdin.write_all(prompt.as_bytes()).await;
+            drop(stdin);
+            self.phase(Phase::CodexStdinWrite, running.elapsed()).await.map_err(Stop::from)
+        };
+        let read = self.read(child, Lines::new(stdout, lines::LONGEST), answer, running);
+        let both = async { tokio::try_join!(write, read).map(|_| ()) };
+        self.bounded(both).await?
+    }
+
+    async fn read<R>(
+        &self,
+        child: &Child,
+        mut lines: Lines<R>,
+        answer: &mut Answer,
+        running: Instant,
+    ) -> Result<(), Stop>
+    where
+        R: tokio::io::AsyncRead + Unpin,
+    {
+        let silence = self.config.first_event_timeout_seconds;
+        let (mut first_line, mut first_message, mut ended) = (true, true, false);
+        loop {
+            let line = tokio::select! {
+                biased;
+                line = lines.next() => line,
+                // The leader is gone but somebody holds its output open: end them, read the rest.
+                () = child.ended(), if !ended => {
+                    ended = true;
+                    child.kill_group();
+                    continue;
+                }
+                () = tokio::time::sleep(PATIENCE), if ended => return Ok(()),
+                // Codex has said all it had to say and lingers.
+                () = tokio::time::sleep(PATIENCE), if answer.is_over() => return Ok(()),
+                after = silent_for(silence, running), if first_message => {
+                    return Err(Failure::FirstEventTimedOut { after }.into());
+                }
+            };
+            let line = line.map_err(|error| Failure::CodexFailed {
+                detail: format!("reading codex's output: {error}"),
+            })?;
+            let Some(line) = line else { break };
+            if std::mem::take(&mut first_line) {
+                self.phase(Phase::CodexFirstStdoutEvent, running.elapsed()).await?;
+            }
+            match answer.line(line) {
+                Step::Quiet | Step::Over => {}
+                Step::Message { earlier } => {
+                    if std::mem::take(&mut first_message) {
+                        self.phase(Phase::CodexFirstAssistantEvent, running.elapsed()).await?;
+                    }
+                    if let Some(earlier) = earlier {
+                        self.sink.send(Ok(Event::Reasoning(earlier))).await?;
+                    }
+                }
+                Step::Reasoning(text) => {
+                    first_message = false;
+                    self.sink.send(Ok(Event::Reasoning(text))).await?;
+                }
+            }
+        }
+        self.phase(Phase::CodexStdoutRead, running.elapsed()).await?;
+        Ok(())
+    }
+
+    /// Reaps the process and tells the end.
+    async fn finish(&self, child: Child, answer: Answer, running: Instant) -> Result<Outcome, Stop> {
+        let eof = Instant::now();
+        let parsing = answer.parsing();
+        let (exit, stderr) = match child.finish(PATIENCE).await {
+            Ok((status, stderr)) => (status.to_string(), stderr),
+            Err(error) => (error.to_string(), String::new()),
+        };
+        self.phase(Phase::CodexProcessWait, eof.elapsed()).await?;
+        self.phase(Phase::CodexCommunicate, running.elapsed()).await?;
+        self.phase(Phase::CodexOutputParse, parsing).await?;
+        let (text, mut end) = answer.finish(&exit, &stderr);
+        if let Err(Failure::NoModel { model }) = &mut end {
+            *model = self.turn.model.clone().or(self.config.model.clone()).unwrap_or_default();
+        }
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            self.sink.send(Ok(Event::Text(text))).await?;
+        }
+        Ok(end)
+    }
+}
+
+async fn silent_for(limit: Option<Duration>, since: Instant) -> Duration {
+    match limit {
+        Some(limit) => {
+            tokio::time::sleep_until((since + limit).into()).await;
+            limit
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn spawn_failure(error: &std::io::Error, installation: &Installation) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
+            Failure::CodexMissing { bin: installation.config.codex_bin.clone() }
+        }
+        _ => Failure::CodexExited {
+            status: "not started".into(),
+            detail: format!("cannot start {}: {error}", installation.program.display()),
+        },
     }
 }

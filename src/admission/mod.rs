@@ -1,0 +1,294 @@
+//! Who may run now: a fixed number of slots and one bounded queue, first come first served.
+//!
+//! ```text
+//! join ---> free slot ---------------------------> Permit --- dropped ---> next in line
+//!      \--> queue has room --> Place --- granted --^
+//!      \--> full: QueueFull      \--- dropped (client left) or timed out: leaves the line
+//! ```
+//!
+//! A slot is owned by its [`Permit`], so every way a turn can end gives it back. Limits may change
+//! while turns run: more slots are granted at once, fewer take effect as turns end.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::turn::Failure;
+
+/// The slots and the queue.
+#[derive(Clone, Debug)]
+pub struct Admission(Arc<Mutex<Line>>);
+
+#[derive(Debug)]
+struct Line {
+    slots: usize,
+    longest: usize,
+    running: usize,
+    waiting: VecDeque<(u64, oneshot::Sender<Permit>)>,
+    next_number: u64,
+    draining: bool,
+}
+
+/// How full it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Turns that run.
+    pub running: usize,
+    /// Turns that wait.
+    pub waiting: usize,
+    /// Turns that may run at once.
+    pub slots: usize,
+    /// Whether nobody is admitted any more.
+    pub draining: bool,
+}
+
+/// A running turn's slot. Dropping it gives the slot to the next in line.
+#[derive(Debug)]
+pub struct Permit(Admission);
+
+/// A place in the queue, or a slot already. Dropping it leaves the queue.
+#[derive(Debug)]
+pub struct Place {
+    admission: Admission,
+    number: u64,
+    granted: oneshot::Receiver<Permit>,
+}
+
+impl Admission {
+    /// `slots` turns run at once, `longest` more may wait.
+    pub fn new(slots: usize, longest: usize) -> Admission {
+        Admission(Arc::new(Mutex::new(Line {
+            slots,
+            longest,
+            running: 0,
+            waiting: VecDeque::new(),
+            next_number: 0,
+            draining: false,
+        })))
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        // Every change below is complete before anything could panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes places for `turns` turns of one request: all of them or none.
+    ///
+    /// # Errors
+    /// [`Failure::QueueFull`], or [`Failure::Draining`] once [`Admission::drain`] was called.
+    pub fn join(&self, turns: usize) -> Result<Vec<Place>, Failure> {
+        let mut line = self.line();
+        if line.draining {
+            return Err(Failure::Draining);
+        }
+        let free = if line.waiting.is_empty() { line.slots.saturating_sub(line.running) } else { 0 };
+        if line.waiting.len() + turns.saturating_sub(free) > line.longest {
+            return Err(Failure::QueueFull { waiting: line.waiting.len() });
+        }
+        let places = (0..turns)
+            .map(|_| {
+                let (grant, granted) = oneshot::channel();
+                let number = line.next_number;
+                line.next_number += 1;
+                line.waiting.push_back((number, grant));
+                Place { admission: self.clone(), number, granted }
+            })
+            .collect();
+        self.grant(line);
+        Ok(places)
+    }
+
+    /// Hands free slots to the first in line.
+    fn grant(&self, mut line: MutexGuard<'_, Line>) {
+        let mut unclaimed = Vec::new();
+        while line.running < line.slots {
+            let Some((_, grant)) = line.waiting.pop_front() else { break };
+            line.running += 1;
+            unclaimed.extend(grant.send(Permit(self.clone())).err());
+        }
+        // A permit that nobody took goes back by being dropped, which needs the lock.
+        drop(line);
+    }
+
+    /// Changes the limits, as a reload does. Who runs or waits already stays.
+    pub fn resize(&self, slots: usize, longest: usize) {
+        let mut line = self.line();
+        line.slots = slots;
+        line.longest = longest;
+        self.grant(line);
+    }
+
+    /// Admits nobody any more; who waits gets [`Failure::Draining`]. Running turns go on.
+    pub fn drain(&self) {
+        let mut line = self.line();
+        line.draining = true;
+        line.waiting.clear();
+    }
+
+    /// How full it is now.
+    pub fn load(&self) -> Load {
+        let line = self.line();
+        Load {
+            running: line.running,
+            waiting: line.waiting.len(),
+            slots: line.slots,
+            draining: line.draining,
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut line = self.0.line();
+        line.running -= 1;
+        self.0.grant(line);
+    }
+}
+
+impl Place {
+    /// Waits for the slot. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Failure::Draining`] when the server stops meanwhile.
+    pub async fn granted(&mut self) -> Result<Permit, Failure> {
+        (&mut self.granted).await.map_err(|_| Failure::Draining)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut line = self.admission.line();
+        line.waiting.retain(|(number, _)| *number != self.number);
+        drop(line);
+        // Granted but never taken: the permit inside the channel is dropped with it, after the
+        // lock is free again.
+        self.granted.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn load(admission: &Admission) -> (usize, usize) {
+        let load = admission.load();
+        (load.running, load.waiting)
+    }
+
+    fn now(place: &mut Place) -> Option<Permit> {
+        place.granted.try_recv().ok()
+    }
+
+    fn one(admission: &Admission) -> Place {
+        admission.join(1).unwrap().pop().unwrap()
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_first_come_first_served() {
+        let admission = Admission::new(1, 2);
+        let mut first = one(&admission);
+        let permit = now(&mut first).unwrap();
+        let (mut second, mut third) = (one(&admission), one(&admission));
+        assert_eq!(load(&admission), (1, 2));
+        assert_eq!(admission.join(1).unwrap_err(), Failure::QueueFull { waiting: 2 });
+        drop(permit);
+        assert!(now(&mut third).is_none());
+        let permit = now(&mut second).unwrap();
+        drop(permit);
+        assert!(now(&mut third).is_some());
+    }
+
+    #[test]
+    fn a_queue_of_zero_only_takes_free_slots() {
+        let admission = Admission::new(1, 0);
+        let mut place = one(&admission);
+        let permit = now(&mut place).unwrap();
+        assert_eq!(admission.join(1).unwrap_err(), Failure::QueueFull { waiting: 0 });
+        drop(permit);
+        assert!(now(&mut one(&admission)).is_some());
+    }
+
+    #[test]
+    fn turns_of_one_request_join_together_or_not_at_all() {
+        let admission = Admission::new(2, 2);
+        assert_eq!(admission.join(5).unwrap_err(), Failure::QueueFull { waiting: 0 });
+        assert_eq!(load(&admission), (0, 0));
+        let places = admission.join(4).unwrap();
+        assert_eq!(load(&admission), (2, 2));
+        drop(places);
+        assert_eq!(load(&admission), (0, 0));
+    }
+
+    #[test]
+    fn leaving_frees_the_place_and_a_slot_granted_but_not_taken() {
+        let admission = Admission::new(1, 2);
+        let holder = one(&admission);
+        let leaver = one(&admission);
+        let mut last = one(&admission);
+        drop(leaver);
+        assert_eq!(load(&admission), (1, 1));
+        drop(holder);
+        assert!(now(&mut last).is_some());
+        assert_eq!(load(&admission), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn draining_answers_those_who_wait_and_lets_the_running_end() {
+        let admission = Admission::new(1, 2);
+        let permit = one(&admission).granted().await.unwrap();
+        let mut waiting = one(&admission);
+        admission.drain();
+        assert_eq!(waiting.granted().await.unwrap_err(), Failure::Draining);
+        assert_eq!(admission.join(1).unwrap_err(), Failure::Draining);
+        assert_eq!(load(&admission), (1, 0));
+        drop(permit);
+        assert_eq!(load(&admission), (0, 0));
+    }
+
+    #[test]
+    fn limits_change_while_turns_run() {
+        let admission = Admission::new(1, 4);
+        let mut places = admission.join(4).unwrap();
+        let mut permits: Vec<Permit> = places.iter_mut().filter_map(now).collect();
+        assert_eq!(permits.len(), 1);
+        admission.resize(3, 4);
+        permits.extend(places.iter_mut().filter_map(now));
+        assert_eq!((permits.len(), load(&admission)), (3, (3, 1)));
+        admission.resize(1, 0);
+        permits.truncate(1);
+        assert_eq!(load(&admission), (1, 1));
+        drop(permits);
+        assert_eq!(load(&admission), (1, 0));
+        assert!(now(&mut places[3]).is_some());
+        assert_eq!(load(&admission), (0, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_joining_leaving_and_ending_keeps_the_count(steps in prop::collection::vec((0..4u8, 0..8usize), 1..60)) {
+            let admission = Admission::new(2, 3);
+            let (mut places, mut permits) = (Vec::new(), Vec::new());
+            for (step, which) in steps {
+                match step {
+                    0 => places.extend(admission.join(1 + which % 3).unwrap_or_default()),
+                    1 if !places.is_empty() => { places.remove(which % places.len()); }
+                    2 if !permits.is_empty() => { permits.remove(which % permits.len()); }
+                    _ => {
+                        let taken = places.iter_mut().enumerate().find_map(|(index, place)| Some((index, now(place)?)));
+                        if let Some((index, permit)) = taken {
+                            permits.push(permit);
+                            places.remove(index);
+                        }
+                    }
+                }
+                let (running, waiting) = load(&admission);
+                prop_assert!(running <= 2 && waiting <= 3 && permits.len() <= running);
+                prop_assert!(waiting == 0 || running == 2, "somebody waits beside a free slot");
+            }
+            drop((places, permits));
+            prop_assert_eq!(load(&admission), (0, 0));
+        }
+    }
+}

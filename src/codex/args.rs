@@ -1,0 +1,371 @@
+//! What Codex is told on its command line: the floor of both profiles, the lean profile, the
+//! sandbox, and the operator's own overrides, which win over ours.
+//!
+//! Every value here is a constant, a checked path or the operator's; client text never becomes a
+//! `-c` value except from closed lists.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::config::{AgentReads, Config, Profile};
+use crate::turn::{Effort, Turn};
+
+use super::Version;
+
+/// Switched off in both profiles: whatever could load something of the user's, spend in the
+/// background, reach the network through a tool, or wait for a person.
+const FLOOR: &[&str] = &[
+    "features.apps=false",
+    "features.plugins=false",
+    "features.skill_mcp_dependency_install=false",
+    "features.goals=false",
+    "features.sleep_tool=false",
+    "features.image_generation=false",
+    "features.tool_suggest=false",
+    "features.skill_search=false",
+    "features.browser_use=false",
+    "features.computer_use=false",
+    "features.hooks=false",
+    "features.memories=false",
+    // Sources the user's shell start-up files outside the sandbox.
+    "features.shell_snapshot=false",
+    // A dead network would otherwise be waited for without end.
+    "features.unbounded_connection_retries=false",
+    "features.skip_host_skill_discovery=true",
+    "tools.experimental_request_user_input.enabled=false",
+    "web_search=\"disabled\"",
+    "skills.include_instructions=false",
+    "skills.bundled.enabled=false",
+    "orchestrator.mcp.enabled=false",
+    "orchestrator.skills.enabled=false",
+    "project_doc_max_bytes=0",
+    "approval_policy=\"never\"",
+    // Tools see a core environment and no login shell's.
+    "shell_environment_policy.inherit=\"core\"",
+    "allow_login_shell=false",
+    // We ignore the user's config, and with it their choice about these; so: off.
+    "analytics.enabled=false",
+    "history.persistence=\"none\"",
+    "check_for_update_on_startup=false",
+    "suppress_unstable_features_warning=true",
+];
+
+/// Added by `profile = model`: no tools but the caller's, no context but the conversation.
+const LEAN: &[&str] = &[
+    "features.view_image=false",
+    "features.shell_tool=false",
+    "features.unified_exec=false",
+    "tools.update_plan.enabled=false",
+    "include_permissions_instructions=false",
+    "include_environment_context=false",
+    "include_collaboration_mode_instructions=false",
+    "include_apps_instructions=false",
+];
+
+/// Sub-agents would spend on their own; older CLIs stop at the unknown key.
+const AGENTS_OFF: (&str, Version) = ("agents.enabled=false", Version(0, 155, 0));
+
+/// The `-c` values of ours, without the operator's: the floor, and the lean profile on top.
+///
+/// `catalog` is the lean model catalog's file, where one could be built.
+pub fn ours(config: &Config, version: Version, catalog: Option<&Path>) -> Vec<String> {
+    let mut values: Vec<String> = FLOOR.iter().map(|&value| value.into()).collect();
+    if version >= AGENTS_OFF.1 {
+        values.push(AGENTS_OFF.0.into());
+    }
+    if config.profile() == Profile::Model {
+        values.extend(LEAN.iter().map(|&value| value.into()));
+        if let Some(catalog) = catalog {
+            values.push(format!("model_catalog_json={}", quoted(catalog)));
+        }
+    }
+    if config.fast && config.codex_configs.is_empty() {
+        values.push(format!("model_reasoning_effort=\"{}\"", Effort::Low.name()));
+    }
+    values
+}
+
+/// A path as a TOML string.
+pub fn quoted(path: &Path) -> String {
+    toml::Value::String(path.to_string_lossy().into_owned()).to_string()
+}
+
+/// How the reads of the agent's tools are confined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confinement {
+    /// A permission profile: the working directory and system files only. Its `-c` values.
+    Workspace(Vec<String>),
+    /// `--sandbox read-only`: no writes, but every file the user can read.
+    Host {
+        /// Why reads are not confined.
+        reason: String,
+    },
+    /// The operator's `codex_configs` decide.
+    Operator,
+}
+
+impl Confinement {
+    /// What to try first: `vendor` is Codex's own folder, `hidden` are existing paths that stay
+    /// unreadable even below the working directory.
+    pub fn wanted(config: &Config, vendor: &Path, hidden: &[&Path]) -> Confinement {
+        let theirs = ["sandbox_mode", "default_permissions", "permissions"];
+        if config.codex_configs.iter().any(|entry| theirs.contains(&root_key(entry))) {
+            return Confinement::Operator;
+        }
+        if config.agent_reads == AgentReads::Host {
+            return Confinement::Host { reason: "agent_reads = \"host\"".into() };
+        }
+        let mut rules = vec![
+            "\":minimal\"=\"read\"".to_owned(),
+            format!("{}=\"read\"", quoted(vendor)),
+            "\":project_roots\"={\".\"=\"read\"}".to_owned(),
+        ];
+        rules.extend(hidden.iter().map(|path| format!("{}=\"none\"", quoted(path))));
+        Confinement::Workspace(vec![
+            "default_permissions=\"codex_api_proxy\"".into(),
+            format!("permissions.codex_api_proxy.filesystem={{{}}}", rules.join(",")),
+        ])
+    }
+
+    /// A word for status pages: `workspace`, `host` or `operator`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Confinement::Workspace(_) => "workspace",
+            Confinement::Host { .. } => "host",
+            Confinement::Operator => "operator",
+        }
+    }
+
+    fn args(&self) -> Vec<OsString> {
+        match self {
+            // Together with `--sandbox` the permission profile would be silently ignored.
+            Confinement::Workspace(values) => overrides(values),
+            Confinement::Host { .. } => vec!["--sandbox".into(), "read-only".into()],
+            Confinement::Operator => Vec::new(),
+        }
+    }
+}
+
+/// `-c value` for each.
+pub fn overrides(values: &[String]) -> Vec<OsString> {
+    values.iter().flat_map(|value| ["-c".into(), value.into()]).collect()
+}
+
+/// The key of a `key=value` override, up to its first dot.
+fn root_key(entry: &str) -> &str {
+    let key = entry.split('=').next().unwrap_or_default();
+    key.split('.').next().unwrap_or_default().trim()
+}
+
+/// The part of `codex exec`'s command line that is the same for every turn.
+pub fn exec(
+    config: &Config,
+    version: Version,
+    catalog: Option<&Path>,
+    confinement: &Confinement,
+) -> Vec<OsString> {
+    let fixed = ["exec", "--json", "--skip-git-repo-check", "--ignore-user-config", "--ignore-rules"];
+    let mut args: Vec<OsString> = fixed.into_iter().map(OsString::from).collect();
+    if config.ephemeral {
+        args.push("--ephemeral".into());
+    }
+    args.extend(confinement.args());
+    args.extend(overrides(&ours(config, version, catalog)));
+    if config.profile() == Profile::Model {
+        args.extend(overrides(&["instructions=\"\"".into()]));
+    }
+    if let Some(model) = &config.model {
+        args.extend(overrides(&[format!("model={}", toml::Value::String(model.clone()))]));
+    }
+    args.extend(overrides(&config.codex_configs));
+    args
+}
+
+/// The part of `codex exec`'s command line that one turn adds. The prompt comes on stdin.
+pub fn exec_turn(turn: &Turn, schema: Option<&Path>, images: &[impl AsRef<Path>]) -> Vec<OsString> {
+    let mut args = Vec::new();
+    let mut set = |key: &str, value: &str| args.extend(overrides(&[format!("{key}=\"{value}\"")]));
+    if let Some(effort) = turn.effort {
+        set("model_reasoning_effort", effort.name());
+    }
+    if let Some(verbosity) = turn.verbosity {
+        set("model_verbosity", verbosity.name());
+    }
+    if let Some(tier) = turn.service_tier.and_then(|tier| tier.upstream()) {
+        set("service_tier", tier);
+    }
+    let mut file = |flag: &str, path: &Path| {
+        let mut arg = OsString::from(flag);
+        arg.push(path);
+        args.push(arg);
+    };
+    if let Some(model) = &turn.model {
+        // One word: a name can never be read as an option.
+        file("--model=", Path::new(model));
+    }
+    if let Some(schema) = schema {
+        file("--output-schema=", schema);
+    }
+    for image in images {
+        file("--image=", image.as_ref());
+    }
+    // `--image` takes several values, so the prompt's `-` needs to be set apart.
+    args.extend(["--".into(), "-".into()]);
+    args
+}
+
+/// What of the operator's overrides takes isolation away, for the log, `doctor` and status.
+pub fn weakened(codex_configs: &[String]) -> Vec<String> {
+    const HARMLESS: &[&str] = &[
+        "model",
+        "model_provider",
+        "model_providers",
+        "model_reasoning_effort",
+        "model_reasoning_summary",
+        "model_verbosity",
+        "model_context_window",
+        "model_auto_compact_token_limit",
+        "model_max_output_tokens",
+        "model_catalog_json",
+        "model_supports_reasoning_summaries",
+        "service_tier",
+        "tool_output_token_limit",
+        "openai_base_url",
+        "chatgpt_base_url",
+        "cli_auth_credentials_store",
+        "hide_agent_reasoning",
+        "show_raw_agent_reasoning",
+        "instructions",
+        "developer_instructions",
+        "analytics",
+        "forced_login_method",
+        "forced_chatgpt_workspace_id",
+    ];
+    let off = |value: &str| {
+        ["false", "\"disabled\"", "disabled", "\"none\"", "\"read-only\"", "read-only", "\"never\"", "never"]
+            .contains(&value.trim())
+    };
+    codex_configs
+        .iter()
+        .filter_map(|entry| entry.split_once('='))
+        .filter(|(key, value)| !HARMLESS.contains(&root_key(key)) && !off(value))
+        // Values may hold secrets; the key says enough.
+        .map(|(key, _)| key.trim().to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{EngineKind, ProfileChoice};
+    use crate::turn::{Output, ServiceTier, ToolChoice, Verbosity, Workdir};
+
+    const NEW: Version = Version(0, 169, 0);
+
+    fn text(args: &[OsString]) -> String {
+        args.iter().map(|arg| arg.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    fn host() -> Confinement {
+        Confinement::Host { reason: String::new() }
+    }
+
+    #[test]
+    fn the_originals_flags_lead_and_the_operators_overrides_end_the_line() {
+        let config = Config { codex_configs: vec!["web_search=\"live\"".into()], ..Config::default() };
+        let line = text(&exec(&config, NEW, None, &host()));
+        let start = "exec --json --skip-git-repo-check --ignore-user-config --ignore-rules --ephemeral --sandbox read-only -c ";
+        assert!(line.starts_with(start), "{line}");
+        assert!(line.ends_with(" -c web_search=\"live\""), "{line}");
+        let lasting = Config { ephemeral: false, ..Config::default() };
+        assert!(!text(&exec(&lasting, NEW, None, &host())).contains("--ephemeral"));
+    }
+
+    #[test]
+    fn a_permission_profile_goes_without_the_sandbox_flag() {
+        let wanted = Confinement::wanted(&Config::default(), Path::new("/v \"q\""), &[Path::new("/secret")]);
+        let line = text(&exec(&Config::default(), NEW, None, &wanted));
+        assert!(!line.contains("--sandbox"));
+        let rules = r#"-c permissions.codex_api_proxy.filesystem={":minimal"="read",'/v "q"'="read",":project_roots"={"."="read"},"/secret"="none"}"#;
+        assert!(line.contains(rules), "{line}");
+    }
+
+    #[test]
+    fn the_operator_decides_about_the_sandbox() {
+        for entry in
+            ["sandbox_mode=\"workspace-write\"", "permissions.x.filesystem={}", "default_permissions = \"x\""]
+        {
+            let config = Config { codex_configs: vec![entry.into()], ..Config::default() };
+            let wanted = Confinement::wanted(&config, Path::new("/v"), &[]);
+            assert_eq!(wanted, Confinement::Operator);
+            assert!(!text(&exec(&config, NEW, None, &wanted)).contains("--sandbox"));
+        }
+        let config = Config { agent_reads: AgentReads::Host, ..Config::default() };
+        assert_eq!(Confinement::wanted(&config, Path::new("/v"), &[]).name(), "host");
+    }
+
+    #[test]
+    fn fast_is_low_effort_unless_overrides_are_set() {
+        let low = "model_reasoning_effort=\"low\"";
+        let fast = Config { fast: true, ..Config::default() };
+        assert!(text(&exec(&fast, NEW, None, &host())).contains(low));
+        let both = Config { codex_configs: vec!["model=\"x\"".into()], ..fast };
+        assert!(!text(&exec(&both, NEW, None, &host())).contains(low));
+    }
+
+    #[test]
+    fn profiles_and_versions_differ() {
+        let config = Config { profile: ProfileChoice::Model, ..Config::default() };
+        let line = text(&exec(&config, NEW, Some(Path::new("/c.json")), &host()));
+        assert!(
+            line.contains("-c features.shell_tool=false") && line.contains("-c instructions=\"\""),
+            "{line}"
+        );
+        assert!(line.contains("-c model_catalog_json=\"/c.json\""), "{line}");
+        assert!(line.contains("agents.enabled=false"));
+        let old = text(&exec(&Config::default(), Version(0, 140, 0), None, &host()));
+        assert!(!old.contains("agents.enabled") && !old.contains("shell_tool"));
+        let app_server = Config { engine: EngineKind::AppServer, ..Config::default() };
+        assert!(ours(&app_server, NEW, None).contains(&"features.shell_tool=false".to_owned()));
+    }
+
+    #[test]
+    fn a_turn_adds_only_closed_values_and_one_word_names() {
+        let dir = std::env::temp_dir();
+        let turn = Turn {
+            model: Some("gpt-5.5".into()),
+            conversation: [].into(),
+            workdir: Workdir::resolve(None, &dir, &[]).unwrap(),
+            output: Output::Text,
+            effort: Some(Effort::XHigh),
+            verbosity: Some(Verbosity::Low),
+            service_tier: Some(ServiceTier::Flex),
+            tools: [].into(),
+            tool_choice: ToolChoice::Auto,
+        };
+        assert_eq!(
+            text(&exec_turn(&turn, Some(Path::new("/s.json")), &["/a.png", "/b.png"])),
+            "-c model_reasoning_effort=\"xhigh\" -c model_verbosity=\"low\" -c service_tier=\"flex\" \
+             --model=gpt-5.5 --output-schema=/s.json --image=/a.png --image=/b.png -- -"
+        );
+    }
+
+    #[test]
+    fn what_weakens_isolation_is_named_without_its_value() {
+        let entries = [
+            "model=\"x\"",
+            "model_providers.a={env_key=\"K\"}",
+            "sandbox_mode=\"read-only\"",
+            "sandbox_mode=\"workspace-write\"",
+            "mcp_servers.x.command=\"secret\"",
+            "web_search=\"live\"",
+            "features.hooks=false",
+            "features.hooks=true",
+        ];
+        let entries: Vec<String> = entries.map(str::to_owned).to_vec();
+        assert_eq!(
+            weakened(&entries),
+            ["sandbox_mode", "mcp_servers.x.command", "web_search", "features.hooks"]
+        );
+    }
+}

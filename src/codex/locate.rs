@@ -1,0 +1,172 @@
+//! Finding the Codex CLI: on PATH, in the usual folders of its installers, and behind npm's wrapper.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Where the usual installers put `codex`, tried after PATH because a service's PATH is not the
+/// shell's. `*` stands for any one folder; the last match wins (the newest nvm version).
+const USUAL: &[&str] = &[
+    "~/.local/bin",
+    "~/.npm-global/bin",
+    "~/.nvm/versions/node/*/bin",
+    "~/.local/share/fnm/node-versions/*/installation/bin",
+    "~/.volta/bin",
+    "~/.local/share/pnpm",
+    "~/Library/pnpm",
+    "~/.bun/bin",
+    "~/.cargo/bin",
+    "/opt/homebrew/bin",
+    "/home/linuxbrew/.linuxbrew/bin",
+    "/usr/local/bin",
+];
+
+/// The executable `bin` names, after following npm's Node wrapper to the native program.
+///
+/// A path is taken as it is; a bare name is looked for on `path`, then in the usual folders below
+/// `home`. The native program is preferred because the wrapper stays as the parent, costs a Node
+/// start and only forwards signals.
+///
+/// Blocking: looks at the disk.
+pub fn find(bin: &str, path: Option<&OsStr>, home: Option<&Path>) -> Option<PathBuf> {
+    let found = if bin.contains('/') {
+        Some(PathBuf::from(bin)).filter(|file| executable(file))
+    } else {
+        let on_path = path.into_iter().flat_map(std::env::split_paths).filter(|folder| folder.is_absolute());
+        let usual = USUAL.iter().flat_map(|pattern| folders(pattern, home));
+        on_path.chain(usual).map(|folder| folder.join(bin)).find(|file| executable(file))
+    }?;
+    Some(native_behind(&found).unwrap_or(found))
+}
+
+fn executable(file: &Path) -> bool {
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+fn folders(pattern: &str, home: Option<&Path>) -> Vec<PathBuf> {
+    let full = match pattern.strip_prefix("~/") {
+        Some(rest) => match home {
+            Some(home) => home.join(rest),
+            None => return Vec::new(),
+        },
+        None => PathBuf::from(pattern),
+    };
+    let Some(star) = full.iter().position(|part| part == "*") else { return vec![full] };
+    let before: PathBuf = full.iter().take(star).collect();
+    let after: PathBuf = full.iter().skip(star + 1).collect();
+    let mut matches: Vec<PathBuf> = std::fs::read_dir(before)
+        .map(|entries| entries.flatten().map(|entry| entry.path().join(&after)).collect())
+        .unwrap_or_default();
+    matches.sort_by_key(|path| std::cmp::Reverse(version_key(path)));
+    matches
+}
+
+/// Orders `v9.1.0` before `v20.3.1`.
+fn version_key(path: &Path) -> Vec<u64> {
+    let text = path.to_string_lossy();
+    text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}
+
+/// The native program that the npm package's `bin/codex.js` would start.
+fn native_behind(wrapper: &Path) -> Option<PathBuf> {
+    let script = wrapper.canonicalize().ok()?;
+    if script.extension() != Some(OsStr::new("js")) {
+        return None;
+    }
+    let package = script.parent()?.parent()?;
+    let scope = package.parent()?;
+    // Newer packages keep the program in a package of its own for each platform, nested or beside.
+    let mut roots = vec![package.join("vendor")];
+    for beside in [package.join("node_modules/@openai"), scope.to_path_buf()] {
+        let platform = std::fs::read_dir(beside).into_iter().flatten().flatten();
+        roots.extend(
+            platform
+                .filter(|entry| entry.file_name().to_string_lossy().starts_with("codex-"))
+                .map(|entry| entry.path().join("vendor")),
+        );
+    }
+    let triples = roots.iter().flat_map(|root| std::fs::read_dir(root).into_iter().flatten().flatten());
+    triples
+        .filter(|triple| triple.file_name().to_string_lossy().starts_with(std::env::consts::ARCH))
+        .flat_map(|triple| [triple.path().join("bin/codex"), triple.path().join("codex/codex")])
+        .find(|file| executable(file))
+}
+
+/// What Codex's own sandbox must be able to read so that its helpers start: the vendor folder of
+/// an npm install, else the program itself.
+pub fn vendor(program: &Path) -> PathBuf {
+    let parents = (program.parent(), program.parent().and_then(Path::parent));
+    match parents {
+        (Some(bin), Some(triple))
+            if triple.parent().and_then(Path::file_name) == Some(OsStr::new("vendor")) =>
+        {
+            debug_assert!(bin.starts_with(triple));
+            triple.to_path_buf()
+        }
+        _ => program.to_path_buf(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(path: &Path) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn path_comes_before_the_usual_folders() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        let find = |path: &str| find("codex", Some(OsStr::new(path)), Some(&home));
+        program(&home.join(".nvm/versions/node/v9.0.0/bin/codex"));
+        program(&home.join(".nvm/versions/node/v20.1.0/bin/codex"));
+        assert_eq!(find("/nonexistent"), Some(home.join(".nvm/versions/node/v20.1.0/bin/codex")));
+        program(&home.join(".local/bin/codex"));
+        assert_eq!(find("relative:/nonexistent"), Some(home.join(".local/bin/codex")));
+        program(&home.join("bin/codex"));
+        assert_eq!(find(home.join("bin").to_str().unwrap()), Some(home.join("bin/codex")));
+    }
+
+    #[test]
+    fn a_file_that_cannot_run_is_not_found() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("codex");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(find(file.to_str().unwrap(), None, None), None);
+        assert_eq!(find(home.path().to_str().unwrap(), None, None), None);
+    }
+
+    #[test]
+    fn the_native_program_behind_npms_wrapper_is_used() {
+        let arch = std::env::consts::ARCH;
+        for native in [
+            format!(
+                "lib/node_modules/@openai/codex/node_modules/@openai/codex-linux-x64/vendor/{arch}-x/bin/codex"
+            ),
+            format!("lib/node_modules/@openai/codex-linux-x64/vendor/{arch}-x/bin/codex"),
+            format!("lib/node_modules/@openai/codex/vendor/{arch}-x/codex/codex"),
+        ] {
+            let base = tempfile::tempdir().unwrap();
+            let base = base.path().canonicalize().unwrap();
+            program(&base.join("lib/node_modules/@openai/codex/bin/codex.js"));
+            program(&base.join(&native));
+            std::fs::create_dir(base.join("bin")).unwrap();
+            std::os::unix::fs::symlink(
+                "../lib/node_modules/@openai/codex/bin/codex.js",
+                base.join("bin/codex"),
+            )
+            .unwrap();
+            assert_eq!(find(base.join("bin/codex").to_str().unwrap(), None, None), Some(base.join(&native)));
+        }
+    }
+
+    #[test]
+    fn the_vendor_folder_is_granted_only_where_there_is_one() {
+        assert_eq!(vendor(Path::new("/x/vendor/triple/bin/codex")), Path::new("/x/vendor/triple"));
+        assert_eq!(vendor(Path::new("/usr/bin/codex")), Path::new("/usr/bin/codex"));
+    }
+}

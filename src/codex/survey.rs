@@ -1,0 +1,352 @@
+//! One look at the machine: find the CLI, prepare its home, check login and confinement.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, EngineKind, Isolation};
+use crate::os::process::uid;
+use crate::process::{Command, Spawner};
+use crate::turn::Failure;
+
+use super::args::{Confinement, overrides};
+use super::home::{self, Home};
+use super::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
+use super::{Installation, Login, Survey, Version, environment, locate};
+
+/// How long a question to the CLI (`--version`, `login status`, the sandbox probe) may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Variables = [(OsString, OsString)];
+
+/// The files a survey depends on, as they were: a change asks for a new survey.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Files(Vec<Option<(u64, u64, i64, i64)>>);
+
+impl Files {
+    pub(super) async fn look(config: &Arc<Config>, inherited: &Variables) -> Files {
+        let (config, inherited) = (Arc::clone(config), inherited.to_vec());
+        off_runtime(move || {
+            let program = find(&config, &inherited);
+            let login = login_home(&config, &inherited).join("auth.json");
+            let own = config.app_server_codex_home.join("auth.json");
+            let stamp = |path: &Path| {
+                let meta = path.metadata().ok()?;
+                // An auth.json that is refreshed in place is still the same login.
+                let time = if path == program.as_deref().unwrap_or(Path::new("")) {
+                    (meta.mtime(), meta.mtime_nsec())
+                } else {
+                    (0, 0)
+                };
+                let inode = if time == (0, 0) { 0 } else { meta.ino() };
+                Some((meta.dev(), inode, time.0, time.1))
+            };
+            Files(vec![program.as_deref().and_then(stamp), stamp(&login), stamp(&own)])
+        })
+        .await
+        .unwrap_or_default()
+    }
+}
+
+async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Failure::Internal { detail: format!("a file task of the survey: {error}") })
+}
+
+fn variable<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsStr> {
+    variables
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.as_os_str())
+        .filter(|value| !value.is_empty())
+}
+
+fn find(config: &Config, inherited: &Variables) -> Option<PathBuf> {
+    locate::find(&config.codex_bin, variable(inherited, "PATH"), variable(inherited, "HOME").map(Path::new))
+}
+
+/// The user's own `CODEX_HOME`.
+fn login_home(config: &Config, inherited: &Variables) -> PathBuf {
+    match (&config.login_home, variable(inherited, "CODEX_HOME")) {
+        (Some(set), _) => set.clone(),
+        (None, Some(own)) => PathBuf::from(own),
+        (None, None) => Path::new(variable(inherited, "HOME").unwrap_or_default()).join(".codex"),
+    }
+}
+
+/// Looks at the machine.
+pub(super) async fn take(config: &Arc<Config>, spawner: &Spawner, inherited: &Variables) -> Survey {
+    let mut survey = Survey {
+        program: None,
+        version: None,
+        login: None,
+        confinement: None,
+        usable: Err(Failure::Internal { detail: "no survey was made".into() }),
+        config: Arc::clone(config),
+        files: Files::look(config, inherited).await,
+        at: Instant::now(),
+    };
+    survey.usable = fill(&mut survey, spawner, inherited).await;
+    survey.at = Instant::now();
+    match &survey.usable {
+        Ok(found) => tracing::info!(
+            program = %found.program.display(),
+            version = %found.version,
+            login = found.login.name(),
+            reads = found.confinement.name(),
+            "codex is ready"
+        ),
+        Err(failure) => tracing::warn!(detail = failure.detail(), "codex is not usable: {failure:?}"),
+    }
+    if let Some(Confinement::Host { reason }) = &survey.confinement {
+        tracing::warn!("codex's tools may read every file this user can read: {reason}");
+    }
+    survey
+}
+
+async fn fill(
+    survey: &mut Survey,
+    spawner: &Spawner,
+    inherited: &Variables,
+) -> Result<Arc<Installation>, Failure> {
+    let config = Arc::clone(&survey.config);
+    let missing = || Failure::CodexMissing { bin: config.codex_bin.clone() };
+
+    let (look, variables) = (Arc::clone(&config), inherited.to_vec());
+    survey.program = off_runtime(move || find(&look, &variables)).await?;
+    let program = survey.program.clone().ok_or_else(missing)?;
+
+    let (look, variables) = (Arc::clone(&config), inherited.to_vec());
+    let home = off_runtime(move || prepare_folders(&look, &login_home(&look, &variables))).await??;
+    let env = environment::build(&config, inherited.to_vec(), &home.path);
+    let ask = Ask { spawner, program: &program, cwd: &home.path };
+
+    let output = ask.run(&["--version"].map(OsString::from), &env).await;
+    let (_, text, _) = output.map_err(|error| Failure::CodexExited {
+        status: error.to_string(),
+        detail: format!("{} --version: {error}", program.display()),
+    })?;
+    let version = Version::parse(&text).ok_or_else(|| Failure::CodexExited {
+        status: "no version".into(),
+        detail: format!("{} --version said {text:?}", program.display()),
+    })?;
+    survey.version = Some(version);
+    let (floor, needs) = match config.engine {
+        EngineKind::Exec => EXEC_FLOOR,
+        EngineKind::AppServer => APP_SERVER_FLOOR,
+    };
+    if version < floor {
+        return Err(Failure::CodexTooOld { found: version.to_string(), needs });
+    }
+
+    let login = login(&config, &home, &ask, &env, inherited).await;
+    survey.login = Some(login);
+    match login {
+        Login::Missing => return Err(Failure::NotLoggedIn),
+        Login::NotPortable => return Err(Failure::LoginNotPortable),
+        Login::Codex | Login::ApiKey | Login::NotNeeded => {}
+    }
+
+    let confinement = confinement(&config, &home, &ask, &env).await;
+    survey.confinement = Some(confinement.clone());
+    Ok(Arc::new(Installation { program, version, home, login, confinement, catalog: None, env, config }))
+}
+
+/// Creates our folders and prepares the home.
+fn prepare_folders(config: &Config, login: &Path) -> Result<Home, Failure> {
+    let create = |path: &Path| {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+            Failure::Internal { detail: format!("cannot create the folder {}: {error}", path.display()) }
+        })
+    };
+    create(&config.state_dir)?;
+    create(&config.default_cwd)?;
+    create(&config.state_dir.join("tmp"))?;
+    match config.isolation {
+        Isolation::Strict => home::prepare(&config.app_server_codex_home, login, uid()),
+        Isolation::Shared => {
+            tracing::warn!(
+                "isolation = \"shared\": codex uses your own CODEX_HOME with its skills and AGENTS.md"
+            );
+            create(login)?;
+            let has_auth = login.join("auth.json").is_file();
+            Ok(Home { path: login.to_path_buf(), login: login.to_path_buf(), has_auth })
+        }
+    }
+}
+
+/// Short questions to the CLI.
+struct Ask<'a> {
+    spawner: &'a Spawner,
+    program: &'a Path,
+    cwd: &'a Path,
+}
+
+impl Ask<'_> {
+    async fn run(&self, args: &[OsString], env: &Arc<Variables>) -> std::io::Result<(bool, String, String)> {
+        self.run_in(self.cwd, args, env).await
+    }
+
+    async fn run_in(
+        &self,
+        cwd: &Path,
+        args: &[OsString],
+        env: &Arc<Variables>,
+    ) -> std::io::Result<(bool, String, String)> {
+        let command = Command {
+            program: self.program.into(),
+            args: args.to_vec(),
+            env: Arc::clone(env),
+            cwd: cwd.into(),
+        };
+        let (status, stdout, stderr) = self.spawner.output(command, PATIENCE).await?;
+        Ok((status.success(), String::from_utf8_lossy(&stdout).into_owned(), stderr))
+    }
+}
+
+/// Finds out how Codex will authenticate, without the network and without reading a token.
+async fn login(
+    config: &Config,
+    home: &Home,
+    ask: &Ask<'_>,
+    env: &Arc<Variables>,
+    inherited: &Variables,
+) -> Login {
+    if !needs_login(&config.codex_configs) {
+        return Login::NotNeeded;
+    }
+    // Only `codex exec` takes the key from the environment.
+    if config.engine == EngineKind::Exec && environment::has_api_key(env) {
+        return Login::ApiKey;
+    }
+    let mut args = overrides(&config.codex_configs);
+    args.extend(["login", "status"].map(OsString::from));
+    let logged_in = async |env: &Arc<Variables>| ask.run(&args, env).await.is_ok_and(|(success, ..)| success);
+    if logged_in(env).await {
+        return Login::Codex;
+    }
+    // The user may be logged in where the isolated home cannot see it.
+    let elsewhere = environment::build(config, inherited.to_vec(), &home.login);
+    if !home.has_auth && home.login.is_dir() && logged_in(&elsewhere).await {
+        return Login::NotPortable;
+    }
+    Login::Missing
+}
+
+/// Whether the configured model provider uses one of Codex's logins: the built-in ones do, one of
+/// the operator's own only if it says so.
+fn needs_login(codex_configs: &[String]) -> bool {
+    let mut table = toml::Table::new();
+    for entry in codex_configs {
+        // An entry Codex cannot read either is not ours to judge.
+        if let Ok(parsed) = entry.parse::<toml::Table>() {
+            merge(&mut table, parsed);
+        }
+    }
+    let Some(provider) = table.get("model_provider").and_then(toml::Value::as_str) else { return true };
+    let own = table.get("model_providers").and_then(|providers| providers.get(provider));
+    own.is_none_or(|own| own.get("requires_openai_auth").and_then(toml::Value::as_bool).unwrap_or(false))
+}
+
+fn merge(into: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(toml::Value::Table(into)), toml::Value::Table(from)) => merge(into, from),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Tries the wanted confinement on a file that must stay readable and one that must not.
+async fn confinement(config: &Config, home: &Home, ask: &Ask<'_>, env: &Arc<Variables>) -> Confinement {
+    let own_config = env_path(env, "HOME").map(|home| home.join(".config/codex-api-proxy"));
+    let hidden: Vec<PathBuf> = [Some(home.login.clone()), own_config, config.api_key_file.clone()]
+        .into_iter()
+        .flatten()
+        .chain(["/etc/codex-api-proxy".into()])
+        // In a shared home Codex's own helpers live in the login's folder.
+        .filter(|path| path.exists() && (config.isolation == Isolation::Strict || *path != home.login))
+        .collect();
+    let hidden: Vec<&Path> = hidden.iter().map(PathBuf::as_path).collect();
+    let wanted = Confinement::wanted(config, &locate::vendor(ask.program), &hidden);
+    let Confinement::Workspace(values) = &wanted else { return wanted };
+
+    match probe(&config.state_dir.join("tmp"), values, ask, env).await {
+        Ok(()) => wanted,
+        Err(why) => Confinement::Host {
+            reason: format!("this Codex CLI on this system does not confine reads ({why})"),
+        },
+    }
+}
+
+fn env_path(env: &Variables, name: &str) -> Option<PathBuf> {
+    variable(env, name).map(PathBuf::from)
+}
+
+async fn probe(tmp: &Path, values: &[String], ask: &Ask<'_>, env: &Arc<Variables>) -> Result<(), String> {
+    let tmp = tmp.to_path_buf();
+    let (inside, outside) = off_runtime(move || -> std::io::Result<(PathBuf, PathBuf)> {
+        let (inside, outside) = (tmp.join("probe"), tmp.join("probe-outside"));
+        std::fs::create_dir_all(&inside)?;
+        std::fs::write(inside.join("inside"), "")?;
+        std::fs::write(&outside, "")?;
+        Ok((inside, outside))
+    })
+    .await
+    .map_err(|failure| format!("{failure:?}"))?
+    .map_err(|error| format!("cannot write probe files: {error}"))?;
+
+    let mut args = vec![OsString::from("sandbox")];
+    args.extend(overrides(values));
+    let script = r#"test -r inside || exit 10; test -r "$1" && exit 11; (echo > written) 2>/dev/null && exit 12; exit 0"#;
+    args.extend(["--", "/bin/sh", "-c", script, "sh"].map(OsString::from));
+    args.push(outside.into());
+    match ask.run_in(&inside, &args, env).await {
+        Ok((true, ..)) => Ok(()),
+        Ok((false, _, stderr)) => Err(match stderr.lines().last() {
+            Some(line) => format!("the sandbox said: {line}"),
+            None => "a file outside stayed readable, or one inside did not".into(),
+        }),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_operators_own_providers_need_no_login() {
+        for (entries, expect) in [
+            (&[][..], true),
+            (&[r#"model_provider="openai""#], true),
+            (&[r#"model_provider="mine""#], true),
+            (&[r#"model_provider="mine""#, r#"model_providers.mine={base_url="x"}"#], false),
+            (
+                &[
+                    r#"model_provider="mine""#,
+                    r#"model_providers.mine.base_url="x""#,
+                    r#"model_providers.mine.name="n""#,
+                ],
+                false,
+            ),
+            (
+                &[
+                    r#"model_provider="mine""#,
+                    r#"model_providers.mine={base_url="x"}"#,
+                    "model_providers.mine.requires_openai_auth=true",
+                ],
+                true,
+            ),
+            (&["not toml ="], true),
+        ] {
+            let owned: Vec<String> = entries.iter().map(|&entry| entry.to_owned()).collect();
+            assert_eq!(needs_login(&owned), expect, "{entries:?}");
+        }
+    }
+}

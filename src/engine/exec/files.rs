@@ -1,0 +1,125 @@
+//! The files one turn needs beside its prompt: the answer's schema and the images, 0600, removed
+//! with the turn.
+
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::Engine as _;
+
+use crate::turn::{Failure, Image};
+
+/// A folder of one turn. Dropping it removes it.
+#[derive(Debug)]
+pub(super) struct TurnFiles {
+    folder: PathBuf,
+    /// The schema's file.
+    pub(super) schema: Option<PathBuf>,
+    /// The images' files.
+    pub(super) images: Vec<PathBuf>,
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+impl TurnFiles {
+    /// Writes what the turn needs below `tmp`; `None` if it needs nothing. Blocking.
+    ///
+    /// # Errors
+    /// [`Failure::Internal`] when the disk does not take it.
+    pub(super) fn write(
+        tmp: &Path,
+        schema: Option<&str>,
+        images: &[Image],
+    ) -> Result<Option<TurnFiles>, Failure> {
+        if schema.is_none() && images.is_empty() {
+            return Ok(None);
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = tmp.join(format!("turn-{}-{number}", std::process::id()));
+        let failed = |error: std::io::Error| Failure::Internal {
+            detail: format!("cannot write the turn's files in {}: {error}", folder.display()),
+        };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
+        let mut files = TurnFiles { folder: folder.clone(), schema: None, images: Vec::new() };
+        if let Some(schema) = schema {
+            files.schema = Some(put(&folder, "schema.json", schema.as_bytes()).map_err(failed)?);
+        }
+        for (index, image) in images.iter().enumerate() {
+            // Checked when the request was read; an image that does not decode has no bytes.
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(&image.base64)
+                .map_err(|error| failed(std::io::Error::other(error)))?;
+            let kind = image.media_type.strip_prefix("image/").unwrap_or("png");
+            files.images.push(put(&folder, &format!("{index}.{kind}"), &bytes).map_err(failed)?);
+        }
+        Ok(Some(files))
+    }
+}
+
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
+    let path = folder.join(name);
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.write_all(bytes)?;
+    Ok(path)
+}
+
+impl Drop for TurnFiles {
+    fn drop(&mut self) {
+        // A few small files; what a crash leaves behind is swept at the next start.
+        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %error, "cannot remove a turn's files");
+        }
+    }
+}
+
+/// Removes what turns of a process that died left behind. Blocking.
+pub(super) fn sweep(tmp: &Path) {
+    for entry in std::fs::read_dir(tmp).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner =
+            name.to_str().and_then(|name| name.strip_prefix("turn-")?.split('-').next()?.parse::<u32>().ok());
+        let Some(owner) = owner else { continue };
+        let alive = Path::new("/proc").join(owner.to_string()).exists() || owner == std::process::id();
+        if !alive && let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(folder = %entry.path().display(), %error, "cannot remove a dead turn's files");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn files_are_private_and_gone_with_the_turn() {
+        let tmp = tempfile::tempdir().unwrap();
+        assert!(TurnFiles::write(tmp.path(), None, &[]).unwrap().is_none());
+        let image = Image { media_type: "image/jpeg".into(), base64: "aGk=".into() };
+        let files = TurnFiles::write(tmp.path(), Some("{}"), &[image]).unwrap().unwrap();
+        let (schema, picture) = (files.schema.clone().unwrap(), files.images[0].clone());
+        assert_eq!(std::fs::read(&schema).unwrap(), b"{}");
+        assert_eq!(std::fs::read(&picture).unwrap(), b"hi");
+        assert!(picture.to_str().unwrap().ends_with("0.jpeg"));
+        assert_eq!(schema.metadata().unwrap().mode() & 0o777, 0o600);
+        assert_eq!(schema.parent().unwrap().metadata().unwrap().mode() & 0o777, 0o700);
+        drop(files);
+        assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_the_dead_are_swept() {
+        let tmp = tempfile::tempdir().unwrap();
+        let own = format!("turn-{}-7", std::process::id());
+        for name in ["turn-4294967295-0", own.as_str(), "probe", "turn-x"] {
+            std::fs::create_dir(tmp.path().join(name)).unwrap();
+        }
+        sweep(tmp.path());
+        let mut left: Vec<_> =
+            std::fs::read_dir(tmp.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        let mut expect: Vec<std::ffi::OsString> = vec![own.into(), "probe".into(), "turn-x".into()];
+        expect.sort();
+        assert_eq!(left, expect);
+    }
+}

@@ -1,0 +1,16 @@
+//! What the operator can see of the program: log lines, the latency line, metrics.
+//!
+//! Everything here is a fold over what others report (nextest's idea): the flow of a request
+//! calls [`Trace::see`] once per event and knows nothing else about time. Sees only `turn` and
+//! `config`. Prompts and answers never pass through: not one function here takes their text to
+//! keep it.
+
+pub mod latency;
+pub mod log;
+pub mod metrics;
+pub mod prometheus;
+mod stderr;
+
+pub use latency::{RequestInfo, Status, Trace};
+pub use log::{LogHandle, escape};
+pub use metrics::{Gauges, Observer};
