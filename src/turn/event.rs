@@ -166,6 +166,9 @@ impl Sink {
     /// # Errors
     /// Why it was not taken.
     pub fn push(&self, item: Outcome) -> Result<(), NotTaken> {
+        if self.sender.is_closed() {
+            return Err(NotTaken::Gone);
+        }
         let weight = weight(&item);
         let waiting = self.waiting.load(Ordering::Relaxed);
         let terminal = matches!(item, Err(_) | Ok(Event::Done { .. }));

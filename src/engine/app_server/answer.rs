@@ -80,7 +80,7 @@ pub struct Answer {
     /// The next reasoning begins a new paragraph.
     gap: bool,
     error: Option<TurnError>,
-    responses: Usage,
+    responses: Option<Usage>,
     thread: Option<Usage>,
 }
 
@@ -122,7 +122,7 @@ impl Answer {
             hush: false,
             gap: false,
             error: None,
-            responses: Usage::default(),
+            responses: None,
             thread: None,
         }
     }
@@ -335,7 +335,7 @@ impl Answer {
     /// is the end: whatever Codex did next would be without their results.
     fn response_completed(&mut self, params: &str) {
         if let Ok(RawCompleted { usage: Some(usage) }) = serde_json::from_str(params) {
-            self.responses += usage.into();
+            *self.responses.get_or_insert_default() += usage.into();
         }
         self.response_ended();
         if !self.calls.is_empty() {
@@ -403,12 +403,11 @@ impl Answer {
         self.over(outcome);
     }
 
-    /// The thread's total if Codex gave it (it alone counts a response that was cut short).
-    fn usage(&self) -> Usage {
-        let responses = self.responses;
-        self.thread
-            .filter(|thread| thread.input + thread.output >= responses.input + responses.output)
-            .unwrap_or(responses)
+    /// The thread's total if Codex gave it (it alone counts a response that was cut short), or
+    /// the sum of its responses if that is ahead.
+    fn usage(&self) -> Option<Usage> {
+        let spent = |usage: &Usage| usage.input + usage.output;
+        self.thread.into_iter().chain(self.responses).max_by_key(spent)
     }
 
     fn failure(&self, error: &TurnError) -> Failure {
@@ -569,7 +568,8 @@ mod tests {
                     Ok(Event::Text(text)) => format!("T:{text}"),
                     Ok(Event::Reasoning(text)) => format!("R:{text}"),
                     Ok(Event::ToolCall(call)) => format!("C:{} {} {}", call.id, call.name, call.arguments),
-                    Ok(Event::Done { finish, usage }) => {
+                    Ok(Event::Done { finish, usage: None }) => format!("{finish:?}"),
+                    Ok(Event::Done { finish, usage: Some(usage) }) => {
                         format!("{finish:?} {}+{}", usage.input, usage.output)
                     }
                     Err(Failure::NoModel { model }) => format!("NoModel {model}"),
@@ -599,18 +599,18 @@ mod tests {
         case(&[])
             .completed_item("m1", "whole")
             .end("completed", None)
-            .check(Stage::Over, &["T:whole", "Stop 0+0"]);
+            .check(Stage::Over, &["T:whole", "Stop"]);
         case(&[])
             .delta("m1", "hal")
             .completed_item("m1", "half")
             .completed_item("m1", "half")
             .end("completed", None)
-            .check(Stage::Over, &["T:hal", "T:f", "Stop 0+0"]);
+            .check(Stage::Over, &["T:hal", "T:f", "Stop"]);
         case(&[])
             .delta("m1", "xé")
             .completed_item("m1", "é")
             .end("completed", None)
-            .check(Stage::Over, &["T:xé", "Stop 0+0"]);
+            .check(Stage::Over, &["T:xé", "Stop"]);
     }
 
     #[test]
@@ -629,17 +629,7 @@ mod tests {
             .end("completed", None)
             .check(
                 Stage::Over,
-                &[
-                    "R:think",
-                    "R:\n\n",
-                    "R:more",
-                    "R:\n\n",
-                    "R:progress",
-                    "T:one",
-                    "T:\n\n",
-                    "T:two",
-                    "Stop 0+0",
-                ],
+                &["R:think", "R:\n\n", "R:more", "R:\n\n", "R:progress", "T:one", "T:\n\n", "T:two", "Stop"],
             );
     }
 
@@ -699,7 +689,7 @@ mod tests {
             .started("m2", None)
             .delta("m2", "pong")
             .end("completed", None)
-            .check(Stage::Over, &["T:pong", "Stop 0+0"]);
+            .check(Stage::Over, &["T:pong", "Stop"]);
         case(&[])
             .delta("m1", "po")
             .retry()
@@ -714,7 +704,7 @@ mod tests {
             .response(1, 1)
             .reasoning("next")
             .end("completed", None)
-            .check(Stage::Over, &["R:hm", "T:pong", "R:next", "Stop 1+1"]);
+            .check(Stage::Over, &["R:hm", "T:pong", "R:\n\n", "R:next", "Stop 1+1"]);
         // Text of an earlier, finished response is not said again.
         case(&[])
             .delta("m1", "one")
@@ -830,6 +820,6 @@ mod tests {
                 case.answer.hear(method, params);
             }
         }
-        case.delta("m1", "ok").end("completed", None).check(Stage::Over, &["T:ok", "Stop 0+0"]);
+        case.delta("m1", "ok").end("completed", None).check(Stage::Over, &["T:ok", "Stop"]);
     }
 }
