@@ -132,6 +132,11 @@ impl Answer {
         self.stage
     }
 
+    /// Whether anything of the answer, or of the reasoning before it, came.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
     /// The turn was accepted under this id.
     pub fn accept(&mut self, turn_id: &str, now: Instant) {
         self.turn_id.get_or_insert_with(|| turn_id.to_owned());

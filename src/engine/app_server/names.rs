@@ -79,12 +79,10 @@ impl Names {
 
 fn passes(name: &str, agent: bool) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    !name.is_empty()
-        && name.len() <= LONGEST
-        && name.chars().all(plain)
-        && !name.starts_with("mcp__")
-        && !ALWAYS_TAKEN.contains(&name)
-        && !(agent && TAKEN_BY_THE_AGENT.contains(&name))
+    let taken = ALWAYS_TAKEN.contains(&name)
+        || name.starts_with("mcp__")
+        || (agent && TAKEN_BY_THE_AGENT.contains(&name));
+    (1..=LONGEST).contains(&name.len()) && name.chars().all(plain) && !taken
 }
 
 fn stand_in(name: &str, number: u32) -> String {

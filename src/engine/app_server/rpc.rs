@@ -346,7 +346,7 @@ mod tests {
         peer.say(r#"{"method":"as\u006b","id":"q"}"#).await;
         peer.say(&format!(r#"{{"id":{},"error":{{"code":-32600,"message":"no"}}}}"#, ids[1])).await;
         peer.say(&format!(r#"{{"id":{},"result":{{"t":1}}}}"#, ids[0])).await;
-        let mut replies = vec![first.await.unwrap(), second.await.unwrap()];
+        let mut replies = [first.await.unwrap(), second.await.unwrap()];
         replies.sort_by_key(Result::is_err);
         assert_eq!(replies[0].as_ref().unwrap().get(), r#"{"t":1}"#);
         assert_eq!(replies[1].clone().unwrap_err(), RpcError::Refused { code: -32600, message: "no".into() });

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::names::Names;
 use super::rpc::Text;
-use crate::turn::{self, Failure, Item, Output, Part, Role, ServiceTier, ToolChoice, Turn, Usage};
+use crate::turn::{self, Failure, Item, Output, Part, Role, ToolChoice, Turn, Usage};
 
 /// Notifications we have no use for; the app-server then does not write them.
 const UNHEARD: &[&str] = &[
@@ -155,12 +155,6 @@ pub struct ThreadStart<'a> {
     /// `Some("")`: none of Codex's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_instructions: Option<&'a str>,
-    /// `never`, unless the operator's settings decide.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub approval_policy: Option<&'a str>,
-    /// `read-only`, unless other settings decide.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sandbox: Option<&'a str>,
     /// Where an agent works.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<&'a Path>,
@@ -365,11 +359,6 @@ pub struct TurnStart<'a> {
     /// JSON Schema of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<&'a RawValue>,
-}
-
-/// The tier as Codex takes it: only those it has a path for.
-pub fn service_tier(tier: ServiceTier) -> Option<&'static str> {
-    matches!(tier, ServiceTier::Flex | ServiceTier::Priority).then(|| tier.name())
 }
 
 /// `turn/interrupt`.
