@@ -1,6 +1,8 @@
 //! codex-api-proxy (architecture page to come)
 
 pub mod admission;
+pub mod api;
+pub mod cli;
 pub mod codex;
 pub mod config;
 pub mod engine;

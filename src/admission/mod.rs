@@ -10,7 +10,9 @@
 //! while turns run: more slots are granted at once, fewer take effect as turns end.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
@@ -152,7 +154,12 @@ impl Place {
     /// # Errors
     /// [`Failure::Draining`] when the server stops meanwhile.
     pub async fn granted(&mut self) -> Result<Permit, Failure> {
-        (&mut self.granted).await.map_err(|_| Failure::Draining)
+        std::future::poll_fn(|cx| self.poll_granted(cx)).await
+    }
+
+    /// [`Place::granted`], for who waits for several places at once.
+    pub fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, Failure>> {
+        Pin::new(&mut self.granted).poll(cx).map_err(|_| Failure::Draining)
     }
 }
 

@@ -104,11 +104,20 @@ pub struct Survey {
     pub login: Option<Login>,
     /// How reads are confined, if that was found out.
     pub confinement: Option<Confinement>,
+    /// The models the CLI lists.
+    models: Vec<String>,
     /// What engines may use, or why nothing.
     pub usable: Result<Arc<Installation>, Failure>,
     config: Arc<Config>,
     files: survey::Files,
     at: Instant,
+}
+
+impl Survey {
+    /// The models the CLI lists, in its order.
+    pub fn models(&self) -> &[String] {
+        &self.models
+    }
 }
 
 /// The CLI of this machine, surveyed in the background.
@@ -178,6 +187,14 @@ impl Codex {
     /// Tells of each new survey (also when nothing changed in it).
     pub fn surveys(&self) -> watch::Receiver<Option<Arc<Survey>>> {
         self.shared.latest.subscribe()
+    }
+
+    /// Whether there is a program to run, asking the disk while no survey can tell.
+    pub async fn available(&self) -> bool {
+        match self.survey() {
+            Some(survey) => survey.program.is_some(),
+            None => survey::is_installed(&self.shared.live.get(), &self.shared.inherited).await,
+        }
     }
 
     /// Asks for a look at the machine; returns at once.

@@ -70,6 +70,12 @@ fn find(config: &Config, inherited: &Variables) -> Option<PathBuf> {
     locate::find(&config.codex_bin, variable(inherited, "PATH"), variable(inherited, "HOME").map(Path::new))
 }
 
+/// Whether the disk has a program of the configured name.
+pub(super) async fn is_installed(config: &Arc<Config>, inherited: &Variables) -> bool {
+    let (config, inherited) = (Arc::clone(config), inherited.to_vec());
+    off_runtime(move || find(&config, &inherited).is_some()).await.unwrap_or(false)
+}
+
 /// The user's own `CODEX_HOME`.
 fn login_home(config: &Config, inherited: &Variables) -> PathBuf {
     match (&config.login_home, variable(inherited, "CODEX_HOME")) {
@@ -86,6 +92,7 @@ pub(super) async fn take(config: &Arc<Config>, spawner: &Spawner, inherited: &Va
         version: None,
         login: None,
         confinement: None,
+        models: Vec::new(),
         usable: Err(Failure::Internal { detail: "no survey was made".into() }),
         config: Arc::clone(config),
         files: Files::look(config, inherited).await,
@@ -144,6 +151,7 @@ async fn fill(
         return Err(Failure::CodexTooOld { found: version.to_string(), needs });
     }
 
+    survey.models = models(&ask, &env).await;
     let login = login(&config, &home, &ask, &env, inherited).await;
     survey.login = Some(login);
     match login {
@@ -213,6 +221,27 @@ impl Ask<'_> {
         let (status, stdout, stderr) = self.spawner.output(command, PATIENCE).await?;
         Ok((status.success(), String::from_utf8_lossy(&stdout).into_owned(), stderr))
     }
+}
+
+/// The models of the CLI's own catalog that it shows to users. A CLI that cannot tell lists none.
+async fn models(ask: &Ask<'_>, env: &Arc<Variables>) -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    struct Catalog {
+        models: Vec<Model>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Model {
+        slug: String,
+        visibility: Option<String>,
+    }
+    let output = ask.run(&["debug", "models"].map(OsString::from), env).await;
+    let catalog = output.ok().and_then(|(_, text, _)| serde_json::from_str::<Catalog>(&text).ok());
+    let Some(catalog) = catalog else {
+        tracing::info!("this Codex CLI does not list its models; /v1/models shows the configured names");
+        return Vec::new();
+    };
+    let shown = catalog.models.into_iter().filter(|model| model.visibility.as_deref() != Some("hide"));
+    shown.map(|model| model.slug).collect()
 }
 
 /// Finds out how Codex will authenticate, without the network and without reading a token.

@@ -1,16 +1,32 @@
 //! Settings: declared once in `settings`, read in layers, never changed in place.
 //!
-//! A leaf: knows nothing of the rest of the program.
+//! A leaf: knows nothing of the rest of the program. [`load`] reads everything a [`Sources`]
+//! names and has no side effect; [`Live`] holds what is in force.
 
+pub mod check;
+pub mod edit;
+mod files;
+pub mod layers;
+pub mod origin;
+pub mod render;
+mod review;
+pub mod schema;
 pub mod secret;
 pub mod settings;
+pub mod shape;
+pub mod sources;
+mod table;
 
 use std::sync::{Arc, RwLock};
 
+pub use layers::{Errors, Loaded, load};
+pub use origin::Origin;
 pub use secret::Secret;
 pub use settings::{
-    AgentReads, Config, EngineKind, Isolation, ModelCatalog, Profile, ProfileChoice, ReasoningOutput,
+    AgentReads, Config, EngineKind, Isolation, LogFormat, LogTarget, ModelCatalog, Profile, ProfileChoice,
+    ReasoningOutput, SETTINGS,
 };
+pub use sources::Sources;
 
 /// The settings in force, replaced whole by a reload.
 ///

@@ -1,169 +1,229 @@
-//! Interim, hand-written form of the settings table.
-#![allow(missing_docs)]
+//! The settings table: every setting is declared here, once.
+//!
+//! Flags, variables, file keys, help text, man page, the commented example in `etc/`, the README
+//! table and `config show` are all made from it.
+
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Secret;
+use super::schema::{Hide, Initial, Setting, Shape};
+use super::table::{choices, settings};
+use super::{Secret, check};
+use Initial::{State, Text, Unset};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineKind {
-    Exec,
-    AppServer,
+choices! {
+    /// How a turn is run.
+    EngineKind {
+        /// One `codex exec` per turn.
+        Exec = "exec",
+        /// Long-lived `codex app-server` workers.
+        AppServer = "app-server",
+    }
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProfileChoice {
-    Auto,
-    Agent,
-    Model,
+choices! {
+    /// What the model is given, as configured; see [`Profile`].
+    ProfileChoice {
+        /// What suits the engine.
+        Auto = "auto",
+        /// Codex's own instructions and read-only tools.
+        Agent = "agent",
+        /// A plain chat model.
+        Model = "model",
+    }
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AgentReads {
-    Workspace,
-    Host,
+choices! {
+    /// What Codex's tools may read.
+    AgentReads {
+        /// The working directory and system files.
+        Workspace = "workspace",
+        /// Whatever the user may read.
+        Host = "host",
+    }
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isolation {
-    Strict,
-    Shared,
+choices! {
+    /// Which CODEX_HOME Codex sees.
+    Isolation {
+        /// One of our own that carries nothing but the login.
+        Strict = "strict",
+        /// The user's own.
+        Shared = "shared",
+    }
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModelCatalog {
-    Auto,
-    Off,
+choices! {
+    /// Whether Codex gets an adapted model catalog.
+    ModelCatalog {
+        /// Where the profile needs one.
+        Auto = "auto",
+        /// Never.
+        Off = "off",
+    }
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReasoningOutput {
-    ReasoningContent,
-    Off,
+choices! {
+    /// How reasoning summaries reach the client.
+    ReasoningOutput {
+        /// As `reasoning_content` beside `content`.
+        ReasoningContent = "reasoning_content",
+        /// Not at all.
+        Off = "off",
+    }
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogTarget {
-    Auto,
-    Journald,
-    Oslog,
-    Stderr,
+choices! {
+    /// Where the log goes.
+    LogTarget {
+        /// The journal under systemd, else stderr.
+        Auto = "auto",
+        /// The journal.
+        Journald = "journald",
+        /// The unified log of macOS.
+        Oslog = "oslog",
+        /// Standard error.
+        Stderr = "stderr",
+    }
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
+choices! {
+    /// How a line of the log looks on stderr.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// For programs.
+        Json = "json",
+    }
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    // Listening
-    pub host: String,
-    pub port: u16,
-    pub max_connections: usize,
-    pub max_body_bytes: u64,
-    pub max_buffered_bytes: u64,
-    pub idle_exit_seconds: Duration, // 0 = never
-    pub drain_seconds: Duration,
-    pub keepalive_seconds: Duration,
-    // Access
-    pub api_key: Option<Secret>,
-    pub api_key_file: Option<PathBuf>,
-    pub allowed_hosts: Vec<String>,
-    pub allowed_origins: Vec<String>,
-    pub allowed_users: Vec<String>,
-    /// Every accepted key (api_key, api_key_file, systemd credential), resolved by the loader. Not a setting.
-    pub keys: Vec<Secret>,
-    // Codex
-    pub codex_bin: String,
-    pub login_home: Option<PathBuf>,
-    pub app_server_codex_home: PathBuf,
-    pub proxy: Option<Secret>,
-    pub model: Option<String>,
-    pub model_aliases: Vec<(String, String)>,
-    pub codex_configs: Vec<String>,
-    pub fast: bool,
-    pub pass_env: Vec<String>,
-    pub model_catalog: ModelCatalog,
-    // Engine
-    pub engine: EngineKind,
-    pub profile: ProfileChoice,
-    pub agent_reads: AgentReads,
-    pub isolation: Isolation,
-    pub ephemeral: bool,
-    pub workers: usize,
-    pub turns_per_worker: usize,
-    pub prewarm: usize,
-    pub reasoning: ReasoningOutput,
-    // Workspace
-    pub default_cwd: PathBuf,
-    pub allowed_roots: Vec<PathBuf>, // resolved: never empty
-    // Queueing
-    pub max_concurrency: usize,
-    pub max_queue_size: usize,
-    /// `None` = 30 s for app-server, `timeout_seconds` for exec; see `queue_timeout()`.
-    pub queue_timeout_seconds: Option<Duration>,
-    pub timeout_seconds: Duration,
-    pub first_event_timeout_seconds: Option<Duration>,
-    // Logging
-    pub log_level: String,
-    pub log_target: LogTarget,
-    pub log_format: LogFormat,
-    /// `~/.codex-api-proxy` or `$STATE_DIRECTORY`. Not a setting.
-    pub state_dir: PathBuf,
+const HOSTS: Shape = Shape::List(&Shape::Text(check::host), ",");
+const BYTES: Shape = Shape::Count { least: 1, most: 1 << 40 };
+const ANY_SECONDS: Shape = Shape::Seconds { least: 0.0 };
+/// Not zero: a timer of zero would fire without end.
+const SOME_SECONDS: Shape = Shape::Seconds { least: 0.01 };
+
+settings! {
+    "Listening" {
+        /// Address or host name to listen on.
+        host: String = Text("127.0.0.1"), Shape::Text(check::host);
+        /// TCP port to listen on, where 0 takes any free one.
+        port: u16 = Text("8765"), Shape::Count { least: 0, most: 65535 };
+        /// Connections held open at once.
+        max_connections: usize = Text("1024"), Shape::Count { least: 1, most: 1_000_000 };
+        /// Largest request body in bytes, after decompression.
+        max_body_bytes: u64 = Text("33554432"), BYTES;
+        /// Bytes of request bodies held in memory over all requests.
+        max_buffered_bytes: u64 = Text("268435456"), BYTES;
+        /// Seconds without a connection after which the service exits, where 0 means never.
+        idle_exit_seconds: Duration = Text("0"), ANY_SECONDS;
+        /// Seconds that running turns get to end when the service stops.
+        drain_seconds: Duration = Text("30"), ANY_SECONDS;
+        /// Seconds of silence after which a stream carries a keep-alive comment.
+        keepalive_seconds: Duration = Text("15"), SOME_SECONDS;
+    }
+    "Access" {
+        /// Key that API requests must carry as `Authorization: Bearer KEY`.
+        api_key: Option<Secret> = Unset { means: "no key", example: "a-long-random-text" }, Shape::Text(check::key), hide All;
+        /// File of further accepted keys, one a line, with `#` comments.
+        api_key_file: Option<PathBuf> = Unset { means: "no file", example: "~/.config/codex-api-proxy/keys" }, Shape::Path;
+        /// Further host names that a request's `Host` header may carry.
+        allowed_hosts: Vec<String> = Text(""), HOSTS;
+        /// Origins of web pages that may call, as `https://example.com`.
+        allowed_origins: Vec<String> = Text(""), Shape::List(&Shape::Text(check::origin), ",");
+        /// Further users of this machine who may call over loopback without a key.
+        allowed_users: Vec<String> = Text(""), Shape::List(&Shape::Text(check::user), ",");
+    }
+    "Codex" {
+        /// Codex executable: a name to find on PATH, or a path.
+        codex_bin: String = Text("codex"), Shape::Program;
+        /// CODEX_HOME of the login to use.
+        login_home: Option<PathBuf> = Unset { means: "CODEX_HOME, else ~/.codex", example: "~/.codex" }, Shape::Path;
+        /// Isolated CODEX_HOME in which both engines run Codex.
+        app_server_codex_home: PathBuf = State("codex-home"), Shape::Path;
+        /// Proxy URL passed to Codex as http_proxy and https_proxy.
+        proxy: Option<Secret> = Unset { means: "no proxy", example: "http://127.0.0.1:8118" }, Shape::Text(check::proxy), hide Password;
+        /// Model passed to Codex.
+        model: Option<String> = Unset { means: "Codex's own default", example: "gpt-5.5" }, Shape::Text(check::model);
+        /// Names that clients may use for other models, where `*` stands for any name.
+        model_aliases: Vec<(String, String)> = Text(""), Shape::Pairs;
+        /// Codex config overrides, each passed as `-c key=value`.
+        codex_configs: Vec<String> = Text(""), Shape::List(&Shape::Text(check::codex_config), ";;"), flag "codex-config", hide Overrides;
+        /// Fast defaults: `model_reasoning_effort="low"` unless `codex_configs` is set.
+        fast: bool = Text("false"), Shape::Switch;
+        /// Further environment variables that Codex gets.
+        pass_env: Vec<String> = Text(""), Shape::List(&Shape::Text(check::variable), ",");
+        /// Whether Codex gets an adapted model catalog where the profile needs one.
+        model_catalog: ModelCatalog = Text("auto"), Shape::Choice(ModelCatalog::NAMES);
+    }
+    "Engine" {
+        /// How turns are run: one `codex exec` each, or long-lived `codex app-server` workers.
+        engine: EngineKind = Text("exec"), Shape::Choice(EngineKind::NAMES);
+        /// What the model is given: Codex's instructions and tools (agent, auto with exec) or a plain chat model (model, auto with app-server).
+        profile: ProfileChoice = Text("auto"), Shape::Choice(ProfileChoice::NAMES);
+        /// What Codex's tools may read: the working directory and system files, or whatever the user may read.
+        agent_reads: AgentReads = Text("workspace"), Shape::Choice(AgentReads::NAMES);
+        /// Which CODEX_HOME Codex sees: one that carries only the login, or the user's own with all its configuration.
+        isolation: Isolation = Text("strict"), Shape::Choice(Isolation::NAMES);
+        /// Run Codex without saving its sessions.
+        ephemeral: bool = Text("true"), Shape::Switch;
+        /// Number of long-lived app-server workers.
+        workers: usize = Text("1"), Shape::Count { least: 1, most: 256 };
+        /// Turns that one app-server worker runs at once.
+        turns_per_worker: usize = Text("1"), Shape::Count { least: 1, most: 1024 };
+        /// Threads that each app-server worker starts ahead of requests.
+        prewarm: usize = Text("0"), Shape::Count { least: 0, most: 64 };
+        /// How reasoning summaries reach the client.
+        reasoning: ReasoningOutput = Text("reasoning_content"), Shape::Choice(ReasoningOutput::NAMES);
+    }
+    "Workspace" {
+        /// Working directory of requests that name none.
+        default_cwd: PathBuf = State("workspace"), Shape::Path;
+        /// Directories inside which a request may choose its working directory.
+        allowed_roots: Vec<PathBuf> = Unset { means: "default_cwd", example: "~/.codex-api-proxy/workspace" }, Shape::List(&Shape::Path, ":"), flag "allowed-root";
+    }
+    "Queueing" {
+        /// Turns that the exec engine runs at once.
+        max_concurrency: usize = Text("1"), Shape::Count { least: 1, most: 1024 };
+        /// Turns that may wait for a slot before the answer is 429.
+        max_queue_size: usize = Text("64"), Shape::Count { least: 0, most: 1_000_000 };
+        /// Seconds that a turn may wait for its slot.
+        queue_timeout_seconds: Option<Duration> = Unset { means: "30 with app-server, timeout_seconds with exec", example: "30" }, ANY_SECONDS;
+        /// Seconds that a turn may run once it has its slot.
+        timeout_seconds: Duration = Text("300"), SOME_SECONDS;
+        /// Seconds that Codex may be silent at the beginning of a turn, where 0 means as long as the turn may run.
+        first_event_timeout_seconds: Option<Duration> = Unset { means: "off", example: "60" }, ANY_SECONDS;
+    }
+    "Logging" {
+        /// Least severe level to log (debug, info, warning, error), or a tracing filter.
+        log_level: String = Text("info"), Shape::Text(check::log_level);
+        /// Where the log goes.
+        log_target: LogTarget = Text("auto"), Shape::Choice(LogTarget::NAMES);
+        /// How log lines on stderr look.
+        log_format: LogFormat = Text("text"), Shape::Choice(LogFormat::NAMES);
+    }
 }
 
 impl Default for Config {
+    /// The settings that no layer changes; reads nothing but the place of the home directory.
     fn default() -> Config {
-        let state = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(".codex-api-proxy");
-        let seconds = Duration::from_secs;
-        Config {
-            host: "127.0.0.1".into(),
-            port: 8765,
-            max_connections: 1024,
-            max_body_bytes: 32 << 20,
-            max_buffered_bytes: 256 << 20,
-            idle_exit_seconds: Duration::ZERO,
-            drain_seconds: seconds(30),
-            keepalive_seconds: seconds(15),
-            api_key: None,
-            api_key_file: None,
-            allowed_hosts: vec![],
-            allowed_origins: vec![],
-            allowed_users: vec![],
-            keys: vec![],
-            codex_bin: "codex".into(),
-            login_home: None,
-            app_server_codex_home: state.join("codex-home"),
-            proxy: None,
-            model: None,
-            model_aliases: vec![],
-            codex_configs: vec![],
-            fast: false,
-            pass_env: vec![],
-            model_catalog: ModelCatalog::Auto,
-            engine: EngineKind::Exec,
-            profile: ProfileChoice::Auto,
-            agent_reads: AgentReads::Workspace,
-            isolation: Isolation::Strict,
-            ephemeral: true,
-            workers: 1,
-            turns_per_worker: 1,
-            prewarm: 0,
-            reasoning: ReasoningOutput::ReasoningContent,
-            default_cwd: state.join("workspace"),
-            allowed_roots: vec![state.join("workspace")],
-            max_concurrency: 1,
-            max_queue_size: 64,
-            queue_timeout_seconds: None,
-            timeout_seconds: seconds(300),
-            first_event_timeout_seconds: None,
-            log_level: "info".into(),
-            log_target: LogTarget::Auto,
-            log_format: LogFormat::Text,
-            state_dir: state,
+        let home = std::env::home_dir().unwrap_or_else(|| "/".into());
+        super::layers::defaults(&home)
+    }
+}
+
+impl std::fmt::Debug for Config {
+    /// Every setting by its key, secrets hidden.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut fields = f.debug_struct("Config");
+        for setting in SETTINGS {
+            let value = self.value(setting.key).map(|value| setting.redacted(&value));
+            fields.field(setting.key, &value.map(|value| super::schema::to_text(setting, &value)));
         }
+        fields.field("keys", &self.keys).field("state_dir", &self.state_dir).finish()
     }
 }
 
 /// What the model is given, `auto` resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
+    /// Codex's own instructions and read-only tools.
     Agent,
+    /// A plain chat model.
     Model,
 }
 
@@ -175,6 +235,7 @@ impl Config {
             EngineKind::AppServer => Duration::from_secs(30),
         })
     }
+
     /// `auto` = agent on exec, model on app-server.
     pub fn profile(&self) -> Profile {
         match (self.profile, self.engine) {
@@ -182,6 +243,7 @@ impl Config {
             (ProfileChoice::Model, _) | (ProfileChoice::Auto, EngineKind::AppServer) => Profile::Model,
         }
     }
+
     /// How many turns may run at once.
     pub fn slots(&self) -> usize {
         match self.engine {
@@ -189,7 +251,18 @@ impl Config {
             EngineKind::AppServer => self.workers * self.turns_per_worker,
         }
     }
+
+    /// Whether API requests must carry a key.
     pub fn needs_key(&self) -> bool {
         !self.keys.is_empty()
+    }
+
+    /// Whether others than this machine can connect and no key stops them.
+    pub fn open_to_strangers(&self) -> bool {
+        let local = match self.host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => self.host == "localhost",
+        };
+        !local && !self.needs_key()
     }
 }

@@ -3,7 +3,7 @@
 //! Knows Codex and processes; never HTTP. A turn goes in with the slot it runs in, events come
 //! out; dropping the events cancels the turn.
 
-use crate::turn::{Events, Slot, Turn};
+use crate::turn::{Events, Phase, Slot, Turn};
 
 pub mod app_server;
 pub mod exec;
@@ -25,4 +25,44 @@ impl Engine {
             Engine::AppServer(pool) => pool.run(turn, slot),
         }
     }
+
+    /// The setting's word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Engine::Exec(_) => "exec",
+            Engine::AppServer(_) => "app-server",
+        }
+    }
+
+    /// The phase that spans a turn of it, slot granted to answer known.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Engine::Exec(_) => Phase::CodexExec,
+            Engine::AppServer(_) => Phase::AppServerExec,
+        }
+    }
+
+    /// How the workers are; the exec engine has none.
+    pub fn workers(&self) -> Workers {
+        match self {
+            Engine::Exec(_) => Workers::default(),
+            Engine::AppServer(_) => Workers::default(),
+        }
+    }
+
+    /// Whether an answer's text comes in one piece, just before its end.
+    pub fn answers_whole(&self) -> bool {
+        matches!(self, Engine::Exec(_))
+    }
+}
+
+/// How the long-lived workers are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workers {
+    /// Those that can take turns.
+    pub ready: usize,
+    /// Those there should be.
+    pub total: usize,
+    /// Why no turn can be served, if so.
+    pub reason: Option<String>,
 }

@@ -1,3 +1,6 @@
-//! The operating system's side: the only place with `unsafe`.
+//! What only the operating system can give or knows. The one place where `unsafe` is allowed.
 
+pub mod listen;
+pub mod names;
+pub mod peer;
 pub mod process;

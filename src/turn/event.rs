@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -204,10 +205,15 @@ impl Events {
     /// An engine that goes away without a terminal item is itself a failure, reported here, so
     /// that no reply can ever end as complete by accident.
     pub async fn next(&mut self) -> Option<Outcome> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`Events::next`], for who listens to several turns at once.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         if self.ended {
-            return None;
+            return Poll::Ready(None);
         }
-        let item = match self.receiver.recv().await {
+        let item = match ready!(self.receiver.poll_recv(cx)) {
             Some(item) => {
                 self.waiting.fetch_sub(weight(&item), Ordering::Relaxed);
                 item
@@ -215,7 +221,7 @@ impl Events {
             None => Err(Failure::Internal { detail: "the engine ended the turn without an outcome".into() }),
         };
         self.ended = matches!(item, Err(_) | Ok(Event::Done { .. }));
-        Some(item)
+        Poll::Ready(Some(item))
     }
 }
 

@@ -1,0 +1,224 @@
+//! One answer in the making: from the engine's events to what may go out.
+//!
+//! Stop strings are cut here, and what must be checked before anybody sees it is withheld here:
+//! a JSON object until it is one, text beside a required function call until there is a call.
+
+use crate::turn::{Event, Failure, Finish, Output, ToolCall, ToolChoice, Usage};
+
+use super::stop::{Passed, StopFilter};
+
+/// Something that may go out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Text.
+    Text(String),
+    /// Reasoning summary.
+    Reasoning(String),
+    /// A whole function call.
+    ToolCall(ToolCall),
+    /// The answer is complete.
+    Finish(Finish),
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    stop: StopFilter,
+    object: bool,
+    call_required: bool,
+    show_reasoning: bool,
+    called: bool,
+    stopped: bool,
+    withheld: String,
+    /// What it cost, once known.
+    pub usage: Option<Usage>,
+}
+
+impl Answer {
+    /// An answer of that form.
+    pub fn new(stop: &[String], output: &Output, choice: &ToolChoice, show_reasoning: bool) -> Answer {
+        Answer {
+            stop: StopFilter::new(stop),
+            object: *output == Output::JsonObject,
+            call_required: *choice != ToolChoice::Auto,
+            show_reasoning,
+            called: false,
+            stopped: false,
+            withheld: String::new(),
+            usage: None,
+        }
+    }
+
+    /// Whether a stop string ended it: whatever the turn still says is not part of the answer.
+    pub fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Takes the next event of its turn; returns what may go out now.
+    ///
+    /// # Errors
+    /// [`Failure::InvalidJsonOutput`] or [`Failure::ToolChoiceNotHonoured`] at the end.
+    pub fn take(&mut self, event: Event) -> Result<Vec<Piece>, Failure> {
+        let mut out = Vec::new();
+        match event {
+            Event::Phase(..) => {}
+            Event::Done { usage, .. } if self.stopped => self.usage = usage,
+            _ if self.stopped => {}
+            Event::Reasoning(text) => {
+                if self.show_reasoning && !text.is_empty() {
+                    out.push(Piece::Reasoning(text));
+                }
+            }
+            Event::Text(text) => match self.stop.push(text) {
+                Passed::Text(text) => self.release(text, &mut out),
+                Passed::Stopped(text) => {
+                    self.stopped = true;
+                    self.release(text, &mut out);
+                    self.finish(Finish::Stop, &mut out)?;
+                }
+            },
+            Event::ToolCall(call) => {
+                self.called = true;
+                // Text said before the call comes before it.
+                let text = std::mem::take(&mut self.withheld);
+                if !self.object && !text.is_empty() {
+                    out.push(Piece::Text(text));
+                }
+                out.push(Piece::ToolCall(call));
+            }
+            Event::Done { finish, usage } => {
+                self.usage = usage;
+                let rest = self.stop.finish();
+                self.release(rest, &mut out);
+                self.finish(finish, &mut out)?;
+            }
+        }
+        Ok(out)
+    }
+
+    fn release(&mut self, text: String, out: &mut Vec<Piece>) {
+        if self.object || (self.call_required && !self.called) {
+            self.withheld.push_str(&text);
+        } else if !text.is_empty() {
+            out.push(Piece::Text(text));
+        }
+    }
+
+    fn finish(&mut self, finish: Finish, out: &mut Vec<Piece>) -> Result<(), Failure> {
+        if self.call_required && !self.called {
+            return Err(Failure::ToolChoiceNotHonoured);
+        }
+        let text = std::mem::take(&mut self.withheld);
+        // A cut answer is as whole as it can be; function calls are another form of answer.
+        let must_be_object = self.object && !self.stopped && !self.called && finish == Finish::Stop;
+        if must_be_object && !is_object(&text) {
+            return Err(Failure::InvalidJsonOutput);
+        }
+        if !text.is_empty() {
+            out.push(Piece::Text(text));
+        }
+        out.push(Piece::Finish(finish));
+        Ok(())
+    }
+}
+
+fn is_object(text: &str) -> bool {
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Event {
+        Event::Text(text.into())
+    }
+
+    fn say(text: &str) -> Piece {
+        Piece::Text(text.into())
+    }
+
+    fn call() -> ToolCall {
+        ToolCall { id: "1".into(), name: "f".into(), arguments: "{}".into() }
+    }
+
+    fn done(finish: Finish) -> Event {
+        Event::Done { finish, usage: Some(Usage { input: 1, ..Usage::default() }) }
+    }
+
+    fn run(mut answer: Answer, events: Vec<Event>) -> Result<Vec<Piece>, Failure> {
+        let mut out = Vec::new();
+        for event in events {
+            out.extend(answer.take(event)?);
+        }
+        Ok(out)
+    }
+
+    fn plain(stop: &[&str], output: Output, choice: ToolChoice) -> Answer {
+        let stop: Vec<String> = stop.iter().map(|&stop| stop.to_owned()).collect();
+        Answer::new(&stop, &output, &choice, true)
+    }
+
+    #[test]
+    fn deltas_go_out_as_they_come() {
+        let events = vec![Event::Reasoning("hm".into()), text("a"), text(""), text("b"), done(Finish::Stop)];
+        let expect = vec![Piece::Reasoning("hm".into()), say("a"), say("b"), Piece::Finish(Finish::Stop)];
+        assert_eq!(run(plain(&[], Output::Text, ToolChoice::Auto), events.clone()), Ok(expect.clone()));
+        let quiet = Answer::new(&[], &Output::Text, &ToolChoice::Auto, false);
+        assert_eq!(run(quiet, events), Ok(expect[1..].to_vec()));
+    }
+
+    #[test]
+    fn a_stop_string_ends_the_answer() {
+        let events = vec![text("a E"), text("ND b"), text("c"), done(Finish::Length)];
+        let mut answer = plain(&["END"], Output::Text, ToolChoice::Auto);
+        let mut out = Vec::new();
+        for event in events {
+            out.extend(answer.take(event).unwrap());
+        }
+        assert_eq!(out, [say("a "), Piece::Finish(Finish::Stop)]);
+        // The cost of what was said after it is known all the same.
+        assert!(answer.stopped() && answer.usage.is_some());
+    }
+
+    #[test]
+    fn text_held_for_a_stop_string_goes_out_at_the_end() {
+        let events = vec![text("a E"), done(Finish::Stop)];
+        let expect = vec![say("a "), say("E"), Piece::Finish(Finish::Stop)];
+        assert_eq!(run(plain(&["END"], Output::Text, ToolChoice::Auto), events), Ok(expect));
+    }
+
+    #[test]
+    fn a_json_object_is_withheld_until_it_is_one() {
+        for (said, stops, finish, expect) in [
+            (
+                &["{\"a\"", ": 1}"][..],
+                &[][..],
+                Finish::Stop,
+                Ok(vec![say("{\"a\": 1}"), Piece::Finish(Finish::Stop)]),
+            ),
+            (&["[1]"], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
+            (&["```json\n{}\n```"], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
+            (&["{} trailing"], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
+            (&[], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
+            (&["{\"a\""], &[], Finish::Length, Ok(vec![say("{\"a\""), Piece::Finish(Finish::Length)])),
+            (&["{\"a\": 1}"], &[":"], Finish::Stop, Ok(vec![say("{\"a\""), Piece::Finish(Finish::Stop)])),
+        ] {
+            let mut events: Vec<Event> = said.iter().map(|&piece| text(piece)).collect();
+            events.push(done(finish));
+            assert_eq!(run(plain(stops, Output::JsonObject, ToolChoice::Auto), events), expect, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_required_call_withholds_text_until_there_is_one() {
+        let required = || plain(&[], Output::Text, ToolChoice::Required);
+        assert_eq!(
+            run(required(), vec![text("no"), done(Finish::Stop)]),
+            Err(Failure::ToolChoiceNotHonoured)
+        );
+        let events = vec![text("let me "), text("see"), Event::ToolCall(call()), done(Finish::ToolCalls)];
+        let expect = vec![say("let me see"), Piece::ToolCall(call()), Piece::Finish(Finish::ToolCalls)];
+        assert_eq!(run(required(), events), Ok(expect));
+    }
+}

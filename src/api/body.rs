@@ -1,0 +1,278 @@
+//! Reading a request's JSON body: type, encoding, size, time and UTF-8, all bounded.
+//!
+//! The depth of the JSON is bounded by `serde_json`'s own recursion limit (128): deeper text fails
+//! to parse and is a 400 of whoever parses.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_compression::tokio::write::{GzipDecoder, ZlibDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
+use bytes::Buf;
+use futures_util::{Stream, StreamExt};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::turn::Failure;
+
+/// What a body may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `max_body_bytes`: the longest body, before and after decompression.
+    pub bytes: u64,
+    /// The longest silence between two pieces.
+    pub idle: Duration,
+    /// The longest time for the whole.
+    pub total: Duration,
+}
+
+impl Limits {
+    /// The time-outs in force, for bodies of at most this many bytes.
+    pub fn of(bytes: u64) -> Limits {
+        Limits { bytes, idle: Duration::from_secs(30), total: Duration::from_secs(300) }
+    }
+}
+
+/// The memory all bodies together may take: `max_buffered_bytes`. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Buffers(Arc<AtomicU64>);
+
+impl Buffers {
+    /// An empty budget.
+    pub fn new() -> Buffers {
+        Buffers::default()
+    }
+
+    /// How much is taken, in bytes.
+    pub fn taken(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn claim(&self, max: u64) -> Claim {
+        Claim { buffers: self.clone(), max, bytes: 0 }
+    }
+}
+
+/// A part of the budget; given back when dropped.
+#[derive(Debug)]
+struct Claim {
+    buffers: Buffers,
+    max: u64,
+    bytes: u64,
+}
+
+impl Claim {
+    fn grow(&mut self, by: u64) -> Result<(), Failure> {
+        let fits = |taken: u64| taken.checked_add(by).filter(|sum| *sum <= self.max);
+        let grown = self.buffers.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        grown.map_err(|_| Failure::Overloaded)?;
+        self.bytes += by;
+        Ok(())
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.buffers.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A whole body, decompressed and valid UTF-8, and its part of the budget.
+#[derive(Debug)]
+pub struct Buffered {
+    text: String,
+    _claim: Claim,
+}
+
+impl Buffered {
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Reads a body to its end.
+///
+/// `max_buffered` is `max_buffered_bytes`, the size of the shared budget.
+///
+/// # Errors
+/// [`Failure::UnsupportedMediaType`], [`Failure::BodyTooLarge`], [`Failure::BodyTimeout`],
+/// [`Failure::Overloaded`], or [`Failure::BadRequest`] for a body that is broken.
+pub async fn read<B: Buf, E>(
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<B, E>>,
+    limits: Limits,
+    buffers: &Buffers,
+    max_buffered: u64,
+) -> Result<Buffered, Failure> {
+    check_content_type(headers)?;
+    let coding = Coding::of(headers)?;
+    let too_large = Failure::BodyTooLarge { limit: limits.bytes };
+    // Refused before it is read, so that a client that waits for `100 Continue` sends nothing.
+    if announced_length(headers).is_some_and(|length| length > limits.bytes) {
+        return Err(too_large);
+    }
+    let mut text =
+        Text { bytes: Vec::new(), limit: limits.bytes, claim: buffers.claim(max_buffered), refusal: None };
+    let result = fill(coding.decoder(&mut text), body, limits).await;
+    // The decoder reports only that its writer failed; the writer knows why.
+    if let Some(failure) = text.refusal {
+        return Err(failure);
+    }
+    result?;
+    let Ok(utf8) = String::from_utf8(text.bytes) else {
+        return Err(broken("The request body is not valid UTF-8."));
+    };
+    Ok(Buffered { text: utf8, _claim: text.claim })
+}
+
+/// Feeds every piece through the decoder, in time.
+async fn fill<B: Buf, E>(
+    mut decoder: Decoder<'_>,
+    body: impl Stream<Item = Result<B, E>>,
+    limits: Limits,
+) -> Result<(), Failure> {
+    let undecodable = |_| broken("The request body does not decompress as its Content-Encoding says.");
+    let mut body = std::pin::pin!(body);
+    let end = tokio::time::Instant::now() + limits.total;
+    let mut received: u64 = 0;
+    loop {
+        let silent = tokio::time::Instant::now() + limits.idle;
+        let piece = tokio::time::timeout_at(silent.min(end), body.next()).await.map_err(|_| {
+            Failure::BodyTimeout { after: if silent < end { limits.idle } else { limits.total } }
+        })?;
+        let mut piece = match piece {
+            None => break,
+            Some(Ok(piece)) => piece,
+            Some(Err(_)) => {
+                return Err(broken("The request body is incomplete or its chunks are malformed."));
+            }
+        };
+        received = received.saturating_add(piece.remaining() as u64);
+        if received > limits.bytes {
+            return Err(Failure::BodyTooLarge { limit: limits.bytes });
+        }
+        while piece.has_remaining() {
+            let chunk = piece.chunk();
+            decoder.write_all(chunk).await.map_err(undecodable)?;
+            piece.advance(chunk.len());
+        }
+    }
+    // Also the check that the compressed data is complete.
+    decoder.shutdown().await.map_err(undecodable)
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
+    let refused = |what: String| {
+        Err(Failure::UnsupportedMediaType {
+            message: format!("{what} Send `Content-Type: application/json`."),
+        })
+    };
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(first), None) = (types.next(), types.next()) else {
+        return refused("The request must say once what its body is.".into());
+    };
+    let first = String::from_utf8_lossy(first.as_bytes());
+    let media_type = first.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    refused("The request body is not declared as JSON.".into())
+}
+
+fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn broken(message: &str) -> Failure {
+    Failure::BadRequest { param: None, message: message.into() }
+}
+
+/// How the body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    Identity,
+    Gzip,
+    Deflate,
+    Zstd,
+}
+
+type Decoder<'a> = Box<dyn AsyncWrite + Send + Unpin + 'a>;
+
+impl Coding {
+    fn of(headers: &HeaderMap) -> Result<Coding, Failure> {
+        let values =
+            headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let named = values.collect::<Vec<_>>().join(",").to_ascii_lowercase();
+        match named.trim() {
+            "" | "identity" => Ok(Coding::Identity),
+            "gzip" | "x-gzip" => Ok(Coding::Gzip),
+            "deflate" => Ok(Coding::Deflate),
+            "zstd" => Ok(Coding::Zstd),
+            _ => Err(Failure::UnsupportedMediaType {
+                message: "This Content-Encoding is not supported. Send gzip, deflate, zstd, or none, once."
+                    .into(),
+            }),
+        }
+    }
+
+    fn decoder(self, text: &mut Text) -> Decoder<'_> {
+        // RFC 9659: nobody may need more than 8 MiB (2^23) of window for zstd over HTTP.
+        const WINDOW_LOG: u32 = 23;
+        match self {
+            Coding::Identity => Box::new(text),
+            Coding::Gzip => Box::new(GzipDecoder::new(text)),
+            Coding::Deflate => Box::new(ZlibDecoder::new(text)),
+            Coding::Zstd => {
+                Box::new(ZstdDecoder::with_params(text, &[DParameter::window_log_max(WINDOW_LOG)]))
+            }
+        }
+    }
+}
+
+/// Where the decoded bytes go: no further than the limits, so that a bomb stops there.
+struct Text {
+    bytes: Vec<u8>,
+    limit: u64,
+    claim: Claim,
+    refusal: Option<Failure>,
+}
+
+impl Text {
+    fn push(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        if (self.bytes.len() + piece.len()) as u64 > self.limit {
+            return Err(Failure::BodyTooLarge { limit: self.limit });
+        }
+        self.claim.grow(piece.len() as u64)?;
+        self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+}
+
+impl AsyncWrite for Text {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(match self.push(piece) {
+            Ok(()) => Ok(piece.len()),
+            Err(failure) => {
+                self.refusal = Some(failure);
+                Err(io::Error::other("refused"))
+            }
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+use super::*;
+use async_compression::tokio::write::{GzipEncoder, ZlibEncoder, ZstdEncoder};
+use bytes::Bytes;
+use futures_util::stream;
+use http::HeaderValue;
+use std::convert::Infallible;
+
+const MAX: u64 = 1000;
+
+fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in list {
+        headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    headers
+}
+
+fn pieces(bytes: &[u8], size: usize) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
+    let pieces: Vec<_> = bytes.chunks(size).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    stream::iter(pieces)
+}
+
+async fn compress(coding: &str, text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut encoder: Box<dyn AsyncWrite + Unpin> = match coding {
+        "gzip" => Box::new(GzipEncoder::new(&mut out)),
+        "deflate" => Box::new(ZlibEncoder::new(&mut out)),
+        "zstd" => Box::new(ZstdEncoder::new(&mut out)),
+        _ => Box::new(&mut out),
+    };
+    encoder.write_all(text).await.unwrap();
+    encoder.shutdown().await.unwrap();
+    drop(encoder);
+    out
+}
+
+/// The text read, or a short word for the failure.
+async fn outcome(list: &[(&'static str, &str)], bytes: &[u8]) -> Result<String, String> {
+    let buffers = Buffers::new();
+    let list: Vec<_> =
+        [("content-type", "application/json")].into_iter().chain(list.iter().copied()).collect();
+    let mut seen = Vec::new();
+    for size in [1, 7, 100_000] {
+        let read = read(&headers(&list), pieces(bytes, size), Limits::of(MAX), &buffers, u64::MAX).await;
+        seen.push(read.map(|body| body.text().to_owned()).map_err(word));
+        assert_eq!(buffers.taken(), 0);
+    }
+    assert!(seen.iter().all(|one| *one == seen[0]), "how it is cut must not matter: {seen:?}");
+    seen.remove(0)
+}
+
+fn word(failure: Failure) -> String {
+    match failure {
+        Failure::UnsupportedMediaType { .. } => "415".into(),
+        Failure::BodyTooLarge { limit } => format!("413 {limit}"),
+        Failure::BodyTimeout { after } => format!("408 {}", after.as_secs()),
+        Failure::BadRequest { param: None, .. } => "400".into(),
+        Failure::Overloaded => "503".into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn bodies_say_that_they_are_json() {
+    let check = async |types: &[&str], expect: Result<&str, &str>| {
+        let list: Vec<_> = types.iter().map(|value| ("content-type", *value)).collect();
+        let read = read(&headers(&list), pieces(b"{}", 9), Limits::of(MAX), &Buffers::new(), 9).await;
+        let found = read.map(|body| body.text().to_owned()).map_err(word);
+        assert_eq!(found, expect.map(str::to_owned).map_err(str::to_owned), "{types:?}");
+    };
+    check(&["application/json"], Ok("{}")).await;
+    check(&["Application/JSON; charset=utf-8"], Ok("{}")).await;
+    check(&["application/json;charset=utf-8"], Ok("{}")).await;
+    check(&[], Err("415")).await;
+    check(&[""], Err("415")).await;
+    check(&["text/plain"], Err("415")).await;
+    check(&["application/x-www-form-urlencoded"], Err("415")).await;
+    check(&["multipart/form-data; boundary=application/json"], Err("415")).await;
+    check(&["application/jsonp"], Err("415")).await;
+    check(&["application/json, text/plain"], Err("415")).await;
+    check(&["application/json", "text/plain"], Err("415")).await;
+}
+
+#[tokio::test]
+async fn the_limit_holds_to_the_byte_before_and_after_decompression() {
+    for coding in ["identity", "gzip", "deflate", "zstd"] {
+        let check = async |length: u64, expect: Result<(), String>| {
+            let text = "x".repeat(length as usize);
+            let bytes = compress(coding, text.as_bytes()).await;
+            let found = outcome(&[("content-encoding", coding)], &bytes).await;
+            assert_eq!(found, expect.map(|()| text), "{coding} {length}");
+        };
+        check(0, Ok(())).await;
+        check(MAX - 1, Ok(())).await;
+        check(MAX, Ok(())).await;
+        check(MAX + 1, Err(format!("413 {MAX}"))).await;
+        check(MAX * 2_000, Err(format!("413 {MAX}"))).await; // a bomb: 2 MB of nothing
+    }
+    // What does not compress is longer compressed than plain: the limit is on both.
+    let mut state = 1u32;
+    let noise: String = (0..MAX)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(33 + (state >> 24) as u8 % 94)
+        })
+        .collect();
+    let stored = store(noise.as_bytes());
+    assert_eq!(outcome(&[("content-encoding", "gzip")], &stored).await, Err(format!("413 {MAX}")));
+}
+
+/// A gzip file of one stored block, longer than what it holds.
+fn store(text: &[u8]) -> Vec<u8> {
+    let length = text.len() as u16;
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1];
+    out.extend(length.to_le_bytes());
+    out.extend((!length).to_le_bytes());
+    out.extend(text);
+    out.extend([0; 8]); // never reached: the limit comes first
+    out
+}
+
+#[tokio::test]
+async fn an_announced_length_is_refused_unread() {
+    let check = async |length: &str, expect: Result<&str, String>| {
+        let list = [("content-type", "application/json"), ("content-length", length)];
+        let never = stream::pending::<Result<Bytes, Infallible>>();
+        let body: std::pin::Pin<Box<dyn Stream<Item = _>>> =
+            if expect.is_ok() { Box::pin(pieces(b"{}", 9)) } else { Box::pin(never) };
+        let read = read(&headers(&list), body, Limits::of(MAX), &Buffers::new(), MAX).await;
+        assert_eq!(read.map(|body| body.text().to_owned()).map_err(word), expect.map(str::to_owned));
+    };
+    check("1000", Ok("{}")).await;
+    check("1001", Err("413 1000".into())).await;
+    check("99999999999999999999", Ok("{}")).await; // hyper has refused what is no number
+}
+
+#[tokio::test]
+async fn codings_are_one_of_ours() {
+    let text = r#"{"a":"ü"}"#;
+    let check = async |coding: &str, sent_as: &str, expect: Result<&str, &str>| {
+        let bytes = compress(sent_as, text.as_bytes()).await;
+        let found = outcome(&[("content-encoding", coding)], &bytes).await;
+        assert_eq!(found, expect.map(str::to_owned).map_err(str::to_owned), "{coding} of {sent_as}");
+    };
+    check("", "identity", Ok(text)).await;
+    check("identity", "identity", Ok(text)).await;
+    check("gzip", "gzip", Ok(text)).await;
+    check("GZIP", "gzip", Ok(text)).await;
+    check("x-gzip", "gzip", Ok(text)).await;
+    check("deflate", "deflate", Ok(text)).await;
+    check("zstd", "zstd", Ok(text)).await;
+    for coding in ["br", "compress", "gzip, gzip", "gzip, identity", "identity, gzip", "*", "gzip;q=1"] {
+        check(coding, "gzip", Err("415")).await;
+    }
+    for (coding, sent_as) in [
+        ("gzip", "identity"),
+        ("deflate", "identity"),
+        ("zstd", "identity"),
+        ("gzip", "zstd"),
+        ("deflate", "gzip"),
+    ] {
+        check(coding, sent_as, Err("400")).await;
+    }
+    let twice = [("content-encoding", "gzip"), ("content-encoding", "gzip")];
+    assert_eq!(outcome(&twice, b"").await, Err("415".into()));
+}
+
+#[tokio::test]
+async fn compressed_data_is_whole_and_alone() {
+    for coding in ["gzip", "deflate", "zstd"] {
+        let whole = compress(coding, "0123456789".repeat(50).as_bytes()).await;
+        let list = [("content-encoding", coding)];
+        assert!(outcome(&list, &whole).await.is_ok());
+        for cut in 1..whole.len() {
+            let found = outcome(&list, &whole[..cut]).await;
+            assert_eq!(found, Err("400".into()), "{coding} cut at {cut} of {}", whole.len());
+        }
+        let mut longer = whole.clone();
+        longer.extend(b"garbage");
+        assert_eq!(outcome(&list, &longer).await, Err("400".into()), "{coding} with something after it");
+    }
+    let mut wrong_sum = compress("gzip", b"{}").await;
+    let at = wrong_sum.len() - 8;
+    wrong_sum[at] ^= 1;
+    assert_eq!(outcome(&[("content-encoding", "gzip")], &wrong_sum).await, Err("400".into()));
+}
+
+#[tokio::test]
+async fn a_zstd_window_is_bounded() {
+    // A frame header that asks for a window of 2^26 bytes, then an empty last block.
+    let wide = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (26 - 10) << 3, 0x01, 0x00, 0x00];
+    let narrow = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (23 - 10) << 3, 0x01, 0x00, 0x00];
+    assert_eq!(outcome(&[("content-encoding", "zstd")], &wide).await, Err("400".into()));
+    assert_eq!(outcome(&[("content-encoding", "zstd")], &narrow).await, Ok(String::new()));
+}
+
+#[tokio::test]
+async fn text_is_utf8() {
+    let check = async |bytes: &[u8], expect: Result<&str, &str>| {
+        let expect = expect.map(str::to_owned).map_err(str::to_owned);
+        assert_eq!(outcome(&[], bytes).await, expect, "{bytes:?}");
+    };
+    check("\"ü\u{2028}\0\"".as_bytes(), Ok("\"ü\u{2028}\0\"")).await;
+    check(b"\"\xff\"", Err("400")).await;
+    check(b"\"\xc3", Err("400")).await;
+    check(b"\xed\xa0\x80", Err("400")).await;
+}
+
+#[tokio::test]
+async fn a_broken_transfer_is_a_bad_request() {
+    let body = stream::iter([Ok(Bytes::from_static(b"{}")), Err("reset")]);
+    let list = headers(&[("content-type", "application/json")]);
+    let read = read(&list, body, Limits::of(MAX), &Buffers::new(), MAX).await;
+    assert_eq!(read.map(|_| ()).map_err(word), Err("400".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_bodies_end() {
+    let check = async |pause: u64, count: u64, expect: Result<usize, &str>| {
+        let body = stream::unfold(0, move |sent| async move {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            (sent < count).then(|| (Ok::<_, Infallible>(Bytes::from_static(b" ")), sent + 1))
+        });
+        let limits = Limits { bytes: MAX, idle: Duration::from_secs(30), total: Duration::from_secs(100) };
+        let list = headers(&[("content-type", "application/json")]);
+        let read = read(&list, body, limits, &Buffers::new(), MAX).await;
+        let found = read.map(|body| body.text().len()).map_err(word);
+        assert_eq!(found, expect.map_err(str::to_owned), "{count} pieces, {pause} s apart");
+    };
+    check(29, 2, Ok(2)).await;
+    check(31, 2, Err("408 30")).await;
+    check(20, 4, Ok(4)).await;
+    check(20, 6, Err("408 100")).await;
+}
+
+#[tokio::test]
+async fn all_bodies_share_one_budget() {
+    let buffers = Buffers::new();
+    let list = headers(&[("content-type", "application/json")]);
+    let body = async |length: usize| {
+        read(&list, pieces(&vec![b' '; length], 10), Limits::of(MAX), &buffers, 100).await.map_err(word)
+    };
+    let first = body(60).await.unwrap();
+    assert_eq!(buffers.taken(), 60);
+    assert_eq!(body(41).await.map(|_| ()), Err("503".into()));
+    assert_eq!(buffers.taken(), 60, "a refused body gives back what it had");
+    let second = body(40).await.unwrap();
+    assert_eq!(buffers.taken(), 100);
+    assert_eq!(body(1).await.map(|_| ()), Err("503".into()));
+    drop(first);
+    let third = body(60).await.unwrap();
+    drop((second, third));
+    assert_eq!(buffers.taken(), 0);
+}

@@ -1,0 +1,454 @@
+//! `messages` as conversation items.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use crate::turn::{Failure, Image, Item, Part, Role, ToolCall};
+
+use super::fields::{Fields, wrong};
+
+/// What images Codex's upstream takes.
+const IMAGE_TYPES: &[&str] = &["image/png", "image/jpeg", "image/gif", "image/webp"];
+
+const ROLES: &str = "system, developer, user, assistant, tool, function";
+
+/// Reads the list.
+///
+/// # Errors
+/// [`Failure::BadRequest`] or [`Failure::Unsupported`] naming `messages[i].…`.
+pub(super) fn decode(messages: &[Value]) -> Result<Vec<Item>, Failure> {
+    let mut items = Vec::with_capacity(messages.len());
+    let mut calls = Calls::default();
+    for (index, message) in messages.iter().enumerate() {
+        let place = format!("messages[{index}].");
+        let fields = Fields::of(message, &place)?;
+        let role = fields.string("role")?.ok_or_else(|| fields.missing("role"))?;
+        if !matches!(role, "tool" | "function") {
+            calls.all_answered(&fields)?;
+        }
+        match role {
+            "system" => items.push(said(Role::System, &fields)?),
+            "developer" => items.push(said(Role::Developer, &fields)?),
+            "user" => items.push(said(Role::User, &fields)?),
+            "assistant" => assistant(&fields, index, &mut items, &mut calls)?,
+            "tool" => {
+                let id = fields.string("tool_call_id")?.ok_or_else(|| fields.missing("tool_call_id"))?;
+                calls.answer(id).ok_or_else(|| {
+                    fields.invalid("tool_call_id", "names no tool call of the preceding assistant message")
+                })?;
+                items.push(Item::ToolResult {
+                    call_id: id.to_owned(),
+                    content: content(&fields, Allowed::Text)?,
+                });
+            }
+            "function" => {
+                let name = fields.string("name")?.ok_or_else(|| fields.missing("name"))?;
+                let call_id = calls.answer_function(name).ok_or_else(|| {
+                    fields.invalid("name", "names no function call of the preceding assistant message")
+                })?;
+                items.push(Item::ToolResult { call_id, content: content(&fields, Allowed::Text)? });
+            }
+            _ => return Err(fields.invalid("role", &format!("must be one of {ROLES}"))),
+        }
+    }
+    calls.all_answered_at_end(messages.len())?;
+    Ok(items)
+}
+
+/// The calls of the last assistant message that have no result yet: Codex would drop an orphan
+/// result and answer an orphan call by itself, without a word.
+#[derive(Default)]
+struct Calls(Vec<(String, String)>);
+
+impl Calls {
+    fn answer(&mut self, id: &str) -> Option<String> {
+        let at = self.0.iter().position(|(known, _)| known == id)?;
+        Some(self.0.remove(at).0)
+    }
+
+    fn answer_function(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(_, known)| known == name)?;
+        Some(self.0.remove(at).0)
+    }
+
+    fn open(&self) -> Option<&str> {
+        self.0.first().map(|(id, _)| id.as_str())
+    }
+
+    fn all_answered(&self, at: &Fields) -> Result<(), Failure> {
+        match self.open() {
+            None => Ok(()),
+            Some(id) => {
+                Err(at.invalid("role", &format!("must be tool: the tool call {id:?} has no result yet")))
+            }
+        }
+    }
+
+    fn all_answered_at_end(&self, count: usize) -> Result<(), Failure> {
+        match self.open() {
+            None => Ok(()),
+            Some(id) => Err(Failure::bad(
+                format!("messages[{}]", count.saturating_sub(1)),
+                format!(
+                    "The tool call {id:?} has no result: a tool message with its tool_call_id must follow."
+                ),
+            )),
+        }
+    }
+}
+
+fn said(role: Role, fields: &Fields) -> Result<Item, Failure> {
+    let allowed = if role == Role::User { Allowed::TextAndImages } else { Allowed::Text };
+    Ok(Item::Message { role, content: content(fields, allowed)? })
+}
+
+fn assistant(fields: &Fields, index: usize, items: &mut Vec<Item>, calls: &mut Calls) -> Result<(), Failure> {
+    let tool_calls = fields.array("tool_calls")?.unwrap_or_default();
+    let function_call = fields.object("function_call")?;
+    let says = fields.get("content").is_some();
+    let refusal = fields.string("refusal")?;
+    if !says && refusal.is_none() && tool_calls.is_empty() && function_call.is_none() {
+        return Err(fields.missing("content"));
+    }
+    let mut parts = if says { content(fields, Allowed::Text)? } else { Vec::new() };
+    parts.extend(refusal.map(|text| Part::Text(text.to_owned())));
+    if parts.iter().any(|part| *part != Part::Text(String::new()))
+        || (tool_calls.is_empty() && function_call.is_none())
+    {
+        items.push(Item::Message { role: Role::Assistant, content: parts });
+    }
+    for (number, call) in tool_calls.iter().enumerate() {
+        let place = fields.path(&format!("tool_calls[{number}]."));
+        let call = Fields::of(call, &place)?;
+        match call.string("type")? {
+            None | Some("function") => {}
+            Some(_) => return Err(call.invalid("type", "must be function")),
+        }
+        let id = call.string("id")?.ok_or_else(|| call.missing("id"))?;
+        if id.is_empty() || id.len() > 256 || id.chars().any(char::is_control) {
+            return Err(call.invalid("id", "must be 1 to 256 characters without control characters"));
+        }
+        if calls.0.iter().any(|(known, _)| known == id) {
+            return Err(call.invalid("id", "is used by two tool calls"));
+        }
+        let function = call.object("function")?.ok_or_else(|| call.missing("function"))?;
+        push_call(id, function, &call.path("function."), items, calls)?;
+    }
+    if let Some(function) = function_call {
+        push_call(&format!("call_function_{index}"), function, &fields.path("function_call."), items, calls)?;
+    }
+    Ok(())
+}
+
+fn push_call(
+    id: &str,
+    function: &Value,
+    place: &str,
+    items: &mut Vec<Item>,
+    calls: &mut Calls,
+) -> Result<(), Failure> {
+    let function = Fields::of(function, place)?;
+    let name = function.string("name")?.ok_or_else(|| function.missing("name"))?;
+    if name.is_empty() {
+        return Err(function.invalid("name", "must not be empty"));
+    }
+    let arguments = function.string("arguments")?.ok_or_else(|| function.missing("arguments"))?;
+    calls.0.push((id.to_owned(), name.to_owned()));
+    items.push(Item::ToolCall(ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() }));
+    Ok(())
+}
+
+/// What a message may contain.
+#[derive(Clone, Copy, PartialEq)]
+enum Allowed {
+    Text,
+    TextAndImages,
+}
+
+fn content(fields: &Fields, allowed: Allowed) -> Result<Vec<Part>, Failure> {
+    match fields.get("content") {
+        None => Err(fields.missing("content")),
+        Some(Value::String(text)) => Ok(vec![Part::Text(text.clone())]),
+        Some(Value::Array(parts)) if parts.is_empty() => {
+            Err(fields.invalid("content", "must not be an empty array"))
+        }
+        Some(Value::Array(parts)) => parts
+            .iter()
+            .enumerate()
+            .map(|(index, value)| {
+                let place = fields.path(&format!("content[{index}]."));
+                part(&Fields::of(value, &place)?, allowed)
+            })
+            .collect(),
+        Some(other) => Err(wrong(&fields.path("content"), "a string or an array of parts", other)),
+    }
+}
+
+fn part(fields: &Fields, allowed: Allowed) -> Result<Part, Failure> {
+    let kind = fields.string("type")?.ok_or_else(|| fields.missing("type"))?;
+    match kind {
+        "text" | "input_text" | "output_text" => {
+            let text = fields.string("text")?.ok_or_else(|| fields.missing("text"))?;
+            Ok(Part::Text(text.to_owned()))
+        }
+        "refusal" => {
+            let text = fields.string("refusal")?.ok_or_else(|| fields.missing("refusal"))?;
+            Ok(Part::Text(text.to_owned()))
+        }
+        "image_url" | "input_image" if allowed == Allowed::Text => {
+            Err(fields.invalid("type", "may be an image in user messages only"))
+        }
+        "image_url" => {
+            let image = fields.get("image_url").ok_or_else(|| fields.missing("image_url"))?;
+            match image {
+                // Some clients send the URL itself.
+                Value::String(url) => read_image(url, &fields.path("image_url")),
+                Value::Object(_) => {
+                    let place = fields.path("image_url.");
+                    let image = Fields::of(image, &place)?;
+                    image.string("detail")?;
+                    let url = image.string("url")?.ok_or_else(|| image.missing("url"))?;
+                    read_image(url, &image.path("url"))
+                }
+                other => Err(wrong(&fields.path("image_url"), "an object", other)),
+            }
+        }
+        "input_image" => {
+            let url = fields.string("image_url")?.ok_or_else(|| fields.missing("image_url"))?;
+            read_image(url, &fields.path("image_url"))
+        }
+        "input_audio" | "file" | "input_file" => Err(Failure::Unsupported {
+            param: fields.path("type"),
+            message: format!("Content parts of type {kind} are not supported: Codex takes text and images."),
+        }),
+        _ => Err(fields.invalid("type", "must be text or image_url")),
+    }
+}
+
+/// A `data:` URL of an image. Nothing is ever fetched.
+fn read_image(url: &str, path: &str) -> Result<Part, Failure> {
+    let bad = |why: &str| Failure::bad(path, format!("{path} {why}."));
+    let is_data = url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"));
+    if !is_data {
+        return Err(bad("must be a data: URL with the image itself: this server fetches nothing"));
+    }
+    let (head, body) = url[5..].split_once(',').ok_or_else(|| bad("is not a data: URL: it has no comma"))?;
+    let mut words = head.split(';');
+    let media_type = words.next().unwrap_or_default().to_ascii_lowercase();
+    if !words.any(|word| word.eq_ignore_ascii_case("base64")) {
+        return Err(bad("must be encoded in base64"));
+    }
+    let media_type = if media_type == "image/jpg" { "image/jpeg".to_owned() } else { media_type };
+    if !IMAGE_TYPES.contains(&media_type.as_str()) {
+        return Err(bad(&format!("must be of type {}", IMAGE_TYPES.join(", "))));
+    }
+    match STANDARD.decode(body) {
+        Ok(bytes) if bytes.is_empty() => Err(bad("has no image data")),
+        Ok(_) => Ok(Part::Image(Image { media_type, base64: body.to_owned() })),
+        Err(_) => Err(bad("is not valid base64")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(messages: Value) -> Result<Vec<Item>, (String, String)> {
+        decode(messages.as_array().unwrap()).map_err(|failure| match failure {
+            Failure::BadRequest { param, message } => (param.unwrap(), message),
+            Failure::Unsupported { param, message } => (param, message),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    fn text(role: Role, text: &str) -> Item {
+        Item::Message { role, content: vec![Part::Text(text.into())] }
+    }
+
+    #[test]
+    fn every_role_and_form_is_carried() {
+        let call = |id: &str, name: &str| {
+            Item::ToolCall(ToolCall { id: id.into(), name: name.into(), arguments: "{\"a\": 1}".into() })
+        };
+        let result = |id: &str, text: &str| Item::ToolResult {
+            call_id: id.into(),
+            content: vec![Part::Text(text.into())],
+        };
+        let wire_call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}});
+        let items = read(json!([
+            {"role": "system", "content": "s"},
+            {"role": "developer", "content": [{"type": "text", "text": "d"}]},
+            {"role": "user", "content": [
+                {"type": "input_text", "text": "u"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk=", "detail": "low"}},
+                {"type": "image_url", "image_url": "DATA:image/JPG;base64,aGk="},
+                {"type": "input_image", "image_url": "data:image/webp;base64,aGk="}], "name": "ann"},
+            {"role": "assistant", "content": null, "tool_calls": [wire_call("1"), wire_call("2")]},
+            {"role": "tool", "tool_call_id": "2", "content": "two"},
+            {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "one"}]},
+            {"role": "assistant", "content": "", "function_call": {"name": "g", "arguments": "{\"a\": 1}"}},
+            {"role": "function", "name": "g", "content": "three"},
+            {"role": "assistant", "refusal": "no"},
+            {"role": "user", "content": ""},
+        ]));
+        let image = |kind: &str| Part::Image(Image { media_type: kind.into(), base64: "aGk=".into() });
+        let user = vec![Part::Text("u".into()), image("image/png"), image("image/jpeg"), image("image/webp")];
+        let expect = vec![
+            text(Role::System, "s"),
+            text(Role::Developer, "d"),
+            Item::Message { role: Role::User, content: user },
+            call("1", "f"),
+            call("2", "f"),
+            result("2", "two"),
+            result("1", "one"),
+            call("call_function_6", "g"),
+            result("call_function_6", "three"),
+            text(Role::Assistant, "no"),
+            text(Role::User, ""),
+        ];
+        assert_eq!(items, Ok(expect));
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let image = |url: &str| json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]);
+        let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let url = "messages[0].content[0].image_url.url";
+        for (messages, param, message) in [
+            (json!(["x"]), "messages[0]", "messages[0] must be an object, not a string."),
+            (json!([{"content": "x"}]), "messages[0].role", "messages[0].role is required."),
+            (json!([{"role": 1}]), "messages[0].role", "messages[0].role must be a string, not a number."),
+            (
+                json!([{"role": "bot", "content": "x"}]),
+                "messages[0].role",
+                "messages[0].role must be one of system, developer, user, assistant, tool, function.",
+            ),
+            (json!([{"role": "user"}]), "messages[0].content", "messages[0].content is required."),
+            (
+                json!([{"role": "user", "content": null}]),
+                "messages[0].content",
+                "messages[0].content is required.",
+            ),
+            (
+                json!([{"role": "assistant", "content": null}]),
+                "messages[0].content",
+                "messages[0].content is required.",
+            ),
+            (
+                json!([{"role": "user", "content": 1}]),
+                "messages[0].content",
+                "messages[0].content must be a string or an array of parts, not a number.",
+            ),
+            (
+                json!([{"role": "user", "content": []}]),
+                "messages[0].content",
+                "messages[0].content must not be an empty array.",
+            ),
+            (
+                json!([{"role": "user", "content": [1]}]),
+                "messages[0].content[0]",
+                "messages[0].content[0] must be an object, not a number.",
+            ),
+            (
+                json!([{"role": "user", "content": [{"type": "text"}]}]),
+                "messages[0].content[0].text",
+                "messages[0].content[0].text is required.",
+            ),
+            (
+                json!([{"role": "user", "content": [{"type": "video"}]}]),
+                "messages[0].content[0].type",
+                "messages[0].content[0].type must be text or image_url.",
+            ),
+            (
+                json!([{"role": "user", "content": [{"type": "input_audio"}]}]),
+                "messages[0].content[0].type",
+                "Content parts of type input_audio are not supported: Codex takes text and images.",
+            ),
+            (
+                json!([{"role": "system", "content": [{"type": "image_url", "image_url": "x"}]}]),
+                "messages[0].content[0].type",
+                "messages[0].content[0].type may be an image in user messages only.",
+            ),
+            (
+                image("https://example.com/a.png"),
+                url,
+                "messages[0].content[0].image_url.url must be a data: URL with the image itself: this server fetches nothing.",
+            ),
+            (
+                image("file:///etc/passwd"),
+                url,
+                "messages[0].content[0].image_url.url must be a data: URL with the image itself: this server fetches nothing.",
+            ),
+            (
+                image("data:image/png;base64"),
+                url,
+                "messages[0].content[0].image_url.url is not a data: URL: it has no comma.",
+            ),
+            (
+                image("data:image/png,x"),
+                url,
+                "messages[0].content[0].image_url.url must be encoded in base64.",
+            ),
+            (
+                image("data:image/bmp;base64,aGk="),
+                url,
+                "messages[0].content[0].image_url.url must be of type image/png, image/jpeg, image/gif, image/webp.",
+            ),
+            (image("data:image/png;base64,"), url, "messages[0].content[0].image_url.url has no image data."),
+            (
+                image("data:image/png;base64,a!"),
+                url,
+                "messages[0].content[0].image_url.url is not valid base64.",
+            ),
+            (
+                json!([{"role": "tool", "content": "x"}]),
+                "messages[0].tool_call_id",
+                "messages[0].tool_call_id is required.",
+            ),
+            (
+                json!([{"role": "tool", "tool_call_id": "1", "content": "x"}]),
+                "messages[0].tool_call_id",
+                "messages[0].tool_call_id names no tool call of the preceding assistant message.",
+            ),
+            (
+                json!([{"role": "function", "name": "f", "content": "x"}]),
+                "messages[0].name",
+                "messages[0].name names no function call of the preceding assistant message.",
+            ),
+            (
+                json!([{"role": "assistant", "tool_calls": [call]}]),
+                "messages[0]",
+                "The tool call \"1\" has no result: a tool message with its tool_call_id must follow.",
+            ),
+            (
+                json!([{"role": "assistant", "tool_calls": [call]}, {"role": "user", "content": "x"}]),
+                "messages[1].role",
+                "messages[1].role must be tool: the tool call \"1\" has no result yet.",
+            ),
+            (
+                json!([{"role": "assistant", "tool_calls": [call, call]}]),
+                "messages[0].tool_calls[1].id",
+                "messages[0].tool_calls[1].id is used by two tool calls.",
+            ),
+            (
+                json!([{"role": "assistant", "tool_calls": [{"id": "1", "type": "custom"}]}]),
+                "messages[0].tool_calls[0].type",
+                "messages[0].tool_calls[0].type must be function.",
+            ),
+            (
+                json!([{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f"}}]}]),
+                "messages[0].tool_calls[0].function.arguments",
+                "messages[0].tool_calls[0].function.arguments is required.",
+            ),
+            (
+                json!([{"role": "assistant", "tool_calls": {}}]),
+                "messages[0].tool_calls",
+                "messages[0].tool_calls must be an array, not an object.",
+            ),
+        ] {
+            assert_eq!(read(messages.clone()), Err((param.to_owned(), message.to_owned())), "{messages}");
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The answer on the wire: a whole `chat.completion`, or the chunks of a stream.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::api::sse;
+use crate::turn::{Failure, Finish, ToolCall, Usage};
+
+/// What all parts of one reply share.
+#[derive(Clone, Debug)]
+pub struct Heading {
+    /// `chatcmpl-…`.
+    pub id: String,
+    /// Unix seconds.
+    pub created: u64,
+    /// The model as the client named it.
+    pub model: String,
+    /// Versions of the proxy and of Codex.
+    pub fingerprint: String,
+}
+
+fn finish_name(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+        Finish::ToolCalls => "tool_calls",
+    }
+}
+
+#[derive(Serialize)]
+struct WireUsage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: PromptDetails,
+    completion_tokens_details: CompletionDetails,
+}
+
+#[derive(Serialize)]
+struct PromptDetails {
+    cached_tokens: u64,
+    audio_tokens: u64,
+}
+
+#[derive(Serialize)]
+struct CompletionDetails {
+    reasoning_tokens: u64,
+    audio_tokens: u64,
+    accepted_prediction_tokens: u64,
+    rejected_prediction_tokens: u64,
+}
+
+impl From<Usage> for WireUsage {
+    fn from(usage: Usage) -> WireUsage {
+        WireUsage {
+            prompt_tokens: usage.input,
+            completion_tokens: usage.output,
+            total_tokens: usage.input + usage.output,
+            // Codex has neither audio nor predictions: these zeros are facts.
+            prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_input, audio_tokens: 0 },
+            completion_tokens_details: CompletionDetails {
+                reasoning_tokens: usage.reasoning_output,
+                audio_tokens: 0,
+                accepted_prediction_tokens: 0,
+                rejected_prediction_tokens: 0,
+            },
+        }
+    }
+}
+
+/// One answer of a whole reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Whole {
+    /// The text.
+    pub text: String,
+    /// The reasoning summaries.
+    pub reasoning: String,
+    /// The function calls.
+    pub tool_calls: Vec<ToolCall>,
+    /// Why it ended; `None` until it has.
+    pub finish: Option<Finish>,
+}
+
+#[derive(Serialize)]
+struct Completion<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: Vec<WireChoice<'a>>,
+    /// `null` where Codex did not say what it cost.
+    usage: Option<WireUsage>,
+    service_tier: Option<()>,
+    system_fingerprint: &'a str,
+}
+
+#[derive(Serialize)]
+struct WireChoice<'a> {
+    index: usize,
+    message: WireMessage<'a>,
+    logprobs: Option<()>,
+    finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct WireMessage<'a> {
+    role: &'static str,
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reasoning_content: &'a str,
+    refusal: Option<()>,
+    annotations: [(); 0],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<WireCall<'a>>,
+}
+
+#[derive(Serialize)]
+struct WireCall<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    id: &'a str,
+    r#type: &'static str,
+    function: WireFunction<'a>,
+}
+
+#[derive(Serialize)]
+struct WireFunction<'a> {
+    name: &'a str,
+    arguments: &'a str,
+}
+
+fn wire_call(call: &ToolCall, index: Option<usize>) -> WireCall<'_> {
+    let function = WireFunction { name: &call.name, arguments: &call.arguments };
+    WireCall { index, id: &call.id, r#type: "function", function }
+}
+
+fn encoding(error: serde_json::Error) -> Failure {
+    Failure::Internal { detail: format!("encoding the answer: {error}") }
+}
+
+/// `None` for an answer that has not ended.
+fn wire_choice((index, answer): (usize, &Whole)) -> Option<WireChoice<'_>> {
+    let message = WireMessage {
+        role: "assistant",
+        // As OpenAI: calls without a word have no content.
+        content: (answer.tool_calls.is_empty() || !answer.text.is_empty()).then_some(&*answer.text),
+        reasoning_content: &answer.reasoning,
+        refusal: None,
+        annotations: [],
+        tool_calls: answer.tool_calls.iter().map(|call| wire_call(call, None)).collect(),
+    };
+    Some(WireChoice { index, message, logprobs: None, finish_reason: finish_name(answer.finish?) })
+}
+
+/// The body of a whole reply.
+///
+/// # Errors
+/// [`Failure::Internal`] if an answer has not ended.
+pub fn whole(heading: &Heading, answers: &[Whole], usage: Option<Usage>) -> Result<Bytes, Failure> {
+    let choices: Option<Vec<WireChoice>> = answers.iter().enumerate().map(wire_choice).collect();
+    let completion = Completion {
+        id: &heading.id,
+        object: "chat.completion",
+        created: heading.created,
+        model: &heading.model,
+        choices: choices.ok_or_else(|| Failure::Internal { detail: "an answer has not ended".into() })?,
+        usage: usage.map(Into::into),
+        service_tier: None,
+        system_fingerprint: &heading.fingerprint,
+    };
+    serde_json::to_vec(&completion).map(Bytes::from).map_err(encoding)
+}
+
+#[derive(Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    system_fingerprint: &'a str,
+    choices: &'a [ChunkChoice<'a>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<WireUsage>>,
+}
+
+#[derive(Serialize)]
+struct ChunkChoice<'a> {
+    index: usize,
+    delta: Delta<'a>,
+    logprobs: Option<()>,
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(Default, Serialize)]
+struct Delta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[WireCall<'a>; 1]>,
+}
+
+/// Writes the chunks of a stream.
+#[derive(Clone, Debug)]
+pub struct Chunks {
+    /// What all chunks share.
+    pub heading: Heading,
+    /// Whether `usage` is part of the stream: `null` on each chunk but the last.
+    pub include_usage: bool,
+}
+
+impl Chunks {
+    fn chunk(&self, index: usize, delta: Delta, finish: Option<Finish>) -> Result<Bytes, Failure> {
+        let choices = [ChunkChoice { index, delta, logprobs: None, finish_reason: finish.map(finish_name) }];
+        self.write(&choices, self.include_usage.then_some(None))
+    }
+
+    fn write(&self, choices: &[ChunkChoice], usage: Option<Option<WireUsage>>) -> Result<Bytes, Failure> {
+        let heading = &self.heading;
+        let chunk = Chunk {
+            id: &heading.id,
+            object: "chat.completion.chunk",
+            created: heading.created,
+            model: &heading.model,
+            system_fingerprint: &heading.fingerprint,
+            choices,
+            usage,
+        };
+        sse::event(&chunk).map_err(encoding)
+    }
+
+    /// The chunk that opens an answer.
+    ///
+    /// # Errors
+    /// [`Failure::Internal`] if it cannot be encoded, as for all chunks.
+    pub fn role(&self, index: usize) -> Result<Bytes, Failure> {
+        self.chunk(index, Delta { role: Some("assistant"), content: Some(""), ..Delta::default() }, None)
+    }
+
+    /// More text.
+    pub fn text(&self, index: usize, text: &str) -> Result<Bytes, Failure> {
+        self.chunk(index, Delta { content: Some(text), ..Delta::default() }, None)
+    }
+
+    /// More of the reasoning summary.
+    pub fn reasoning(&self, index: usize, text: &str) -> Result<Bytes, Failure> {
+        self.chunk(index, Delta { reasoning_content: Some(text), ..Delta::default() }, None)
+    }
+
+    /// A function call, whole: Codex has no argument deltas. `number` counts the answer's calls.
+    pub fn tool_call(&self, index: usize, number: usize, call: &ToolCall) -> Result<Bytes, Failure> {
+        self.chunk(
+            index,
+            Delta { tool_calls: Some([wire_call(call, Some(number))]), ..Delta::default() },
+            None,
+        )
+    }
+
+    /// The end of an answer.
+    pub fn finish(&self, index: usize, finish: Finish) -> Result<Bytes, Failure> {
+        self.chunk(index, Delta::default(), Some(finish))
+    }
+
+    /// The token counts, if the client asked for them.
+    pub fn usage(&self, usage: Option<Usage>) -> Result<Option<Bytes>, Failure> {
+        if !self.include_usage {
+            return Ok(None);
+        }
+        self.write(&[], Some(usage.map(Into::into))).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn heading() -> Heading {
+        Heading { id: "chatcmpl-1".into(), created: 7, model: "m".into(), fingerprint: "fp".into() }
+    }
+
+    const USAGE: Usage = Usage { input: 10, cached_input: 4, output: 5, reasoning_output: 2 };
+
+    fn usage() -> Value {
+        json!({
+            "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
+            "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 0,
+                "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
+        })
+    }
+
+    fn call() -> ToolCall {
+        ToolCall { id: "call_1".into(), name: "f".into(), arguments: "{\"a\": 1}".into() }
+    }
+
+    #[test]
+    fn a_whole_reply_has_openais_shape() {
+        let text = Whole { text: "pong".into(), finish: Some(Finish::Stop), ..Whole::default() };
+        let calls = Whole {
+            reasoning: "hm".into(),
+            tool_calls: vec![call()],
+            finish: Some(Finish::ToolCalls),
+            ..Whole::default()
+        };
+        let body = whole(&heading(), &[text, calls], Some(USAGE)).unwrap();
+        let expect = json!({
+            "id": "chatcmpl-1", "object": "chat.completion", "created": 7, "model": "m",
+            "choices": [
+                {"index": 0, "message": {"role": "assistant", "content": "pong", "refusal": null, "annotations": []},
+                 "logprobs": null, "finish_reason": "stop"},
+                {"index": 1, "message": {"role": "assistant", "content": null, "reasoning_content": "hm", "refusal": null,
+                    "annotations": [],
+                    "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}}]},
+                 "logprobs": null, "finish_reason": "tool_calls"},
+            ],
+            "usage": usage(), "service_tier": null, "system_fingerprint": "fp",
+        });
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expect);
+    }
+
+    #[test]
+    fn an_answer_that_has_not_ended_is_never_sent_whole() {
+        let half = Whole { text: "half".into(), ..Whole::default() };
+        assert!(matches!(whole(&heading(), &[half], None), Err(Failure::Internal { .. })));
+    }
+
+    #[test]
+    fn an_unknown_cost_is_null() {
+        let cut = Whole { finish: Some(Finish::Length), ..Whole::default() };
+        let body: Value = serde_json::from_slice(&whole(&heading(), &[cut], None).unwrap()).unwrap();
+        assert_eq!((&body["usage"], &body["choices"][0]["message"]["content"]), (&Value::Null, &json!("")));
+    }
+
+    #[test]
+    fn chunks_have_openais_shape() {
+        let check = |frame: Result<Bytes, Failure>, choices: Value, usage: Option<Value>| {
+            let frame = frame.unwrap();
+            let text = std::str::from_utf8(&frame).unwrap();
+            let data = text.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+            let mut expect = json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m",
+                "system_fingerprint": "fp", "choices": choices});
+            if let Some(usage) = usage {
+                expect["usage"] = usage;
+            }
+            assert_eq!(serde_json::from_str::<Value>(data).unwrap(), expect);
+        };
+        let one = |delta: Value, finish: Value| json!([{"index": 1, "delta": delta, "logprobs": null, "finish_reason": finish}]);
+        let chunks = Chunks { heading: heading(), include_usage: false };
+        check(chunks.role(1), one(json!({"role": "assistant", "content": ""}), Value::Null), None);
+        check(chunks.text(1, "a\n"), one(json!({"content": "a\n"}), Value::Null), None);
+        check(chunks.reasoning(1, "hm"), one(json!({"reasoning_content": "hm"}), Value::Null), None);
+        let wire = json!({"tool_calls": [{"index": 2, "id": "call_1", "type": "function",
+            "function": {"name": "f", "arguments": "{\"a\": 1}"}}]});
+        check(chunks.tool_call(1, 2, &call()), one(wire, Value::Null), None);
+        check(chunks.finish(1, Finish::Length), one(json!({}), json!("length")), None);
+        assert_eq!(chunks.usage(Some(USAGE)), Ok(None));
+
+        let counted = Chunks { include_usage: true, ..chunks };
+        check(counted.finish(1, Finish::Stop), one(json!({}), json!("stop")), Some(Value::Null));
+        check(counted.usage(Some(USAGE)).map(Option::unwrap), json!([]), Some(usage()));
+        check(counted.usage(None).map(Option::unwrap), json!([]), Some(Value::Null));
+    }
+}

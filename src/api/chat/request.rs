@@ -1,0 +1,515 @@
+//! The request body as a question of ours.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::{Config, EngineKind, Profile};
+use crate::turn::{Effort, Failure, Item, Output, ServiceTier, Tool, ToolChoice, Turn, Verbosity, Workdir};
+
+use super::fields::{Fields, wrong};
+use super::{messages, tools};
+
+/// What the client asked, checked as far as it can be without touching the disk.
+#[derive(Debug)]
+pub struct Ask {
+    /// The model as sent, to be echoed.
+    pub model: String,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// Whether a stream ends with the token counts.
+    pub include_usage: bool,
+    /// How many answers.
+    pub n: usize,
+    /// Where each answer ends early; none of them empty.
+    pub stop: Vec<String>,
+    /// Fields that were accepted and have no effect, in alphabetical order.
+    pub ignored: Vec<String>,
+    upstream_model: Option<String>,
+    conversation: Arc<[Item]>,
+    cwd: Option<String>,
+    output: Output,
+    effort: Option<Effort>,
+    verbosity: Option<Verbosity>,
+    service_tier: Option<ServiceTier>,
+    tools: Arc<[Tool]>,
+    tool_choice: ToolChoice,
+}
+
+/// Accepted, checked, without effect: Codex has no path for them.
+const NO_EFFECT: &[&str] = &[
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "store",
+    "logit_bias",
+    "prediction",
+    "top_logprobs",
+    "web_search_options",
+];
+
+/// Reads a request body.
+///
+/// # Errors
+/// [`Failure::BadRequest`] or [`Failure::Unsupported`], naming the field.
+pub fn decode(body: &str, config: &Config) -> Result<Ask, Failure> {
+    let value: Value = serde_json::from_str(body).map_err(|error| Failure::BadRequest {
+        param: None,
+        message: format!("The request body is not valid JSON: {error}."),
+    })?;
+    let fields = Fields::of(&value, "").map_err(|_| Failure::BadRequest {
+        param: None,
+        message: format!("The request body must be a JSON object, not {}.", super::fields::kind(&value)),
+    })?;
+
+    let model = model(&fields)?;
+    let list = fields.array("messages")?.ok_or_else(|| fields.missing("messages"))?;
+    if list.is_empty() {
+        return Err(fields.invalid("messages", "must not be empty"));
+    }
+    let conversation = messages::decode(list)?;
+    let stream = fields.boolean("stream")?.unwrap_or(false);
+    let n = fields.integer("n", 1..=8)?.unwrap_or(1);
+    let offer = tools::decode(&fields)?;
+    if !offer.tools.is_empty() && config.engine == EngineKind::Exec {
+        return Err(unsupported(
+            "tools",
+            "Function tools need the app-server engine: set engine = \"app-server\".",
+        ));
+    }
+    let ask = Ask {
+        stream,
+        include_usage: include_usage(&fields, stream)?,
+        n: usize::try_from(n).unwrap_or(1),
+        stop: stop(&fields)?,
+        upstream_model: upstream_model(model, config),
+        conversation: conversation.into(),
+        cwd: cwd(&fields)?,
+        output: output(&fields)?,
+        effort: fields.choice("reasoning_effort", Effort::NAMES, Effort::from_name)?,
+        verbosity: fields.choice("verbosity", Verbosity::NAMES, Verbosity::from_name)?,
+        service_tier: fields.choice("service_tier", ServiceTier::NAMES, ServiceTier::from_name)?,
+        tools: offer.tools.into(),
+        tool_choice: offer.choice,
+        model: model.to_owned(),
+        ignored: Vec::new(),
+    };
+    check_no_effect(&fields)?;
+    let ignored = ignored(&fields, &ask, config);
+    Ok(Ask { ignored, ..ask })
+}
+
+impl Ask {
+    /// The turn to run. Blocking: resolves the working directory on the disk.
+    ///
+    /// # Errors
+    /// [`Failure::BadRequest`] on `metadata.cwd`.
+    pub fn turn(&self, config: &Config) -> Result<Turn, Failure> {
+        // In the lean profile the model sees no files, so every directory is as good.
+        let asked = self.cwd.as_deref().filter(|_| config.profile() == Profile::Agent);
+        Ok(Turn {
+            model: self.upstream_model.clone(),
+            conversation: Arc::clone(&self.conversation),
+            workdir: Workdir::resolve(asked, Path::new(&config.default_cwd), &config.allowed_roots)?,
+            output: self.output.clone(),
+            effort: self.effort,
+            verbosity: self.verbosity,
+            service_tier: self.service_tier,
+            tools: Arc::clone(&self.tools),
+            tool_choice: self.tool_choice.clone(),
+        })
+    }
+
+    /// The form the answer must have.
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// Whether a function must be called.
+    pub fn tool_choice(&self) -> &ToolChoice {
+        &self.tool_choice
+    }
+}
+
+fn unsupported(param: &str, message: &str) -> Failure {
+    Failure::Unsupported { param: param.into(), message: message.into() }
+}
+
+/// The model's name: it becomes a word of Codex's command line, so only plain names pass.
+fn model<'a>(fields: &Fields<'a>) -> Result<&'a str, Failure> {
+    let model = fields.string("model")?.ok_or_else(|| fields.missing("model"))?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:/-".contains(&b);
+    if model.len() > 128
+        || !model.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || !model.bytes().all(plain)
+    {
+        let why = "must begin with a letter or digit and have at most 128 letters, digits and . _ : / -";
+        return Err(fields.invalid("model", why));
+    }
+    Ok(model)
+}
+
+/// What Codex is asked for: `None` is the configured or Codex's own default.
+fn upstream_model(model: &str, config: &Config) -> Option<String> {
+    let alias =
+        |name: &str| config.model_aliases.iter().find(|(alias, _)| alias == name).map(|(_, target)| target);
+    let target = match alias(model) {
+        Some(target) => target,
+        None if model == super::super::models::DEFAULT => return None,
+        None => alias("*").map_or(model, String::as_str),
+    };
+    (target != super::super::models::DEFAULT).then(|| target.to_owned())
+}
+
+fn include_usage(fields: &Fields, stream: bool) -> Result<bool, Failure> {
+    let Some(options) = fields.object("stream_options")? else { return Ok(false) };
+    if !stream {
+        return Err(fields.invalid("stream_options", "is only allowed when stream is true"));
+    }
+    let options = Fields::of(options, "stream_options.")?;
+    options.boolean("include_obfuscation")?;
+    Ok(options.boolean("include_usage")?.unwrap_or(false))
+}
+
+fn stop(fields: &Fields) -> Result<Vec<String>, Failure> {
+    let stops: Vec<String> = match fields.get("stop") {
+        None => Vec::new(),
+        Some(Value::String(stop)) => vec![stop.clone()],
+        Some(Value::Array(list)) => {
+            let read = |(index, value): (usize, &Value)| match value {
+                Value::String(stop) => Ok(stop.clone()),
+                other => Err(wrong(&format!("stop[{index}]"), "a string", other)),
+            };
+            list.iter().enumerate().map(read).collect::<Result<_, _>>()?
+        }
+        Some(other) => return Err(wrong("stop", "a string or an array of strings", other)),
+    };
+    if stops.len() > 4 {
+        return Err(fields.invalid("stop", "must have at most 4 strings"));
+    }
+    if stops.iter().any(String::is_empty) {
+        return Err(fields.invalid("stop", "must not have an empty string"));
+    }
+    Ok(stops)
+}
+
+fn cwd(fields: &Fields) -> Result<Option<String>, Failure> {
+    let Some(metadata) = fields.object("metadata")? else { return Ok(None) };
+    Ok(Fields::of(metadata, "metadata.")?.string("cwd")?.map(str::to_owned))
+}
+
+fn output(fields: &Fields) -> Result<Output, Failure> {
+    let Some(format) = fields.object("response_format")? else { return Ok(Output::Text) };
+    let format = Fields::of(format, "response_format.")?;
+    match format.string("type")?.ok_or_else(|| format.missing("type"))? {
+        "text" => Ok(Output::Text),
+        "json_object" => Ok(Output::JsonObject),
+        "json_schema" => {
+            let json_schema = format.object("json_schema")?.ok_or_else(|| format.missing("json_schema"))?;
+            let json_schema = Fields::of(json_schema, "response_format.json_schema.")?;
+            json_schema.string("name")?.ok_or_else(|| json_schema.missing("name"))?;
+            json_schema.string("description")?;
+            json_schema.boolean("strict")?;
+            let schema = json_schema.object("schema")?.ok_or_else(|| json_schema.missing("schema"))?;
+            Ok(Output::JsonSchema(schema.to_string()))
+        }
+        _ => Err(format.invalid("type", "must be one of text, json_object, json_schema")),
+    }
+}
+
+/// Types and ranges of what has no effect, and refusal of what would change the answer's meaning.
+fn check_no_effect(fields: &Fields) -> Result<(), Failure> {
+    fields.number("temperature", 0.0..=2.0)?;
+    fields.number("top_p", 0.0..=1.0)?;
+    fields.number("presence_penalty", -2.0..=2.0)?;
+    fields.number("frequency_penalty", -2.0..=2.0)?;
+    fields.integer("max_tokens", 1..=i64::MAX)?;
+    fields.integer("max_completion_tokens", 1..=i64::MAX)?;
+    fields.integer("seed", i64::MIN..=i64::MAX)?;
+    fields.integer("top_logprobs", 0..=20)?;
+    for key in ["user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"] {
+        fields.string(key)?;
+    }
+    for key in ["logit_bias", "prediction", "web_search_options"] {
+        fields.object(key)?;
+    }
+    fields.boolean("store")?;
+    fields.boolean("parallel_tool_calls")?;
+    if fields.boolean("logprobs")? == Some(true) {
+        return Err(unsupported("logprobs", "logprobs is not supported: Codex reports no probabilities."));
+    }
+    for modality in fields.array("modalities")?.unwrap_or_default() {
+        if modality.as_str() != Some("text") {
+            return Err(unsupported(
+                "modalities",
+                "Only the modality text is supported: Codex answers in text.",
+            ));
+        }
+    }
+    if fields.get("audio").is_some() {
+        return Err(unsupported("audio", "audio is not supported: Codex answers in text."));
+    }
+    for key in ["functions", "function_call"] {
+        if fields.get(key).is_some() {
+            return Err(unsupported(
+                key,
+                &format!("{key} is the older form of tools and not supported: use tools."),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn ignored(fields: &Fields, ask: &Ask, config: &Config) -> Vec<String> {
+    let without_effect = |name: &str| match name {
+        // Codex decides; only "no" is a wish that is not heard.
+        "parallel_tool_calls" => fields.get(name) == Some(&Value::Bool(false)) && !ask.tools.is_empty(),
+        name => NO_EFFECT.contains(&name),
+    };
+    let mut ignored: Vec<String> =
+        fields.names().filter(|name| without_effect(name)).map(str::to_owned).collect();
+    if ask.cwd.is_some() && config.profile() == Profile::Model {
+        ignored.push("metadata.cwd".into());
+    }
+    ignored.sort_unstable();
+    ignored
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ProfileChoice;
+    use serde_json::json;
+
+    fn with(extra: Value) -> Value {
+        let mut body = json!({"model": "codex-local", "messages": [{"role": "user", "content": "hi"}]});
+        for (key, value) in extra.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        body
+    }
+
+    fn read(extra: Value) -> Result<Ask, Failure> {
+        decode(&with(extra).to_string(), &Config::default())
+    }
+
+    fn app_server(extra: Value) -> Result<Ask, Failure> {
+        let config = Config { engine: EngineKind::AppServer, ..Config::default() };
+        decode(&with(extra).to_string(), &config)
+    }
+
+    fn refused(result: Result<Ask, Failure>) -> (String, String) {
+        match result.unwrap_err() {
+            Failure::BadRequest { param, message } => (param.unwrap_or_default(), message),
+            Failure::Unsupported { param, message } => (format!("!{param}"), message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn bodies_that_are_no_request_are_refused() {
+        for (body, message) in [
+            ("", "The request body is not valid JSON: EOF while parsing a value at line 1 column 0."),
+            ("{", "The request body is not valid JSON: EOF while parsing an object at line 1 column 1."),
+            ("[]", "The request body must be a JSON object, not an array."),
+            ("null", "The request body must be a JSON object, not null."),
+        ] {
+            assert_eq!(refused(decode(body, &Config::default())), (String::new(), message.to_owned()));
+        }
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200));
+        assert!(refused(decode(&deep, &Config::default())).1.contains("recursion limit"));
+    }
+
+    #[test]
+    fn wrong_values_name_their_field() {
+        for (extra, param, message) in [
+            (json!({"model": null}), "model", "model is required."),
+            (json!({"model": 1}), "model", "model must be a string, not a number."),
+            (
+                json!({"model": ""}),
+                "model",
+                "model must begin with a letter or digit and have at most 128 letters, digits and . _ : / -.",
+            ),
+            (
+                json!({"model": "-x"}),
+                "model",
+                "model must begin with a letter or digit and have at most 128 letters, digits and . _ : / -.",
+            ),
+            (
+                json!({"model": "a b"}),
+                "model",
+                "model must begin with a letter or digit and have at most 128 letters, digits and . _ : / -.",
+            ),
+            (
+                json!({"model": "a".repeat(129)}),
+                "model",
+                "model must begin with a letter or digit and have at most 128 letters, digits and . _ : / -.",
+            ),
+            (json!({"messages": null}), "messages", "messages is required."),
+            (json!({"messages": "x"}), "messages", "messages must be an array, not a string."),
+            (json!({"messages": []}), "messages", "messages must not be empty."),
+            (json!({"stream": "yes"}), "stream", "stream must be a boolean, not a string."),
+            (
+                json!({"stream_options": {"include_usage": true}}),
+                "stream_options",
+                "stream_options is only allowed when stream is true.",
+            ),
+            (
+                json!({"stream": true, "stream_options": {"include_usage": 1}}),
+                "stream_options.include_usage",
+                "stream_options.include_usage must be a boolean, not a number.",
+            ),
+            (json!({"n": 0}), "n", "n must be between 1 and 8."),
+            (json!({"n": 9}), "n", "n must be between 1 and 8."),
+            (json!({"n": 1.5}), "n", "n must be an integer, not a number."),
+            (json!({"stop": 1}), "stop", "stop must be a string or an array of strings, not a number."),
+            (json!({"stop": ["a", 1]}), "stop[1]", "stop[1] must be a string, not a number."),
+            (json!({"stop": ["1", "2", "3", "4", "5"]}), "stop", "stop must have at most 4 strings."),
+            (json!({"stop": ""}), "stop", "stop must not have an empty string."),
+            (json!({"metadata": []}), "metadata", "metadata must be an object, not an array."),
+            (json!({"metadata": {"cwd": 1}}), "metadata.cwd", "metadata.cwd must be a string, not a number."),
+            (
+                json!({"reasoning_effort": "huge"}),
+                "reasoning_effort",
+                "reasoning_effort must be one of none, minimal, low, medium, high, xhigh, max, ultra.",
+            ),
+            (json!({"verbosity": "huge"}), "verbosity", "verbosity must be one of low, medium, high."),
+            (json!({"service_tier": 1}), "service_tier", "service_tier must be a string, not a number."),
+            (json!({"temperature": "hot"}), "temperature", "temperature must be a number, not a string."),
+            (json!({"temperature": 2.1}), "temperature", "temperature must be between 0 and 2."),
+            (json!({"top_p": -0.1}), "top_p", "top_p must be between 0 and 1."),
+            (json!({"max_tokens": 0}), "max_tokens", "max_tokens must be at least 1."),
+            (json!({"seed": 0.5}), "seed", "seed must be an integer, not a number."),
+            (json!({"store": "no"}), "store", "store must be a boolean, not a string."),
+            (
+                json!({"response_format": {"type": "xml"}}),
+                "response_format.type",
+                "response_format.type must be one of text, json_object, json_schema.",
+            ),
+            (json!({"response_format": {}}), "response_format.type", "response_format.type is required."),
+            (
+                json!({"response_format": {"type": "json_schema"}}),
+                "response_format.json_schema",
+                "response_format.json_schema is required.",
+            ),
+            (
+                json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}}),
+                "response_format.json_schema.schema",
+                "response_format.json_schema.schema is required.",
+            ),
+            (json!({"tools": [{"type": "web_search"}]}), "tools[0].type", "tools[0].type must be function."),
+            (
+                json!({"tools": [{"type": "function", "function": {"name": "a b"}}]}),
+                "tools[0].function.name",
+                "tools[0].function.name must be 1 to 64 letters, digits, dots, underscores or hyphens.",
+            ),
+            (json!({"tool_choice": "required"}), "tool_choice", "tool_choice needs tools."),
+            (
+                json!({"tool_choice": "any"}),
+                "tool_choice",
+                "tool_choice must be none, auto, required or a function of tools.",
+            ),
+            (
+                json!({"logprobs": true}),
+                "!logprobs",
+                "logprobs is not supported: Codex reports no probabilities.",
+            ),
+            (
+                json!({"modalities": ["text", "audio"]}),
+                "!modalities",
+                "Only the modality text is supported: Codex answers in text.",
+            ),
+            (json!({"audio": {}}), "!audio", "audio is not supported: Codex answers in text."),
+            (
+                json!({"functions": []}),
+                "!functions",
+                "functions is the older form of tools and not supported: use tools.",
+            ),
+        ] {
+            assert_eq!(refused(read(extra.clone())), (param.to_owned(), message.to_owned()), "{extra}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_at_their_edge() {
+        assert_eq!(read(json!({"n": 8})).unwrap().n, 8);
+        assert_eq!(read(json!({"stop": ["1", "2", "3", "4"]})).unwrap().stop.len(), 4);
+        assert!(read(json!({"model": "a".repeat(128)})).is_ok());
+        assert!(
+            read(json!({"temperature": 2, "top_p": 0, "presence_penalty": -2, "frequency_penalty": 2.0}))
+                .is_ok()
+        );
+        assert!(read(json!({"max_tokens": i64::MAX, "seed": i64::MIN})).is_ok());
+    }
+
+    #[test]
+    fn what_has_no_effect_is_named() {
+        let extra = json!({
+            "temperature": 1, "user": "u", "seed": 1, "store": false, "logit_bias": {}, "max_tokens": null,
+            "unknown": {"x": 1}, "parallel_tool_calls": false, "metadata": {"cwd": "/x", "other": 1},
+        });
+        assert_eq!(
+            read(extra.clone()).unwrap().ignored,
+            ["logit_bias", "seed", "store", "temperature", "user"]
+        );
+        let lean = Config { profile: ProfileChoice::Model, ..Config::default() };
+        let ask = decode(&with(extra).to_string(), &lean).unwrap();
+        assert_eq!(ask.ignored, ["logit_bias", "metadata.cwd", "seed", "store", "temperature", "user"]);
+    }
+
+    #[test]
+    fn tools_need_the_app_server_engine() {
+        let tools = json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]});
+        let (param, message) = refused(read(tools.clone()));
+        assert_eq!(param, "!tools");
+        assert_eq!(message, "Function tools need the app-server engine: set engine = \"app-server\".");
+        let mut none = tools.clone();
+        none["tool_choice"] = json!("none");
+        assert!(read(none).unwrap().tools.is_empty());
+        assert!(read(json!({"tools": []})).is_ok());
+
+        let ask = app_server(tools.clone()).unwrap();
+        let expect =
+            Tool { name: "f".into(), description: String::new(), parameters: r#"{"type":"object"}"#.into() };
+        assert_eq!((&*ask.tools, ask.tool_choice), (&[expect][..], ToolChoice::Auto));
+        let mut named = tools.clone();
+        named["tool_choice"] = json!({"type": "function", "function": {"name": "f"}});
+        named["parallel_tool_calls"] = json!(false);
+        let ask = app_server(named.clone()).unwrap();
+        assert_eq!(
+            (ask.tool_choice, ask.ignored),
+            (ToolChoice::Named("f".into()), vec!["parallel_tool_calls".to_owned()])
+        );
+        named["tool_choice"]["function"]["name"] = json!("g");
+        assert_eq!(refused(app_server(named)).0, "tool_choice.function.name");
+    }
+
+    #[test]
+    fn aliases_lead_to_models() {
+        let config = |aliases: &[(&str, &str)]| Config {
+            model_aliases: aliases.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
+            ..Config::default()
+        };
+        for (aliases, model, expect) in [
+            (&[][..], "codex-local", None),
+            (&[], "gpt-5.5", Some("gpt-5.5")),
+            (&[("gpt-4o", "gpt-5.5")], "gpt-4o", Some("gpt-5.5")),
+            (&[("gpt-4o", "codex-local")], "gpt-4o", None),
+            (&[("*", "codex-local")], "anything", None),
+            (&[("*", "gpt-5.5")], "anything", Some("gpt-5.5")),
+            (&[("*", "gpt-5.5")], "codex-local", None),
+            (&[("codex-local", "gpt-6-sol")], "codex-local", Some("gpt-6-sol")),
+        ] {
+            assert_eq!(upstream_model(model, &config(aliases)).as_deref(), expect, "{aliases:?} {model}");
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The one table from what went wrong to what the client reads.
+//!
+//! Every answer that is not a success is built here, so all of them have OpenAI's envelope, and
+//! none can quote what only the log may see: no text below uses a `detail`.
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::json;
+
+use crate::turn::Failure;
+use crate::turn::failure::Rule;
+
+/// Milliseconds; what OpenAI's own client libraries prefer to `retry-after`.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// Tells OpenAI's client libraries whether to send the request again by themselves.
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// How soon a client may try again where nothing says better.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What the client reads of a failure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The status line.
+    pub status: StatusCode,
+    /// `error.type`, one of OpenAI's.
+    pub kind: &'static str,
+    /// `error.code`.
+    pub code: Cow<'static, str>,
+    /// `error.param`: the field that is wrong.
+    pub param: Option<String>,
+    /// `error.message`: full sentences, the setting to change where there is one.
+    pub message: String,
+    /// `x-should-retry`: false where a library's silent retry would only buy the same again.
+    pub retry: bool,
+    /// `retry-after` and `retry-after-ms`.
+    pub retry_after: Option<Duration>,
+    /// `allow`.
+    pub allow: Option<&'static str>,
+}
+
+/// The table.
+pub fn answer(failure: &Failure) -> Answer {
+    answer_at(failure, SystemTime::now())
+}
+
+fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
+    match failure {
+        Failure::BadRequest { param, message } => {
+            Answer { param: param.clone(), ..invalid("invalid_value", message) }
+        }
+        Failure::Unsupported { param, message } => {
+            Answer { param: Some(param.clone()), ..invalid("unsupported_parameter", message) }
+        }
+        Failure::ContextLength => Answer {
+            param: Some("messages".into()),
+            ..invalid(
+                "context_length_exceeded",
+                "The conversation is longer than the model's context window. Shorten the messages.",
+            )
+        },
+        Failure::Unauthorized { presented } => Answer {
+            status: StatusCode::UNAUTHORIZED,
+            ..invalid(
+                "invalid_api_key",
+                if *presented {
+                    "The API key is not one this server accepts. Send a key of `api_key` or `api_key_file` as `Authorization: Bearer KEY`."
+                } else {
+                    "This server needs an API key. Send a key of `api_key` or `api_key_file` as `Authorization: Bearer KEY`."
+                },
+            )
+        },
+        Failure::Forbidden { rule, message } => {
+            let code = match rule {
+                Rule::Host => "host_not_allowed",
+                Rule::Origin => "origin_not_allowed",
+                Rule::Peer => "peer_not_allowed",
+                Rule::Forwarded => "forwarded_not_allowed",
+            };
+            refused(StatusCode::FORBIDDEN, "permission_error", code, message)
+        }
+        Failure::NoRoute { method, path } => Answer {
+            status: StatusCode::NOT_FOUND,
+            ..invalid("not_found", format!("There is no route {} {}.", excerpt(method), excerpt(path)))
+        },
+        Failure::MethodNotAllowed { allow } => Answer {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            allow: Some(allow),
+            ..invalid("method_not_allowed", format!("This route takes {allow} only."))
+        },
+        Failure::NoModel { model } => Answer {
+            status: StatusCode::NOT_FOUND,
+            param: Some("model".into()),
+            ..invalid(
+                "model_not_found",
+                format!(
+                    "The model `{}` does not exist or this account may not use it. Use `codex-local` for the default model, or map the name with `model_aliases`.",
+                    excerpt(model)
+                ),
+            )
+        },
+        Failure::BodyTimeout { after } => Answer {
+            status: StatusCode::REQUEST_TIMEOUT,
+            ..invalid(
+                "request_timeout",
+                format!("The request body did not arrive within {}.", seconds(*after)),
+            )
+        },
+        Failure::BodyTooLarge { limit } => Answer {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            ..invalid(
+                "request_too_large",
+                format!(
+                    "The request body is larger than `max_body_bytes` ({limit} bytes, counted after decompression too)."
+                ),
+            )
+        },
+        Failure::UnsupportedMediaType { message } => Answer {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ..invalid("unsupported_media_type", message)
+        },
+        Failure::Overloaded => wait(
+            unavailable(
+                "overloaded",
+                "The request bodies being held together exceed `max_buffered_bytes`. Try again shortly.",
+            ),
+            SOON,
+        ),
+        Failure::QueueFull { waiting } => wait(
+            limited(
+                "rate_limit_error",
+                "queue_full",
+                format!(
+                    "The queue is full: {waiting} turns are waiting (`max_queue_size`). Try again later."
+                ),
+            ),
+            SOON,
+        ),
+        Failure::QueueTimeout { after } => wait(
+            limited(
+                "rate_limit_error",
+                "queue_timeout",
+                format!(
+                    "No turn became free within {} (`queue_timeout_seconds`). Try again later.",
+                    seconds(*after)
+                ),
+            ),
+            SOON,
+        ),
+        Failure::Draining => wait(
+            unavailable("draining", "The server is stopping and takes no new requests. Try again shortly."),
+            SOON,
+        ),
+        // What is broken names files of the host; `config check` and the log tell it to the operator.
+        Failure::Misconfigured { .. } => unavailable(
+            "misconfigured",
+            "The server's settings are broken. Run `codex-api-proxy config check` on its machine.",
+        ),
+        Failure::RateLimited { retry_after } => Answer {
+            retry_after: *retry_after,
+            ..limited(
+                "rate_limit_error",
+                "rate_limit_exceeded",
+                "The model service asks to slow down. Try again later.",
+            )
+        }
+        .no_retry(),
+        Failure::UsageLimit { resets_at } => usage_limit(*resets_at, now).no_retry(),
+        Failure::CodexMissing { bin } => unavailable(
+            "codex_missing",
+            format!("The Codex CLI `{bin}` cannot be found or run. Install it or set `codex_bin`."),
+        ),
+        Failure::CodexTooOld { found, needs } => unavailable(
+            "codex_too_old",
+            format!(
+                "The Codex CLI is version {found}; {needs} or newer is needed. Update it or set `codex_bin`."
+            ),
+        ),
+        Failure::NotLoggedIn => unavailable(
+            "not_logged_in",
+            "The Codex CLI is not logged in. Run `codex login` on the machine of this server.",
+        ),
+        Failure::LoginNotPortable => unavailable(
+            "login_not_portable",
+            "The Codex login is kept in a keyring and cannot be used from the isolated home. \
+            Either set `cli_auth_credentials_store = \"file\"` in Codex's configuration and log in again, \
+            or log in once with CODEX_HOME set to `app_server_codex_home`.",
+        ),
+        Failure::HomeRefused { .. } => unavailable(
+            "misconfigured",
+            "The isolated Codex home (`app_server_codex_home`) cannot be used. The server's log says why.",
+        ),
+        Failure::UpstreamAuth { .. } => bad_gateway(
+            "upstream_auth",
+            "The model service refused the account's credentials. Run `codex login` again on the machine of this server.",
+        ),
+        Failure::UpstreamRejected { code, .. } => Answer {
+            code: code
+                .as_deref()
+                .filter(|code| is_identifier(code))
+                .map_or("upstream_rejected".into(), |code| code.to_owned().into()),
+            ..invalid(
+                "upstream_rejected",
+                "The model service refused the request for its content. The server's log has the reason.",
+            )
+        },
+        Failure::LeanRequestRefused { .. } => bad_gateway(
+            "lean_request_refused",
+            "The model service refused the request without Codex's own instructions. Set `profile` to `agent`.",
+        ),
+        Failure::UpstreamOverloaded { .. } => {
+            unavailable("upstream_overloaded", "The model service is overloaded. Try again later.")
+        }
+        Failure::UpstreamUnreachable { .. } => bad_gateway(
+            "upstream_unreachable",
+            "The model service cannot be reached. Check the network and `proxy`.",
+        ),
+        Failure::CodexFailed { .. } => {
+            bad_gateway("codex_failed", "Codex failed to answer. The server's log has the reason.")
+        }
+        Failure::CodexExited { status, .. } => bad_gateway(
+            "codex_exited",
+            format!(
+                "The Codex process ended before it answered ({status}). The server's log has the reason."
+            ),
+        ),
+        Failure::NoAnswer => bad_gateway("no_answer", "The turn completed without an answer."),
+        Failure::InvalidJsonOutput => bad_gateway(
+            "invalid_json_output",
+            "The model was asked for a JSON object and answered something else.",
+        ),
+        Failure::ToolChoiceNotHonoured => bad_gateway(
+            "tool_choice_not_honoured",
+            "The model was told to call a function (`tool_choice`) and did not.",
+        ),
+        Failure::TurnTimedOut { after } => timeout(
+            "turn_timeout",
+            format!("The turn took longer than {} (`timeout_seconds`).", seconds(*after)),
+        ),
+        Failure::FirstEventTimedOut { after } => timeout(
+            "first_event_timeout",
+            format!("Codex was silent for longer than {} (`first_event_timeout_seconds`).", seconds(*after)),
+        ),
+        Failure::ClientTooSlow => {
+            timeout("client_too_slow", "The client read the answer too slowly and the turn was given up.")
+        }
+        Failure::Internal { .. } => refused(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "server_error",
+            "internal_error",
+            "The server has a defect. Its log has the reason.",
+        ),
+    }
+}
+
+impl Answer {
+    fn no_retry(self) -> Answer {
+        Answer { retry: false, ..self }
+    }
+}
+
+fn refused(status: StatusCode, kind: &'static str, code: &'static str, message: impl Into<String>) -> Answer {
+    Answer {
+        status,
+        kind,
+        code: code.into(),
+        param: None,
+        message: message.into(),
+        retry: false,
+        retry_after: None,
+        allow: None,
+    }
+}
+
+fn invalid(code: &'static str, message: impl Into<String>) -> Answer {
+    refused(StatusCode::BAD_REQUEST, "invalid_request_error", code, message)
+}
+
+fn limited(kind: &'static str, code: &'static str, message: impl Into<String>) -> Answer {
+    refused(StatusCode::TOO_MANY_REQUESTS, kind, code, message)
+}
+
+fn bad_gateway(code: &'static str, message: impl Into<String>) -> Answer {
+    refused(StatusCode::BAD_GATEWAY, "api_error", code, message)
+}
+
+fn unavailable(code: &'static str, message: impl Into<String>) -> Answer {
+    refused(StatusCode::SERVICE_UNAVAILABLE, "server_error", code, message)
+}
+
+fn timeout(code: &'static str, message: impl Into<String>) -> Answer {
+    refused(StatusCode::GATEWAY_TIMEOUT, "timeout_error", code, message)
+}
+
+/// Nothing was spent: a client may send the request again by itself after a while.
+fn wait(answer: Answer, after: Duration) -> Answer {
+    Answer { retry: true, retry_after: Some(after), ..answer }
+}
+
+fn usage_limit(resets_at: Option<u64>, now: SystemTime) -> Answer {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let text = "The usage limit of the account is reached.";
+    let (message, retry_after) = match resets_at {
+        Some(at) => {
+            let left = Duration::from_secs(at.saturating_sub(now));
+            (format!("{text} It resets at Unix time {at}, in {}.", seconds(left)), Some(left))
+        }
+        None => (format!("{text} Try again later."), None),
+    };
+    Answer { retry_after, ..limited("insufficient_quota", "insufficient_quota", message) }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{} s", time.as_secs_f64())
+}
+
+/// Whether an upstream's code is one, and not a sentence that may quote the prompt.
+fn is_identifier(code: &str) -> bool {
+    (1..=64).contains(&code.len())
+        && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// What a client sent, fit to be quoted back: not endless, no control characters.
+fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 128;
+    let mut excerpt: String =
+        text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        excerpt.push('…');
+    }
+    excerpt
+}
+
+/// `{"error":{"message","type","param","code"}}`, as OpenAI writes it.
+pub fn envelope(failure: &Failure) -> Bytes {
+    answer(failure).envelope()
+}
+
+/// The same as the last event of a stream that does not end as complete.
+pub fn sse_error(failure: &Failure) -> Bytes {
+    [b"data: ", &envelope(failure)[..], b"\n\n"].concat().into()
+}
+
+/// The whole answer: status, headers, envelope.
+pub fn response(failure: &Failure) -> warp::reply::Response {
+    let answer = answer(failure);
+    let mut response = warp::reply::Response::new(answer.envelope().into());
+    *response.status_mut() = answer.status;
+    answer.headers(response.headers_mut());
+    response
+}
+
+impl Answer {
+    /// The body.
+    pub fn envelope(&self) -> Bytes {
+        // A map built here, of strings only: writing it cannot fail, and `Display` says so.
+        let error = json!({
+            "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
+        });
+        json!({ "error": error }).to_string().into()
+    }
+
+    fn headers(&self, headers: &mut HeaderMap) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(X_SHOULD_RETRY, HeaderValue::from_static(if self.retry { "true" } else { "false" }));
+        if let Some(after) = self.retry_after {
+            // Whole seconds, rounded up: earlier than that is too early.
+            let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, whole.into());
+            headers.insert(RETRY_AFTER_MS, (after.as_millis().min(u64::MAX.into()) as u64).into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+    }
+
+    /// As HTTP/1.1 text, for what never becomes a request; the connection ends with it.
+    pub fn wire(&self) -> Bytes {
+        let body = self.envelope();
+        let head = format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nx-should-retry: {}\r\nconnection: close\r\n\r\n",
+            self.status,
+            body.len(),
+            self.retry,
+        );
+        [head.as_bytes(), &body].concat().into()
+    }
+}
+
+/// What the HTTP layer itself refuses, by the status it chose.
+pub fn malformed(status: StatusCode) -> Answer {
+    let (code, message) = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            ("headers_too_large", "The request's header section is too large.")
+        }
+        StatusCode::URI_TOO_LONG => ("uri_too_long", "The request's URI is too long."),
+        StatusCode::REQUEST_TIMEOUT => {
+            ("request_timeout", "The request's header section did not arrive in time.")
+        }
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
+            ("http_version_not_supported", "This server speaks HTTP/1.1.")
+        }
+        _ => ("malformed_request", "The request is not valid HTTP/1.1."),
+    };
+    refused(status, "invalid_request_error", code, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,362 @@
+//! Who may call: the rules on host, origin, peer and key, in this order, on one request's head.
+//!
+//! Pure: the lists are prepared once per (re)load in [`Rules`]; the peer's user is looked up by
+//! the caller of [`Rules::check`] where [`Rules::wants_peer`] says that it decides.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, FORWARDED, HOST, ORIGIN, VARY, VIA,
+};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+
+use crate::config::{Config, Secret};
+use crate::os::names;
+use crate::os::peer::Owner;
+use crate::turn::Failure;
+use crate::turn::failure::Rule;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+
+/// What a page's script may read beside the body.
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "x-request-id, openai-processing-ms, x-codex-proxy-ignored, x-should-retry, retry-after, retry-after-ms",
+);
+
+/// What of a request decides who may call.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target as sent: an absolute one names its host too.
+    pub uri: &'a Uri,
+    /// The header section.
+    pub headers: &'a HeaderMap,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Somebody the socket's file mode lets in.
+    Unix,
+    /// Somebody on another machine, or who used one of this machine's outward addresses.
+    Remote,
+    /// Somebody on this machine; the owner matters only where [`Rules::wants_peer`].
+    Loopback(Owner),
+}
+
+/// What a route asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Answers everybody, and tells more to the trusted.
+    Open,
+    /// Answers the trusted only.
+    Key,
+}
+
+/// A request that may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// No key is configured, or the right one was presented.
+    pub trusted: bool,
+}
+
+/// The rules in force, prepared for comparing.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    hosts: Vec<String>,
+    origins: Vec<String>,
+    users: Vec<u32>,
+    keys: Vec<Secret>,
+}
+
+impl Rules {
+    /// Prepares the rules of these settings. Asks the system's user database, which may block.
+    ///
+    /// # Errors
+    /// A sentence naming the setting that is wrong.
+    pub fn new(config: &Config) -> Result<Rules, String> {
+        let host_name = names::host_name();
+        let short = host_name.split('.').next().unwrap_or_default();
+        let mut hosts = vec!["localhost".to_owned(), short.to_owned(), host_name.clone()];
+        hosts.extend(config.allowed_hosts.iter().map(|host| normal_host(host)));
+        hosts.retain(|host| !host.is_empty());
+
+        let origins: Vec<String> =
+            config.allowed_origins.iter().map(|origin| normal_origin(origin)).collect();
+        if let Some(bad) = origins.iter().find(|origin| *origin != "null" && !origin.contains("://")) {
+            return Err(format!(
+                "allowed_origins: `{bad}` is not an origin; write each page's scheme, host and port, \
+                 as in http://localhost:3000"
+            ));
+        }
+        let mut users = names::resolve_users(&config.allowed_users)?;
+        users.extend([0, names::own_uid()]);
+        Ok(Rules { hosts, origins, users, keys: config.keys.clone() })
+    }
+
+    /// Whether [`Rules::check`] needs to know the user behind a loopback connection.
+    pub fn wants_peer(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Decides. The path and the method are known to exist; the body is not read yet.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check(&self, head: Head, caller: Caller, access: Access) -> Result<Pass, Failure> {
+        self.check_site(head, caller)?;
+        if self.keys.is_empty() {
+            check_forwarded(head.headers)?;
+            self.check_peer(caller)?;
+            return Ok(Pass { trusted: true });
+        }
+        let presented = presented_keys(head.headers);
+        // Every key is compared with every other, so that the time tells nothing about them.
+        let mut trusted = false;
+        for key in &self.keys {
+            for candidate in &presented {
+                trusted |= key.matches(candidate);
+            }
+        }
+        if access == Access::Key && !trusted {
+            return Err(Failure::Unauthorized { presented: !presented.is_empty() });
+        }
+        Ok(Pass { trusted })
+    }
+
+    /// The answer to a browser's preflight; `None` if the request is none. Needs no key.
+    ///
+    /// `methods` is what the route takes, as for `allow`.
+    ///
+    /// # Errors
+    /// Host or origin not allowed.
+    pub fn preflight(
+        &self,
+        head: Head,
+        caller: Caller,
+        methods: &'static str,
+    ) -> Option<Result<warp::reply::Response, Failure>> {
+        let asks = |name| head.headers.get(name);
+        if head.method != Method::OPTIONS
+            || asks(ORIGIN).is_none()
+            || asks(ACCESS_CONTROL_REQUEST_METHOD).is_none()
+        {
+            return None;
+        }
+        if let Err(failure) = self.check_site(head, caller) {
+            return Some(Err(failure));
+        }
+        let mut response = warp::reply::Response::default();
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let headers = response.headers_mut();
+        self.cors(head.headers).apply(headers);
+        headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        if let Some(requested) = asks(ACCESS_CONTROL_REQUEST_HEADERS) {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
+            headers.append(VARY, HeaderValue::from_static("access-control-request-headers"));
+        }
+        if asks(REQUEST_PRIVATE_NETWORK).is_some_and(|value| value == "true") {
+            headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
+        }
+        Some(Ok(response))
+    }
+
+    /// The headers that let an allowed page read the answer, whatever the answer is.
+    pub fn cors(&self, headers: &HeaderMap) -> Cors {
+        let mut allowed = headers.get_all(ORIGIN).iter();
+        let origin = match (allowed.next(), allowed.next()) {
+            (Some(origin), None) if self.allows_origin(origin) => Some(origin.clone()),
+            _ => None,
+        };
+        Cors { origin, varies: !self.origins.is_empty() }
+    }
+
+    /// Host and origin: that no web page reaches us under a name of its own or from its own site.
+    fn check_site(&self, head: Head, caller: Caller) -> Result<(), Failure> {
+        let host = one(head.headers, &HOST);
+        if caller != Caller::Unix {
+            let host = match host {
+                Some(Ok(host)) => host,
+                Some(Err(_)) => return Err(malformed("The Host header must be sent exactly once.")),
+                None => return Err(malformed("The Host header is missing.")),
+            };
+            self.check_host(host.as_bytes())?;
+            if let Some(authority) = head.uri.authority() {
+                self.check_host(authority.as_str().as_bytes())?;
+            }
+        }
+        match one(head.headers, &ORIGIN) {
+            Some(Ok(origin)) => {
+                let own = host.is_some_and(|host| host.is_ok_and(|host| is_own(origin, host)));
+                if own || self.allows_origin(origin) { Ok(()) } else { Err(origin_refused(origin)) }
+            }
+            Some(Err(_)) => Err(malformed("The Origin header must not be sent twice.")),
+            // Without an Origin only a page's plain GET (an image, a link) comes from a browser.
+            // `same-site` is no better than `cross-site`: another port of this host is another page.
+            None => match one(head.headers, &SEC_FETCH_SITE) {
+                None => Ok(()),
+                Some(Ok(site)) if site == "none" || site == "same-origin" => Ok(()),
+                Some(_) => Err(forbidden(
+                    Rule::Origin,
+                    "Another site's page may not use this server. Add its origin to `allowed_origins` and send requests with CORS.",
+                )),
+            },
+        }
+    }
+
+    fn check_host(&self, value: &[u8]) -> Result<(), Failure> {
+        let authority = Authority::try_from(value).ok().filter(is_host_and_port).ok_or_else(|| {
+            malformed("The Host header is not a host name or address with an optional port.")
+        })?;
+        let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+        let with_port = authority.as_str().to_ascii_lowercase();
+        if is_ip(&host) || self.hosts.iter().any(|allowed| *allowed == host || *allowed == with_port) {
+            return Ok(());
+        }
+        Err(forbidden(
+            Rule::Host,
+            format!(
+                "The host name `{host}` is not one of this server's. Add it to `allowed_hosts` to allow it."
+            ),
+        ))
+    }
+
+    fn allows_origin(&self, origin: &HeaderValue) -> bool {
+        let origin = origin.as_bytes();
+        self.origins.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
+    }
+
+    fn check_peer(&self, caller: Caller) -> Result<(), Failure> {
+        let Caller::Loopback(owner) = caller else { return Ok(()) };
+        let message = match owner {
+            Owner::CannotTell => return Ok(()),
+            Owner::User(uid) if self.users.contains(&uid) => return Ok(()),
+            Owner::User(uid) => format!(
+                "The user with id {uid} may not use this server. \
+                 Add the user to `allowed_users`, or set `api_key` and send the key."
+            ),
+            Owner::Nobody => "The user at the other end of the connection cannot be told. \
+                              Set `api_key` and send the key to be let in without it."
+                .to_owned(),
+        };
+        Err(forbidden(Rule::Peer, message))
+    }
+}
+
+/// CORS headers for one answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    origin: Option<HeaderValue>,
+    varies: bool,
+}
+
+impl Cors {
+    /// Adds them.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        if self.varies {
+            headers.append(VARY, HeaderValue::from_static("origin"));
+        }
+        if let Some(origin) = &self.origin {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        }
+    }
+}
+
+/// The header's value; `Err` if it was sent more than once.
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Result<&'a HeaderValue, ()>> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    Some(if values.next().is_none() { Ok(first) } else { Err(()) })
+}
+
+fn is_own(origin: &HeaderValue, host: &HeaderValue) -> bool {
+    let origin = origin.as_bytes();
+    // We speak plain HTTP; a page reached through a TLS proxy has the same host.
+    [&b"http://"[..], b"https://"].iter().any(|scheme| {
+        origin.split_at_checked(scheme.len()).is_some_and(|(s, rest)| {
+            s.eq_ignore_ascii_case(scheme) && rest.eq_ignore_ascii_case(host.as_bytes())
+        })
+    })
+}
+
+/// `Authority` also takes `user@host` and text after `[::1]`; neither is a host.
+fn is_host_and_port(authority: &Authority) -> bool {
+    let host = authority.host();
+    let is_port = |rest: &str| match rest.strip_prefix(':') {
+        Some(port) => port.bytes().all(|byte| byte.is_ascii_digit()),
+        None => rest.is_empty(),
+    };
+    !host.is_empty() && authority.as_str().strip_prefix(host).is_some_and(is_port)
+}
+
+fn is_ip(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host.parse::<std::net::Ipv4Addr>().is_ok(),
+    }
+}
+
+fn normal_host(host: &str) -> String {
+    host.trim().trim_end_matches('.').to_ascii_lowercase()
+}
+
+fn normal_origin(origin: &str) -> String {
+    origin.trim().trim_end_matches('/').to_ascii_lowercase()
+}
+
+/// A reverse proxy in front makes everybody a loopback peer: without a key nothing would be left.
+fn check_forwarded(headers: &HeaderMap) -> Result<(), Failure> {
+    let forwarded = |name: &&HeaderName| {
+        [FORWARDED, VIA, X_REAL_IP].contains(name) || name.as_str().starts_with("x-forwarded-")
+    };
+    match headers.keys().find(forwarded) {
+        None => Ok(()),
+        Some(name) => Err(forbidden(
+            Rule::Forwarded,
+            format!(
+                "The request was forwarded by a proxy (it has the header `{name}`). \
+                 Behind a proxy this server needs a key: set `api_key`."
+            ),
+        )),
+    }
+}
+
+fn presented_keys(headers: &HeaderMap) -> Vec<&[u8]> {
+    let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, key) = value.as_bytes().trim_ascii().split_at_checked(b"bearer".len())?;
+        let separated = key.first().is_some_and(u8::is_ascii_whitespace);
+        (scheme.eq_ignore_ascii_case(b"bearer") && separated).then(|| key.trim_ascii())
+    });
+    let plain = headers.get_all(X_API_KEY).iter().map(|value| value.as_bytes().trim_ascii());
+    bearer.chain(plain).collect()
+}
+
+fn malformed(message: &str) -> Failure {
+    Failure::BadRequest { param: None, message: message.into() }
+}
+
+fn forbidden(rule: Rule, message: impl Into<String>) -> Failure {
+    Failure::Forbidden { rule, message: message.into() }
+}
+
+fn origin_refused(origin: &HeaderValue) -> Failure {
+    let origin = String::from_utf8_lossy(origin.as_bytes());
+    forbidden(
+        Rule::Origin,
+        format!(
+            "Pages of `{origin}` may not use this server. Add the origin to `allowed_origins` to allow it."
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests;

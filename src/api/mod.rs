@@ -1,0 +1,92 @@
+//! The HTTP face: what the OpenAI-compatible routes take and answer. The only place that knows warp.
+//!
+//! A request passes, in this order: path, method, host and origin, peer, key; then its body is read
+//! (`body`), decoded (`chat`), admitted and run (`turns`), and written (`respond`). Everything that
+//! can go wrong becomes an answer in one table (`error`).
+
+pub mod answer;
+pub mod body;
+pub mod chat;
+pub mod error;
+pub mod gate;
+pub mod ids;
+pub mod models;
+pub mod respond;
+pub mod routes;
+pub mod server;
+pub mod sse;
+pub mod status;
+pub mod stop;
+pub mod turns;
+pub mod wire;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::admission::Admission;
+use crate::codex::Codex;
+use crate::config::{Config, Live};
+use crate::engine::Engine;
+use crate::observe::Observer;
+
+use body::Buffers;
+use gate::Rules;
+use server::Connections;
+
+/// What the routes need of the program.
+pub struct App {
+    /// The settings in force.
+    pub live: Live,
+    /// Who may call, made from the settings in force.
+    rules: RwLock<Arc<Rules>>,
+    /// The slots and the queue.
+    pub admission: Admission,
+    /// Who answers turns.
+    pub engine: Arc<Engine>,
+    /// The CLI, for status pages and model lists.
+    pub codex: Codex,
+    /// The counters.
+    pub observer: Arc<Observer>,
+    /// The memory of all bodies.
+    pub buffers: Buffers,
+    /// The open connections.
+    pub connections: Connections,
+    started: Instant,
+    started_unix: u64,
+}
+
+impl App {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// A sentence naming a setting that is wrong.
+    pub fn new(live: Live, rules: Rules, engine: Engine, codex: Codex) -> App {
+        let config = live.get();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        App {
+            admission: Admission::new(config.slots(), config.max_queue_size),
+            rules: RwLock::new(Arc::new(rules)),
+            engine: Arc::new(engine),
+            codex,
+            observer: Arc::new(Observer::new()),
+            buffers: Buffers::new(),
+            connections: Connections::default(),
+            started: Instant::now(),
+            started_unix: now.as_secs(),
+            live,
+        }
+    }
+
+    /// The rules of this moment.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts new settings in force. Requests in flight keep the ones they began with.
+    pub fn reload(&self, config: Config, rules: Rules) {
+        self.admission.resize(config.slots(), config.max_queue_size);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        self.live.set(config);
+        self.codex.look_again();
+    }
+}

@@ -1,0 +1,494 @@
+use super::*;
+use crate::config::Config;
+use crate::os::names::own_uid;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::service::service_fn;
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::sync::Semaphore;
+
+/// A server under test: what it is asked shows in `served`; `/wait` is answered when `gate` opens.
+struct Fixture {
+    address: SocketAddr,
+    stop: CancellationToken,
+    abort: CancellationToken,
+    connections: Connections,
+    served: Arc<AtomicUsize>,
+    cancelled: Arc<AtomicUsize>,
+    gate: Arc<Semaphore>,
+    live: Live,
+    done: tokio::task::JoinHandle<()>,
+}
+
+const TRICK: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+
+async fn route(
+    request: Request<Incoming>,
+    gate: Arc<Semaphore>,
+    cancelled: Arc<AtomicUsize>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    struct Unfinished(Arc<AtomicUsize>);
+    impl Drop for Unfinished {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let (parts, body) = request.into_parts();
+    let (status, text) = match parts.uri.path() {
+        "/wait" => {
+            let unfinished = Unfinished(cancelled);
+            gate.acquire().await.unwrap().forget();
+            std::mem::forget(unfinished);
+            (200, "waited".to_owned())
+        }
+        "/who" => {
+            let connection = parts.extensions.get::<Connection>().unwrap();
+            let target = &parts.extensions.get::<Target>().unwrap().0;
+            (
+                200,
+                format!("{:?} {:?} {target}", connection.caller(false).await, connection.caller(true).await),
+            )
+        }
+        "/refuse" => (413, "{}".to_owned()), // without reading the body
+        "/length" => match body.collect().await {
+            Ok(body) => (200, body.to_bytes().len().to_string()),
+            Err(_) => (400, "{}".to_owned()),
+        },
+        "/large" => (200, "x".repeat(8 << 20)),
+        "/trick" => (200, TRICK.to_owned()),
+        _ => (200, "ok".to_owned()),
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response.headers_mut().insert("content-type", http::HeaderValue::from_static("text/plain"));
+    Ok(response)
+}
+
+impl Fixture {
+    fn start(max_connections: usize, more: Vec<Listener>) -> Fixture {
+        let mut listeners = listen::bind("127.0.0.1", 0).unwrap();
+        let address = listeners[0].tcp_addr().unwrap();
+        listeners.extend(more);
+        let live = Live::new(Config { max_connections, ..Config::default() });
+        let (stop, abort, connections) = <(CancellationToken, CancellationToken, Connections)>::default();
+        let (served, cancelled) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let gate = Arc::new(Semaphore::new(0));
+        let service = {
+            let (served, cancelled, gate) = (Arc::clone(&served), Arc::clone(&cancelled), Arc::clone(&gate));
+            service_fn(move |request| {
+                served.fetch_add(1, Ordering::SeqCst);
+                route(request, Arc::clone(&gate), Arc::clone(&cancelled))
+            })
+        };
+        let serving =
+            serve(listeners, service, live.clone(), connections.clone(), stop.clone(), abort.clone());
+        let done = tokio::spawn(serving.unwrap());
+        Fixture { address, stop, abort, connections, served, cancelled, gate, live, done }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends bytes on a fresh connection and reads until the server closes it.
+    async fn raw(&self, bytes: &[u8]) -> String {
+        let mut client = self.connect().await;
+        client.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// One request on an open connection, and the body of its answer.
+async fn ask(client: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> String {
+    client.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+    answer(client).await.1
+}
+
+/// Reads one answer with a content length: its head and body.
+async fn answer(client: &mut (impl AsyncRead + Unpin)) -> (String, String) {
+    let mut bytes = Vec::new();
+    let head = loop {
+        bytes.push(client.read_u8().await.unwrap());
+        if let Some(head) = bytes.strip_suffix(b"\r\n\r\n") {
+            break String::from_utf8(head.to_vec()).unwrap();
+        }
+    };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    client.read_exact(&mut body).await.unwrap();
+    (head, String::from_utf8(body).unwrap())
+}
+
+/// The status and `error.code` of an answer in the envelope, after which the connection ends.
+fn refusal(text: &str) -> (u16, String) {
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?}"));
+    assert!(head.contains("content-type: application/json") && head.contains("connection: close"), "{head}");
+    assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{head}");
+    let body: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{text:?}"));
+    (head[9..12].parse().unwrap(), body["error"]["code"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn what_hyper_refuses_has_the_envelope() {
+    let server = Fixture::start(100, vec![]);
+    let check = async |bytes: &[u8], status: u16, code: &str| {
+        let text = server.raw(bytes).await;
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]);
+        assert_eq!(refusal(&text), (status, code.to_owned()), "{shown}");
+        // The same after a good request on the same connection.
+        let good = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        let text = server.raw(&[good, bytes].concat()).await;
+        let (first, second) = text.split_once("ok").unwrap_or_else(|| panic!("{shown}: {text:?}"));
+        assert!(first.starts_with("HTTP/1.1 200 OK"), "{text:?}");
+        assert_eq!(refusal(second), (status, code.to_owned()), "{shown} after a good request");
+    };
+    check(b"GARBAGE\r\n\r\n", 400, "malformed_request").await;
+    check(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "malformed_request").await;
+    check(b"GET / HTTP/3.0\r\n\r\n", 400, "malformed_request").await;
+    check(b"GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n", 400, "malformed_request").await;
+    check(b"GET / HTTP/1.1\r\nbad header\r\n\r\n", 400, "malformed_request").await;
+    check(b"GET / HTTP/1.1\r\nhost: x\0\r\n\r\n", 400, "malformed_request").await;
+    check(b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n", 400, "malformed_request").await;
+    check(b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", 400, "malformed_request").await;
+    check(b"POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400, "malformed_request")
+        .await;
+    check(b"POST / HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n", 400, "malformed_request").await;
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101));
+    check(many.as_bytes(), 431, "headers_too_large").await;
+    let long = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(2 * MAX_BUFFER));
+    check(long.as_bytes(), 431, "headers_too_large").await;
+    let long = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(70_000));
+    check(long.as_bytes(), 414, "uri_too_long").await;
+}
+
+#[tokio::test]
+async fn http_2_is_told_so() {
+    let server = Fixture::start(100, vec![]);
+    let text = server.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    assert_eq!(refusal(&text), (505, "http_version_not_supported".to_owned()));
+}
+
+#[tokio::test]
+async fn answers_of_ours_are_never_altered() {
+    let server = Fixture::start(100, vec![]);
+    let mut client = server.connect().await;
+    for _ in 0..3 {
+        assert_eq!(ask(&mut client, "/trick").await, TRICK);
+    }
+    client
+        .write_all(b"POST /length HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+        .await
+        .unwrap();
+    let (head, body) = answer(&mut client).await;
+    assert!(
+        head.starts_with("HTTP/1.1 400") && body == "{}",
+        "a bad chunk is the service's to answer: {head}"
+    );
+}
+
+#[tokio::test]
+async fn a_large_refused_body_does_not_lose_the_answer() {
+    let server = Fixture::start(100, vec![]);
+    let address = server.address;
+    for framing in ["content-length: 10485760", "transfer-encoding: chunked"] {
+        // As plain clients do: everything is sent before anything is read.
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut client = std::net::TcpStream::connect(address).unwrap();
+            write!(client, "POST /refuse HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n").unwrap();
+            if framing.starts_with("transfer") {
+                write!(client, "a00000\r\n").unwrap();
+            }
+            let piece = vec![b'x'; 1 << 16];
+            for _ in 0..160 {
+                client.write_all(&piece).unwrap();
+            }
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        let answer = answer.await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n") && answer.ends_with("{}"),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn expect_continue_is_answered_when_the_body_is_wanted() {
+    let server = Fixture::start(100, vec![]);
+    let mut client = server.connect().await;
+    let head = "HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n";
+    client.write_all(format!("POST /length {head}").as_bytes()).await.unwrap();
+    let mut interim = [0; 25];
+    client.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    client.write_all(b"abc").await.unwrap();
+    assert_eq!(answer(&mut client).await.1, "3");
+    client.write_all(format!("POST /refuse {head}").as_bytes()).await.unwrap();
+    assert!(answer(&mut client).await.0.starts_with("HTTP/1.1 413"));
+}
+
+#[tokio::test]
+async fn no_more_connections_than_allowed() {
+    let server = Fixture::start(2, vec![]);
+    let (mut first, mut second) = (server.connect().await, server.connect().await);
+    assert_eq!((ask(&mut first, "/").await, ask(&mut second, "/").await), ("ok".into(), "ok".into()));
+    assert_eq!(server.connections.open(), 2);
+
+    // The third is connected by the kernel, and waits unaccepted while the others are served.
+    let mut third = server.connect().await;
+    third.write_all(b"GET /third HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    for _ in 0..20 {
+        assert_eq!((ask(&mut first, "/").await, ask(&mut second, "/").await), ("ok".into(), "ok".into()));
+    }
+    assert_eq!((server.connections.open(), server.served.load(Ordering::SeqCst)), (2, 42));
+
+    drop(first);
+    assert_eq!(answer(&mut third).await.1, "ok");
+    assert_eq!(server.connections.open(), 2);
+
+    // A reload takes effect with the next change.
+    let mut config = (*server.live.get()).clone();
+    config.max_connections = 3;
+    server.live.set(config);
+    drop(second);
+    let mut more = [server.connect().await, server.connect().await];
+    for client in &mut more {
+        assert_eq!(ask(client, "/").await, "ok");
+    }
+    assert_eq!(server.connections.open(), 3);
+    drop((third, more));
+    until(|| server.connections.open() == 0).await;
+}
+
+#[tokio::test]
+async fn every_request_knows_its_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("proxy.sock");
+    let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    unix.set_nonblocking(true).unwrap();
+    let server = Fixture::start(100, vec![Listener::Unix(unix)]);
+    let tcp = ask(&mut server.connect().await, "http://localhost/who").await;
+    let known = if cfg!(target_os = "linux") { Owner::User(own_uid()) } else { Owner::CannotTell };
+    assert_eq!(tcp, format!("Loopback(Nobody) Loopback({known:?}) http://localhost/who"));
+    let mut client = UnixStream::connect(&path).await.unwrap();
+    assert_eq!(ask(&mut client, "/who").await, "Unix Unix /who");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_its_request() {
+    let server = Fixture::start(100, vec![]);
+    let mut client = server.connect().await;
+    client.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    until(|| server.served.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(server.cancelled.load(Ordering::SeqCst), 0);
+    drop(client);
+    until(|| server.cancelled.load(Ordering::SeqCst) == 1).await;
+    until(|| server.connections.open() == 0).await;
+}
+
+#[tokio::test]
+async fn stopping_ends_the_idle_and_lets_the_busy_finish() {
+    let server = Fixture::start(100, vec![]);
+    let (mut idle, mut silent, mut busy) =
+        (server.connect().await, server.connect().await, server.connect().await);
+    assert_eq!(ask(&mut idle, "/").await, "ok");
+    busy.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    until(|| server.served.load(Ordering::SeqCst) == 2 && server.connections.open() == 3).await;
+
+    server.stop.cancel();
+    assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+    until(|| std::net::TcpStream::connect(server.address).is_err()).await;
+    until(|| server.connections.open() == 1).await;
+    assert!(!server.done.is_finished());
+
+    server.gate.add_permits(1);
+    let (head, body) = answer(&mut busy).await;
+    assert!(head.contains("connection: close") && body == "waited", "{head}");
+    assert_eq!(busy.read(&mut [0]).await.unwrap(), 0);
+    server.done.await.unwrap();
+}
+
+#[tokio::test]
+async fn aborting_cuts_what_is_left() {
+    let server = Fixture::start(100, vec![]);
+    let mut busy = server.connect().await;
+    busy.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    until(|| server.served.load(Ordering::SeqCst) == 1).await;
+    server.stop.cancel();
+    server.abort.cancel();
+    assert!(matches!(busy.read(&mut [0]).await, Ok(0) | Err(_)));
+    server.done.await.unwrap();
+    assert_eq!((server.cancelled.load(Ordering::SeqCst), server.connections.open()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_means_no_connection_for_that_long() {
+    let connections = Connections::default();
+    let limit = Duration::from_secs(60);
+    let open = connections.enter();
+    let idle = connections.idle_for(limit);
+    tokio::pin!(idle);
+    let within = async |seconds: u64, idle: Pin<&mut _>| {
+        let idle: Pin<&mut (dyn Future<Output = ()> + Send)> = idle;
+        tokio::time::timeout(Duration::from_secs(seconds), idle).await.is_ok()
+    };
+    assert!(!within(1000, idle.as_mut()).await, "one is open");
+    drop(open);
+    assert!(!within(59, idle.as_mut()).await, "not for long enough");
+    drop(connections.enter());
+    assert!(!within(59, idle.as_mut()).await, "one came in between");
+    assert!(within(2, idle.as_mut()).await);
+}
+
+/// A conversation over memory, where time can be paused.
+fn converse(buffer: usize) -> (DuplexStream, tokio::task::JoinHandle<()>) {
+    let (client, stream) = tokio::io::duplex(buffer);
+    let (stop, abort) = <(CancellationToken, CancellationToken)>::default();
+    let service = service_fn(|request| route(request, Arc::new(Semaphore::new(0)), Arc::default()));
+    let server = Server { service, stop, abort, timeouts: Timeouts::default() };
+    (client, tokio::spawn(server.converse(stream, Kind::Unix)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_heads_are_answered_and_idle_connections_just_closed() {
+    let check = async |sent: &str, expect: Option<(u16, &str)>| {
+        let (mut client, conversation) = converse(1 << 16);
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        drop(client);
+        conversation.await.unwrap();
+        let text =
+            text.strip_prefix("HTTP/1.1 200 OK").map_or(&*text, |rest| rest.split_once("ok").unwrap().1);
+        let found = (!text.is_empty()).then(|| refusal(text));
+        assert_eq!(found, expect.map(|(status, code)| (status, code.to_owned())), "{sent:?}");
+    };
+    check("", None).await;
+    check("GET / HTTP/1.1\r\nhost: x\r\n\r\n", None).await;
+    check("GET / HT", Some((408, "request_timeout"))).await;
+    check("GET / HTTP/1.1\r\nhost: x\r\n", Some((408, "request_timeout"))).await;
+    check("GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HT", Some((408, "request_timeout"))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_cut() {
+    let (mut client, conversation) = converse(1024);
+    client.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    conversation.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_client_that_neither_sends_nor_closes_is_left() {
+    let (mut client, conversation) = converse(1024);
+    client.write_all(b"POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n").await.unwrap();
+    assert!(answer(&mut client).await.0.starts_with("HTTP/1.1 413"));
+    conversation.await.unwrap();
+}
+
+#[tokio::test]
+async fn warp_routes_and_bodies_fit() {
+    use crate::api::{body, error};
+    use warp::Filter;
+    let buffers = body::Buffers::new();
+    let routes = warp::path!("v1" / "echo")
+        .and(warp::post())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::get::<Connection>())
+        .and(warp::body::stream())
+        .then(move |headers, connection: Connection, stream| {
+            let buffers = buffers.clone();
+            async move {
+                assert!(matches!(connection.kind(), Kind::Tcp { .. }));
+                match body::read(&headers, stream, body::Limits::of(10), &buffers, 1000).await {
+                    Ok(body) => warp::reply::Response::new(body.text().to_owned().into()),
+                    Err(failure) => error::response(&failure),
+                }
+            }
+        });
+    let service = hyper_util::service::TowerToHyperService::new(warp::service(routes));
+    let listeners = listen::bind("127.0.0.1", 0).unwrap();
+    let address = listeners[0].tcp_addr().unwrap();
+    let (stop, abort) = <(CancellationToken, CancellationToken)>::default();
+    let live = Live::new(Config::default());
+    let serving = serve(listeners, service, live, Connections::default(), stop.clone(), abort).unwrap();
+    let done = tokio::spawn(serving);
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let head = "POST /v1/echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let mut check = async |rest: &str, status: u16, expect: &str| {
+        client.write_all(format!("{head}{rest}").as_bytes()).await.unwrap();
+        let (head, body) = answer(&mut client).await;
+        assert_eq!(head[9..12], status.to_string());
+        assert!(body.contains(expect), "{body}");
+    };
+    check("content-length: 2\r\n\r\n{}", 200, "{}").await;
+    check("transfer-encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", 200, "{}").await;
+    check("content-length: 10\r\n\r\n0123456789", 200, "0123456789").await;
+    check("content-length: 11\r\n\r\n01234567890", 413, "request_too_large").await;
+    check("transfer-encoding: chunked\r\n\r\n1\r\n{\r\nXX\r\n", 400, "invalid_value").await;
+    stop.cancel();
+    done.await.unwrap();
+}
+
+/// Out of descriptors, accepting rests and goes on. The server runs as a child with few of them.
+#[test]
+fn running_out_of_descriptors_passes() {
+    const NAME: &str = "api::server::tests::running_out_of_descriptors_passes";
+    const CHILD: &str = "TEST_FEW_DESCRIPTORS";
+    if std::env::var_os(CHILD).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(async {
+            let server = Fixture::start(1000, vec![]);
+            println!("\naddress {}", server.address);
+            tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()))
+                .await
+                .unwrap()
+                .unwrap();
+        });
+    }
+    let mut child = std::process::Command::new("bash")
+        .args(["-c", "ulimit -n 32; exec \"$0\" --exact \"$1\" --nocapture"])
+        .arg(std::env::current_exe().unwrap())
+        .arg(NAME)
+        .env(CHILD, "1")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let address = lines.find_map(|line| line.unwrap().strip_prefix("address ").map(str::to_owned)).unwrap();
+
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut clients: Vec<_> = (0..60).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect();
+    let mut waiting = clients.split_off(40);
+    // The first take all descriptors there are, and hold them until they are dropped.
+    if cfg!(target_os = "linux") {
+        let descriptors = format!("/proc/{}/fd", child.id());
+        while std::fs::read_dir(&descriptors).unwrap().count() < 32 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    drop(clients);
+    for client in &mut waiting {
+        client.write_all(request).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("ok"), "{answer}");
+    }
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}

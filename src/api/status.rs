@@ -1,0 +1,168 @@
+//! The pages about the server itself: `/health`, `/ready`, `/metrics`, `/`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+use warp::reply::Response;
+
+use crate::codex::Survey;
+use crate::config::{Config, Isolation, Profile};
+use crate::engine::Workers;
+use crate::observe::{Gauges, prometheus as text_format};
+
+use super::{App, error};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Unix seconds.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// `system_fingerprint`: what produced the answer.
+pub fn fingerprint(app: &App) -> String {
+    let version = app.codex.survey().and_then(|survey| survey.version);
+    match version {
+        Some(version) => format!("fp_codex-api-proxy-{VERSION}_codex-{version}"),
+        None => format!("fp_codex-api-proxy-{VERSION}"),
+    }
+}
+
+/// `/`: what this is, for people who open it in a browser.
+pub fn root() -> Value {
+    json!({
+        "name": "codex-api-proxy",
+        "version": VERSION,
+        "endpoints": ["POST /v1/chat/completions", "GET /v1/models", "GET /health", "GET /ready", "GET /metrics"],
+    })
+}
+
+/// `/health`: the process lives. Details only for the trusted.
+pub async fn health(app: &App, config: &Config, trusted: bool) -> Value {
+    let mut page = json!({"status": "ok"});
+    if trusted {
+        page["version"] = VERSION.into();
+        page["uptime_seconds"] = uptime(app).into();
+        page["codex_available"] = app.codex.available().await.into();
+        page["codex_bin"] = config.codex_bin.clone().into();
+    }
+    page
+}
+
+fn uptime(app: &App) -> f64 {
+    (app.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// Whether turns can be served, and if not, why: the sentence a client would get.
+pub fn reason(app: &App) -> Result<(), String> {
+    if app.admission.load().draining {
+        return Err("The server is stopping.".into());
+    }
+    let survey = app.codex.survey().ok_or("The Codex CLI is being looked for.")?;
+    survey.usable.as_ref().map_err(|failure| error::answer(failure).message)?;
+    let workers = app.engine.workers();
+    match workers.reason {
+        Some(reason) => Err(reason),
+        None => Ok(()),
+    }
+}
+
+/// `/ready`, and whether it is.
+pub fn ready(app: &App, config: &Config, trusted: bool) -> (bool, Value) {
+    let reason = reason(app);
+    if reason.is_err() {
+        // Somebody wants to know: look again, so that the next answer is fresh.
+        app.codex.look_again();
+    }
+    let mut page = json!({
+        "status": if reason.is_ok() { "ready" } else { "not_ready" },
+        "reason": reason.as_ref().err(),
+    });
+    if trusted {
+        describe(&mut page, app, config);
+    }
+    (reason.is_ok(), page)
+}
+
+fn describe(page: &mut Value, app: &App, config: &Config) {
+    let survey = app.codex.survey();
+    let survey = survey.as_deref();
+    let load = app.admission.load();
+    let Workers { ready, total, .. } = app.engine.workers();
+    page["engine"] = app.engine.name().into();
+    page["profile"] = match config.profile() {
+        Profile::Agent => "agent",
+        Profile::Model => "model",
+    }
+    .into();
+    page["isolation"] = match config.isolation {
+        Isolation::Strict => "strict",
+        Isolation::Shared => "shared",
+    }
+    .into();
+    page["agent_reads"] =
+        survey.and_then(|survey| survey.confinement.as_ref()).map(|reads| reads.name()).into();
+    page["weakened_by"] = crate::codex::args::weakened(&config.codex_configs).into();
+    page["codex_available"] = survey.is_some_and(|survey| survey.program.is_some()).into();
+    page["codex_bin"] = config.codex_bin.clone().into();
+    page["codex_version"] =
+        survey.and_then(|survey| survey.version).map(|version| version.to_string()).into();
+    page["login"] = survey.and_then(|survey| survey.login).map(|login| login.name()).into();
+    page["app_server_pool_started"] = (ready > 0).into();
+    page["workers"] = json!({"ready": ready, "total": total});
+    page["queue"] = json!({
+        "running": load.running, "waiting": load.waiting, "slots": load.slots, "max_queue_size": config.max_queue_size,
+    });
+}
+
+fn gauges(app: &App) -> Gauges {
+    let load = app.admission.load();
+    let workers = app.engine.workers();
+    Gauges {
+        engine: app.engine.name(),
+        uptime_seconds: uptime(app),
+        queued: load.waiting,
+        running: load.running,
+        slots: load.slots,
+        app_server_pool_started: workers.ready > 0,
+        workers_ready: workers.ready,
+        workers_total: workers.total,
+        connections: app.connections.open(),
+        buffered_bytes: app.buffers.taken(),
+    }
+}
+
+/// `/metrics` as JSON. Without the key only whether there is anything to see.
+pub fn metrics(app: &App, trusted: bool) -> Value {
+    if trusted { app.observer.json(&gauges(app)) } else { json!({"status": "ok", "reason": NEEDS_KEY}) }
+}
+
+const NEEDS_KEY: &str = "The metrics need the API key.";
+
+/// Whether the client asks for Prometheus' format, as its scraper does.
+pub fn wants_prometheus(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let wants = |kind: &str| {
+        accepts.split(',').any(|entry| entry.split(';').next().is_some_and(|name| name.trim() == kind))
+    };
+    (wants("text/plain") || wants("application/openmetrics-text")) && !wants("application/json")
+}
+
+/// `/metrics/prometheus`.
+pub fn prometheus(app: &App, trusted: bool) -> Response {
+    let text = if trusted { app.observer.prometheus(&gauges(app)) } else { format!("# {NEEDS_KEY}\n") };
+    let mut response = Response::new(text.into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(text_format::CONTENT_TYPE));
+    response
+}
+
+impl App {
+    /// Every model name, from the settings and the CLI.
+    pub fn model_names(&self, config: &Config) -> Vec<String> {
+        let survey = self.codex.survey();
+        let listed = survey.as_deref().map(Survey::models).unwrap_or_default();
+        super::models::names(config, listed)
+    }
+}

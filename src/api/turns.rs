@@ -1,0 +1,170 @@
+//! The turns of one request: queued together, run as slots come free, heard together.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+
+use crate::admission::{Admission, Place};
+use crate::engine::Engine;
+use crate::observe::Trace;
+use crate::turn::{Event, Events, Failure, Outcome, Phase, Slot, Turn};
+
+/// `n` turns of one request. Dropping it leaves the queue and interrupts whatever runs.
+pub struct Turns {
+    engine: Arc<Engine>,
+    turn: Turn,
+    runs: Vec<Run>,
+    joined: Instant,
+    /// When the queue last moved for this request: a slot was granted or one of its turns ended.
+    moved: Instant,
+    queue_timeout: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// Where to listen first, so that no turn starves the others.
+    first: usize,
+    /// The latency record of the request.
+    pub trace: Trace,
+}
+
+enum Run {
+    Waiting(Place),
+    Running { events: Events, granted: Instant },
+    Over,
+}
+
+impl Turns {
+    /// Takes `n` places in the queue, or none.
+    ///
+    /// # Errors
+    /// [`Failure::QueueFull`] or [`Failure::Draining`], and the trace back for the answer's line.
+    pub fn queue(
+        admission: &Admission,
+        engine: Arc<Engine>,
+        turn: Turn,
+        n: usize,
+        queue_timeout: Duration,
+        trace: Trace,
+    ) -> Result<Turns, (Failure, Trace)> {
+        match admission.join(n) {
+            Err(failure) => Err((failure, trace)),
+            Ok(places) => {
+                let now = Instant::now();
+                let runs = places.into_iter().map(Run::Waiting).collect();
+                let timer = Box::pin(tokio::time::sleep(queue_timeout));
+                Ok(Turns {
+                    engine,
+                    turn,
+                    runs,
+                    joined: now,
+                    moved: now,
+                    queue_timeout,
+                    timer,
+                    first: 0,
+                    trace,
+                })
+            }
+        }
+    }
+
+    /// The next thing any of the turns has to say, with the turn's index. `None` once all are
+    /// over. After an error the others are interrupted and only `None` follows. Cancel-safe.
+    pub async fn next(&mut self) -> Option<(usize, Outcome)> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// When waiting must end: never while one of the request's own turns runs, because then the
+    /// request is being served and its other turns wait for that one.
+    fn queue_deadline(&self) -> Option<Instant> {
+        let runs = || self.runs.iter();
+        let waiting = runs().any(|run| matches!(run, Run::Waiting(_)));
+        let running = runs().any(|run| matches!(run, Run::Running { .. }));
+        (waiting && !running).then(|| self.moved + self.queue_timeout)
+    }
+
+    /// [`Turns::next`], for a stream.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Outcome)>> {
+        let count = self.runs.len();
+        loop {
+            let mut granted = false;
+            for offset in 0..count {
+                let index = (self.first + offset) % count;
+                match &mut self.runs[index] {
+                    Run::Over => {}
+                    Run::Waiting(place) => match place.poll_granted(cx) {
+                        Poll::Pending => {}
+                        Poll::Ready(Err(failure)) => return Poll::Ready(self.fail(index, failure)),
+                        Poll::Ready(Ok(permit)) => {
+                            self.moved = Instant::now();
+                            self.trace.phase(Phase::QueueWait, self.moved - self.joined);
+                            let events = self.engine.run(self.turn.clone(), Slot::new(permit));
+                            self.runs[index] = Run::Running { events, granted: self.moved };
+                            granted = true;
+                        }
+                    },
+                    Run::Running { events, .. } => {
+                        if let Poll::Ready(Some(item)) = events.poll_next(cx) {
+                            self.first = (index + 1) % count;
+                            return Poll::Ready(self.heard(index, item));
+                        }
+                    }
+                }
+            }
+            if self.runs.iter().all(|run| matches!(run, Run::Over)) {
+                return Poll::Ready(None);
+            }
+            // A turn that has just begun was not listened to yet.
+            if !granted {
+                return self.poll_queue_timeout(cx);
+            }
+        }
+    }
+
+    fn poll_queue_timeout(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Outcome)>> {
+        let Some(deadline) = self.queue_deadline().map(tokio::time::Instant::from_std) else {
+            return Poll::Pending;
+        };
+        if self.timer.deadline() != deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        Poll::Ready(self.fail(0, Failure::QueueTimeout { after: self.queue_timeout }))
+    }
+
+    fn heard(&mut self, index: usize, item: Outcome) -> Option<(usize, Outcome)> {
+        let now = Instant::now();
+        self.trace.see(&item, now);
+        match item {
+            Err(failure) => return self.fail(index, failure),
+            Ok(Event::Done { .. }) => self.end(index),
+            Ok(_) => {}
+        }
+        Some((index, item))
+    }
+
+    /// Ends one turn: leaves the queue, or interrupts it.
+    pub fn end(&mut self, index: usize) {
+        self.moved = Instant::now();
+        if let Run::Running { granted, .. } = std::mem::replace(&mut self.runs[index], Run::Over) {
+            self.trace.phase(self.engine.phase(), granted.elapsed());
+        }
+    }
+
+    /// The first failure cancels the rest and is the answer.
+    fn fail(&mut self, index: usize, failure: Failure) -> Option<(usize, Outcome)> {
+        self.end_all();
+        Some((index, Err(failure)))
+    }
+
+    fn end_all(&mut self) {
+        (0..self.runs.len()).for_each(|index| self.end(index));
+    }
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        // Before the trace is dropped and writes its line.
+        self.end_all();
+    }
+}

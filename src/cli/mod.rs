@@ -1,0 +1,122 @@
+//! The command line: one clap command, one match, and how the program ends.
+
+pub mod config_cmd;
+pub mod serve;
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+use crate::config::schema::{args, config_arg, flags, replaced_args, replaced_notices};
+use crate::config::{Errors, Sources, load, render};
+
+/// How the program ends if not well; the text goes to stderr.
+#[derive(Debug)]
+pub enum Exit {
+    /// 1: something failed.
+    Failure(String),
+    /// 64 (EX_USAGE of sysexits(3)): the command line is wrong.
+    Usage(String),
+    /// 78 (EX_CONFIG of sysexits(3)): the settings are wrong.
+    Config(String),
+    /// 0: whoever read our output has left.
+    ReaderGone,
+}
+
+impl From<Errors> for Exit {
+    fn from(errors: Errors) -> Exit {
+        let text = errors.to_string();
+        if errors.only_flags { Exit::Usage(text) } else { Exit::Config(text) }
+    }
+}
+
+impl Exit {
+    /// Prints the text and gives the code.
+    pub fn report(self) -> ExitCode {
+        let (code, text) = match self {
+            Exit::Failure(text) => (1, text),
+            Exit::Usage(text) => (64, text),
+            Exit::Config(text) => (78, text),
+            Exit::ReaderGone => return ExitCode::SUCCESS,
+        };
+        for line in text.lines() {
+            eprintln!("error: {line}");
+        }
+        ExitCode::from(code)
+    }
+}
+
+/// The whole command line.
+pub fn command() -> Command {
+    let with_settings = |command: Command| command.arg(config_arg()).args(args()).args(replaced_args());
+    Command::new("codex-api-proxy")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(env!("CARGO_PKG_DESCRIPTION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_settings(Command::new("serve").about("Run the server in the foreground")))
+        .subcommand(config_cmd::command())
+        .subcommand(
+            Command::new("generate")
+                .about("Print what packages ship")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand(Command::new("config").about("The commented example of a settings file")),
+        )
+}
+
+/// Runs the program with these arguments, the program's name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help and version are no errors, and a reader that left is none either.
+            _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    let done = match matches.subcommand() {
+        Some(("serve", matches)) => return serve(matches),
+        Some(("config", matches)) => config_cmd::run(matches),
+        Some(("generate", matches)) => match matches.subcommand_name() {
+            Some("config") => out(&render::example()),
+            _ => Err(Exit::Usage("generate needs to know what".into())),
+        },
+        _ => Err(Exit::Usage("a command is missing".into())),
+    };
+    done.map_or_else(Exit::report, |()| ExitCode::SUCCESS)
+}
+
+fn serve(matches: &ArgMatches) -> ExitCode {
+    warn(&replaced_notices(matches));
+    let loaded = sources(matches).and_then(|sources| Ok((load(&sources)?, sources)));
+    match loaded {
+        Ok((loaded, sources)) => serve::run(loaded, sources),
+        Err(exit) => exit.report(),
+    }
+}
+
+/// What this process and these flags say about the settings.
+fn sources(matches: &ArgMatches) -> Result<Sources, Exit> {
+    let file = matches.try_get_one::<String>("config").ok().flatten().map(PathBuf::from);
+    Sources::from_process(flags(matches), file).map_err(|error| Exit::Failure(error.to_string()))
+}
+
+/// Prints to stdout.
+fn out(text: &str) -> Result<(), Exit> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Exit::ReaderGone,
+        _ => Exit::Failure(format!("stdout: {error}")),
+    })
+}
+
+/// Prints warnings to stderr.
+fn warn(lines: &[String]) {
+    for line in lines {
+        eprintln!("warning: {line}");
+    }
+}

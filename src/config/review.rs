@@ -1,0 +1,113 @@
+//! What no single value shows: values that depend on each other, and what is allowed but worth a word.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::files::resolved;
+use super::{AgentReads, Config, EngineKind, Isolation, Origin};
+
+type Origins = BTreeMap<&'static str, Origin>;
+
+/// Fills in what follows from other settings.
+pub(super) fn resolve(config: &mut Config) {
+    if config.allowed_roots.is_empty() {
+        config.allowed_roots = vec![config.default_cwd.clone()];
+    }
+    if config.first_event_timeout_seconds == Some(Duration::ZERO) {
+        config.first_event_timeout_seconds = None;
+    }
+}
+
+/// Adds what contradicts; `known` are the keys already found wrong, whose values mean nothing.
+pub(super) fn errors(config: &Config, origins: &Origins, known: &BTreeSet<&str>, wrong: &mut Vec<String>) {
+    let good = |keys: [&str; 2]| keys.iter().all(|key| !known.contains(key));
+    // The later layer made the contradiction.
+    let place = |keys: [&'static str; 2]| match keys.into_iter().filter_map(|key| origins.get(key)).max() {
+        Some(Origin::Default) | None => String::new(),
+        Some(origin) => format!("{origin}: "),
+    };
+    let bytes = ["max_buffered_bytes", "max_body_bytes"];
+    if good(bytes) && config.max_buffered_bytes < config.max_body_bytes {
+        wrong.push(format!(
+            "{}max_buffered_bytes ({}) must be at least max_body_bytes ({})",
+            place(bytes),
+            config.max_buffered_bytes,
+            config.max_body_bytes
+        ));
+    }
+    let places = ["default_cwd", "allowed_roots"];
+    if good(places) {
+        let real = resolved(&config.default_cwd);
+        let inside = |root: &PathBuf| match (&real, resolved(root)) {
+            (Some(cwd), Some(root)) => cwd.starts_with(&root),
+            _ => false,
+        };
+        if !config.allowed_roots.iter().any(inside) {
+            let roots: Vec<_> = config.allowed_roots.iter().map(|root| root.display().to_string()).collect();
+            wrong.push(format!(
+                "{}default_cwd {} must be inside allowed_roots ({})",
+                place(places),
+                config.default_cwd.display(),
+                roots.join(", ")
+            ));
+        }
+    }
+}
+
+/// What is allowed but worth a word, one line each.
+pub(super) fn warnings(config: &Config, origins: &Origins) -> Vec<String> {
+    let mut notes = Vec::new();
+    let set = |key: &str| origins.get(key).is_some_and(|origin| *origin != Origin::Default);
+    let mut say = |when: bool, text: String| when.then(|| notes.push(text));
+
+    say(
+        config.open_to_strangers(),
+        format!(
+            "host = {} without a key: whoever reaches this machine can spend your Codex quota and read files \
+             through Codex; set api_key or api_key_file",
+            config.host
+        ),
+    );
+    say(
+        matches!(origins.get("api_key"), Some(Origin::Flag(_))),
+        "--api-key: other users can see the command line; use CODEX_PROXY_API_KEY, api_key_file or a systemd \
+         credential"
+            .into(),
+    );
+    say(
+        matches!(origins.get("proxy"), Some(Origin::Flag(_)))
+            && config.proxy.as_ref().is_some_and(|proxy| proxy.redacted() != proxy.expose()),
+        "--proxy: other users can see the password on the command line; use CODEX_PROXY_PROXY or a settings file"
+            .into(),
+    );
+    say(
+        config.isolation == Isolation::Shared,
+        "isolation = shared: Codex loads your own configuration, MCP servers, skills and rules".into(),
+    );
+    say(
+        config.agent_reads == AgentReads::Host,
+        "agent_reads = host: a prompt can make Codex read whatever you can read, keys and logins included"
+            .into(),
+    );
+    let unused: &[&str] = match config.engine {
+        EngineKind::Exec => &["workers", "turns_per_worker", "prewarm"],
+        EngineKind::AppServer => &["max_concurrency"],
+    };
+    for key in unused {
+        say(set(key), format!("{key} is unused with engine = {}", config.engine.name()));
+    }
+    say(
+        config.fast && !config.codex_configs.is_empty(),
+        "fast has no effect because codex_configs is set".into(),
+    );
+    say(
+        config.first_event_timeout_seconds.is_some_and(|limit| limit >= config.timeout_seconds),
+        "first_event_timeout_seconds has no effect: timeout_seconds is not longer".into(),
+    );
+    say(
+        config.needs_key() && !config.allowed_users.is_empty(),
+        "allowed_users is unused because a key is configured".into(),
+    );
+    notes
+}
