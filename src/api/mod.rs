@@ -23,6 +23,8 @@ pub mod wire;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::admission::Admission;
 use crate::codex::Codex;
 use crate::config::{Config, Live};
@@ -51,15 +53,14 @@ pub struct App {
     pub buffers: Buffers,
     /// The open connections.
     pub connections: Connections,
+    /// The end of the drain: whatever still runs gets its error and ends.
+    pub cut: CancellationToken,
     started: Instant,
     started_unix: u64,
 }
 
 impl App {
     /// Puts the parts together.
-    ///
-    /// # Errors
-    /// A sentence naming a setting that is wrong.
     pub fn new(live: Live, rules: Rules, engine: Engine, codex: Codex) -> App {
         let config = live.get();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -71,6 +72,7 @@ impl App {
             observer: Arc::new(Observer::new()),
             buffers: Buffers::new(),
             connections: Connections::default(),
+            cut: CancellationToken::new(),
             started: Instant::now(),
             started_unix: now.as_secs(),
             live,

@@ -21,6 +21,9 @@ use super::chat::reply::{Chunks, Whole, whole};
 use super::turns::Turns;
 use super::{error, sse};
 
+/// What may go out of the answer with that index.
+type Pieces = (usize, Vec<Piece>);
+
 /// The answers of one request in the making.
 pub struct Reply {
     turns: Turns,
@@ -38,11 +41,9 @@ impl Reply {
     }
 
     /// What may go out next, with the answer's index. `None`: all answers are complete.
-    fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(usize, Vec<Piece>), Failure>>> {
-        Poll::Ready(match ready!(self.turns.poll_next(cx)) {
-            None => None,
-            Some((index, outcome)) => Some(self.take(index, outcome).map(|pieces| (index, pieces))),
-        })
+    fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Pieces, Failure>>> {
+        let said = ready!(self.turns.poll_next(cx));
+        Poll::Ready(said.map(|(index, outcome)| Ok((index, self.take(index, outcome)?))))
     }
 
     fn take(&mut self, index: usize, outcome: Outcome) -> Result<Vec<Piece>, Failure> {

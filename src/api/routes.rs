@@ -229,12 +229,12 @@ async fn completion<B: Buf, E>(
         Ok(prepared) => prepared,
         Err(failure) => return refuse(&mut trace, &failure),
     };
-    let queued =
-        Turns::queue(&app.admission, Arc::clone(&app.engine), turn, ask.n, config.queue_timeout(), trace);
-    let turns = match queued {
-        Ok(turns) => turns,
-        Err((failure, mut trace)) => return refuse(&mut trace, &failure),
+    let places = match app.admission.join(ask.n) {
+        Ok(places) => places,
+        Err(failure) => return refuse(&mut trace, &failure),
     };
+    let turns =
+        Turns::new(places, Arc::clone(&app.engine), turn, config.queue_timeout(), app.cut.clone(), trace);
     let show_reasoning = config.reasoning == crate::config::ReasoningOutput::ReasoningContent;
     let answer = Answer::new(&ask.stop, ask.output(), ask.tool_choice(), show_reasoning);
     let reply = Reply::new(turns, answer, ask.n, app.engine.answers_whole(), body);

@@ -6,8 +6,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::admission::{Admission, Place};
+use crate::admission::Place;
 use crate::engine::Engine;
 use crate::observe::Trace;
 use crate::turn::{Event, Events, Failure, Outcome, Phase, Slot, Turn};
@@ -22,6 +23,8 @@ pub struct Turns {
     moved: Instant,
     queue_timeout: Duration,
     timer: Pin<Box<Sleep>>,
+    /// The end of the drain: whatever still runs is cut.
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Where to listen first, so that no turn starves the others.
     first: usize,
     /// The latency record of the request.
@@ -35,36 +38,27 @@ enum Run {
 }
 
 impl Turns {
-    /// Takes `n` places in the queue, or none.
-    ///
-    /// # Errors
-    /// [`Failure::QueueFull`] or [`Failure::Draining`], and the trace back for the answer's line.
-    pub fn queue(
-        admission: &Admission,
+    /// Runs `turn` once for each place.
+    pub fn new(
+        places: Vec<Place>,
         engine: Arc<Engine>,
         turn: Turn,
-        n: usize,
         queue_timeout: Duration,
+        cut: CancellationToken,
         trace: Trace,
-    ) -> Result<Turns, (Failure, Trace)> {
-        match admission.join(n) {
-            Err(failure) => Err((failure, trace)),
-            Ok(places) => {
-                let now = Instant::now();
-                let runs = places.into_iter().map(Run::Waiting).collect();
-                let timer = Box::pin(tokio::time::sleep(queue_timeout));
-                Ok(Turns {
-                    engine,
-                    turn,
-                    runs,
-                    joined: now,
-                    moved: now,
-                    queue_timeout,
-                    timer,
-                    first: 0,
-                    trace,
-                })
-            }
+    ) -> Turns {
+        let now = Instant::now();
+        Turns {
+            engine,
+            turn,
+            runs: places.into_iter().map(Run::Waiting).collect(),
+            joined: now,
+            moved: now,
+            queue_timeout,
+            timer: Box::pin(tokio::time::sleep(queue_timeout)),
+            cut: Box::pin(cut.cancelled_owned()),
+            first: 0,
+            trace,
         }
     }
 
@@ -116,12 +110,16 @@ impl Turns {
             }
             // A turn that has just begun was not listened to yet.
             if !granted {
-                return self.poll_queue_timeout(cx);
+                return self.poll_ends(cx);
             }
         }
     }
 
-    fn poll_queue_timeout(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Outcome)>> {
+    /// What ends a request from outside: the drain's deadline, or too long a queue.
+    fn poll_ends(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Outcome)>> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(self.fail(0, Failure::Draining));
+        }
         let Some(deadline) = self.queue_deadline().map(tokio::time::Instant::from_std) else {
             return Poll::Pending;
         };

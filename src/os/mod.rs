@@ -4,3 +4,4 @@ pub mod listen;
 pub mod names;
 pub mod peer;
 pub mod process;
+pub mod systemd;
