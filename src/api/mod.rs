@@ -90,5 +90,6 @@ impl App {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         self.live.set(config);
         self.codex.look_again();
+        self.engine.reload();
     }
 }

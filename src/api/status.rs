@@ -62,10 +62,10 @@ pub fn reason(app: &App) -> Result<(), String> {
     }
     let survey = app.codex.survey().ok_or("The Codex CLI is being looked for.")?;
     survey.usable.as_ref().map_err(|failure| error::answer(failure).message)?;
-    let workers = app.engine.workers();
-    match workers.reason {
-        Some(reason) => Err(reason),
-        None => Ok(()),
+    match app.engine.workers() {
+        Workers { ready: 0, total: 1.., reason: Some(failure) } => Err(error::answer(&failure).message),
+        Workers { ready: 0, total: 1.., reason: None } => Err("The Codex workers are starting.".into()),
+        _ => Ok(()),
     }
 }
 
@@ -112,9 +112,22 @@ fn describe(page: &mut Value, app: &App, config: &Config) {
     page["login"] = survey.and_then(|survey| survey.login).map(|login| login.name()).into();
     page["app_server_pool_started"] = (ready > 0).into();
     page["workers"] = json!({"ready": ready, "total": total});
+    page["function_tools_limited_by"] = app.engine.functions_limited().into();
+    page["rate_limits"] = rate_limits(app);
     page["queue"] = json!({
         "running": load.running, "waiting": load.waiting, "slots": load.slots, "max_queue_size": config.max_queue_size,
     });
+}
+
+/// The account's rate-limit windows, as Codex reported them last.
+fn rate_limits(app: &App) -> Value {
+    let shown = app.engine.limits().into_iter().map(|limit| {
+        json!({
+            "name": limit.name, "used_percent": limit.used_percent, "window_minutes": limit.window_minutes,
+            "resets_at": limit.resets_at,
+        })
+    });
+    shown.collect()
 }
 
 fn gauges(app: &App) -> Gauges {

@@ -99,7 +99,7 @@ impl Server {
         let codex = Codex::start(live.clone(), spawner, std::env::vars_os().collect());
         let engine = match live.get().engine {
             EngineKind::Exec => Engine::Exec(exec::Exec::start(live.clone(), codex.clone())),
-            EngineKind::AppServer => Engine::AppServer(app_server::Pool),
+            EngineKind::AppServer => Engine::AppServer(app_server::Pool::start(live.clone(), codex.clone())),
         };
         let app = Arc::new(App::new(live.clone(), rules, engine, codex));
 
@@ -143,6 +143,7 @@ impl Server {
         let _ = tokio::time::timeout(LAST_WORDS, &mut serving).await;
         abort.cancel();
         let reaped = async {
+            app.engine.shutdown().await;
             while app.admission.load().running > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -62,6 +62,14 @@ const LEAN: &[&str] = &[
     "include_apps_instructions=false",
 ];
 
+/// Added for the app-server.
+const APP_SERVER: [&str; 2] = [
+    // A thread nobody listens to any more is freed at once, not after half an hour.
+    "thread_unload_delay_secs=1",
+    // A history that is too long is the caller's to know of, not Codex's to cut in silence.
+    "model_context_window=100000000",
+];
+
 /// Sub-agents would spend on their own; older CLIs stop at the unknown key.
 const AGENTS_OFF: (&str, Version) = ("agents.enabled=false", Version(0, 155, 0));
 
@@ -181,6 +189,29 @@ pub fn exec(
     args
 }
 
+/// The command line of a `codex app-server`. What a turn needs beyond it goes over its pipes.
+///
+/// All overrides stand after the subcommand: CLIs up to 0.155 lose the others.
+pub fn app_server(
+    config: &Config,
+    version: Version,
+    catalog: Option<&Path>,
+    confinement: &Confinement,
+) -> Vec<OsString> {
+    let mut args: Vec<OsString> = ["app-server", "--stdio"].map(OsString::from).into();
+    args.extend(match confinement {
+        Confinement::Host { .. } => overrides(&["sandbox_mode=\"read-only\"".into()]),
+        Confinement::Workspace(_) | Confinement::Operator => confinement.args(),
+    });
+    args.extend(overrides(&ours(config, version, catalog)));
+    args.extend(overrides(&APP_SERVER.map(String::from)));
+    if let Some(model) = &config.model {
+        args.extend(overrides(&[format!("model={}", toml::Value::String(model.clone()))]));
+    }
+    args.extend(overrides(&config.codex_configs));
+    args
+}
+
 /// The part of `codex exec`'s command line that one turn adds. The prompt comes on stdin.
 pub fn exec_turn(turn: &Turn, schema: Option<&Path>, images: &[impl AsRef<Path>]) -> Vec<OsString> {
     let mut args = Vec::new();
@@ -288,6 +319,26 @@ mod tests {
         assert!(!line.contains("--sandbox"));
         let rules = r#"-c permissions.codex_api_proxy.filesystem={":minimal"="read",'/v "q"'="read",":project_roots"={"."="read"},"/secret"="none"}"#;
         assert!(line.contains(rules), "{line}");
+    }
+
+    #[test]
+    fn the_app_server_gets_the_same_floor_behind_its_subcommand() {
+        let config = Config {
+            engine: EngineKind::AppServer,
+            model: Some("gpt-x".into()),
+            codex_configs: vec!["web_search=\"live\"".into()],
+            ..Config::default()
+        };
+        let line = text(&app_server(&config, NEW, Some(Path::new("/state/catalog.json")), &host()));
+        assert!(line.starts_with("app-server --stdio -c sandbox_mode=\"read-only\" -c "), "{line}");
+        assert!(line.contains("-c model_catalog_json=\"/state/catalog.json\""), "{line}");
+        assert!(
+            line.contains("-c approval_policy=\"never\"") && line.contains("-c thread_unload_delay_secs=1")
+        );
+        assert!(line.ends_with("-c model=\"gpt-x\" -c web_search=\"live\""), "{line}");
+        let wanted = Confinement::wanted(&config, Path::new("/v"), &[]);
+        let line = text(&app_server(&config, NEW, None, &wanted));
+        assert!(line.contains("default_permissions") && !line.contains("sandbox_mode"), "{line}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! [`Installation`]; status pages take the whole [`Survey`].
 
 pub mod args;
+pub mod catalog;
 pub mod environment;
 pub mod errors;
 pub mod home;
@@ -24,6 +25,7 @@ use crate::process::{Command, Spawner};
 use crate::turn::Failure;
 
 pub use args::Confinement;
+pub use catalog::Functions;
 pub use home::Home;
 pub use version::Version;
 
@@ -76,6 +78,8 @@ pub struct Installation {
     pub confinement: Confinement,
     /// The lean model catalog, if `profile = model` and one could be built.
     pub catalog: Option<PathBuf>,
+    /// Which models can be given the caller's functions.
+    pub functions: Functions,
     /// Its whole environment.
     pub env: Arc<[(OsString, OsString)]>,
     /// The settings this was made for.

@@ -14,7 +14,7 @@ use crate::turn::Failure;
 use super::args::{Confinement, overrides};
 use super::home::{self, Home};
 use super::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
-use super::{Installation, Login, Survey, Version, environment, locate};
+use super::{Installation, Login, Survey, Version, catalog, environment, locate};
 
 /// How long a question to the CLI (`--version`, `login status`, the sandbox probe) may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,7 +50,9 @@ impl Files {
     }
 }
 
-async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(super) async fn off_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Failure::Internal { detail: format!("a file task of the survey: {error}") })
@@ -160,7 +162,9 @@ async fn fill(
 
     let confinement = confinement(&config, &home, &ask, &env).await;
     survey.confinement = Some(confinement.clone());
-    Ok(Arc::new(Installation { program, version, home, login, confinement, catalog: None, env, config }))
+    let (catalog, functions) = catalog::prepare(&config, version, &ask, &env).await;
+    let found = Installation { program, version, home, login, confinement, catalog, functions, env, config };
+    Ok(Arc::new(found))
 }
 
 /// Creates our folders and prepares the home.
@@ -187,14 +191,18 @@ fn prepare_folders(config: &Config, login: &Path) -> Result<Home, Failure> {
 }
 
 /// Short questions to the CLI.
-struct Ask<'a> {
+pub(super) struct Ask<'a> {
     spawner: &'a Spawner,
     program: &'a Path,
     cwd: &'a Path,
 }
 
 impl Ask<'_> {
-    async fn run(&self, args: &[OsString], env: &Arc<Variables>) -> std::io::Result<(bool, String, String)> {
+    pub(super) async fn run(
+        &self,
+        args: &[OsString],
+        env: &Arc<Variables>,
+    ) -> std::io::Result<(bool, String, String)> {
         self.run_in(self.cwd, args, env).await
     }
 

@@ -3,7 +3,11 @@
 //! Knows Codex and processes; never HTTP. A turn goes in with the slot it runs in, events come
 //! out; dropping the events cancels the turn.
 
-use crate::turn::{Events, Phase, Slot, Turn};
+use std::sync::Arc;
+
+use crate::turn::{Events, Failure, Phase, Slot, Turn};
+
+use app_server::RateLimit;
 
 pub mod app_server;
 pub mod exec;
@@ -46,7 +50,51 @@ impl Engine {
     pub fn workers(&self) -> Workers {
         match self {
             Engine::Exec(_) => Workers::default(),
-            Engine::AppServer(_) => Workers::default(),
+            Engine::AppServer(pool) => {
+                let status = pool.status();
+                Workers { ready: status.ready, total: status.total, reason: status.reason }
+            }
+        }
+    }
+
+    /// The CLI's own list of models; empty as long as nobody asked it.
+    pub fn models(&self) -> Arc<[String]> {
+        match self {
+            Engine::Exec(_) => Arc::new([]),
+            Engine::AppServer(pool) => pool.status().models,
+        }
+    }
+
+    /// The account's rate-limit windows, as last reported.
+    pub fn limits(&self) -> Vec<RateLimit> {
+        match self {
+            Engine::Exec(_) => Vec::new(),
+            Engine::AppServer(pool) => pool.limits(),
+        }
+    }
+
+    /// Why function tools are not possible with every model, where they are not.
+    pub fn functions_limited(&self) -> Option<String> {
+        match self {
+            Engine::Exec(_) => None,
+            Engine::AppServer(pool) => pool.status().functions,
+        }
+    }
+
+    /// Brings what runs in line with changed settings, as it falls idle.
+    pub fn reload(&self) {
+        match self {
+            Engine::Exec(_) => {}
+            Engine::AppServer(pool) => pool.reload(),
+        }
+    }
+
+    /// Ends every turn and process; returns when none is left.
+    pub async fn shutdown(&self) {
+        match self {
+            // Its processes end with the turns' events.
+            Engine::Exec(_) => {}
+            Engine::AppServer(pool) => pool.shutdown().await,
         }
     }
 
@@ -57,12 +105,12 @@ impl Engine {
 }
 
 /// How the long-lived workers are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Workers {
     /// Those that can take turns.
     pub ready: usize,
     /// Those there should be.
     pub total: usize,
-    /// Why no turn can be served, if so.
-    pub reason: Option<String>,
+    /// Why the last one that could not start could not.
+    pub reason: Option<Failure>,
 }

@@ -136,3 +136,14 @@ fn open_pidfd(pid: u32) -> io::Result<tokio::io::unix::AsyncFd<std::os::fd::Owne
         unsafe { tokio::io::unix::AsyncFd::register_with_interest(owned, tokio::io::Interest::READABLE) };
     Ok(registered?)
 }
+/// The resident memory of a process in bytes, where `/proc` tells (Linux; see proc_pid_statm(5)).
+///
+/// Reads a file that is never on a disk, so it may be called on the runtime.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    // SAFETY: sysconf(3) reads a constant.
+    #[allow(unsafe_code)]
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(page).ok().map(|page| pages * page)
+}

@@ -1,5 +1,7 @@
 //! What a running turn reports, and the bounded channel it reports through.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -93,19 +95,58 @@ pub type Outcome = Result<Event, Failure>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
-/// How many events may wait for a slow client before the engine waits too.
+/// Why [`Sink::push`] did not take an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    /// Nobody listens any more.
+    Gone,
+    /// The listener is too far behind.
+    Full,
+}
+
+/// How many events may wait for a slow client before [`Sink::send`] waits too.
 const CAPACITY: usize = 16;
 
-/// A fresh channel for one turn.
+/// How many bytes of events may wait for a slow client before [`Sink::push`] refuses.
+const BACKLOG: usize = 4 << 20;
+
+/// What a waiting event costs beside its text, in bytes.
+const OVERHEAD: usize = 128;
+
+/// A fresh channel for one turn whose engine waits for a slow client.
 pub fn events() -> (Sink, Events) {
-    let (sender, receiver) = mpsc::channel(CAPACITY);
-    (Sink { sender }, Events { receiver, ended: false })
+    channel(CAPACITY)
+}
+
+/// A fresh channel for one turn whose engine cannot wait, because others wait for it.
+///
+/// At most 4 MiB of events stay in it; beyond that [`Sink::push`] refuses.
+pub fn backlogged_events() -> (Sink, Events) {
+    // A few places beyond, so that the terminal item always finds one.
+    channel(BACKLOG / OVERHEAD + 4)
+}
+
+fn channel(capacity: usize) -> (Sink, Events) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    let waiting = Arc::new(AtomicUsize::new(0));
+    (Sink { sender, waiting: Arc::clone(&waiting) }, Events { receiver, waiting, ended: false })
+}
+
+/// What an item counts against the backlog.
+fn weight(item: &Outcome) -> usize {
+    OVERHEAD
+        + match item {
+            Ok(Event::Text(text) | Event::Reasoning(text)) => text.len(),
+            Ok(Event::ToolCall(call)) => call.id.len() + call.name.len() + call.arguments.len(),
+            _ => 0,
+        }
 }
 
 /// The engine's end. Send exactly one [`Event::Done`] or `Err`, last.
 #[derive(Debug)]
 pub struct Sink {
     sender: mpsc::Sender<Outcome>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Sink {
@@ -114,7 +155,34 @@ impl Sink {
     /// # Errors
     /// [`Gone`] once nobody listens.
     pub async fn send(&self, item: Outcome) -> Result<(), Gone> {
-        self.sender.send(item).await.map_err(|_| Gone)
+        let place = self.sender.reserve().await.map_err(|_| Gone)?;
+        self.waiting.fetch_add(weight(&item), Ordering::Relaxed);
+        place.send(item);
+        Ok(())
+    }
+
+    /// Hands one item over without waiting. A single item larger than the whole backlog is taken
+    /// when nothing else waits, and the terminal item always.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub fn push(&self, item: Outcome) -> Result<(), NotTaken> {
+        if self.sender.is_closed() {
+            return Err(NotTaken::Gone);
+        }
+        let weight = weight(&item);
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let terminal = matches!(item, Err(_) | Ok(Event::Done { .. }));
+        if waiting > 0 && waiting + weight > BACKLOG && !terminal {
+            return Err(NotTaken::Full);
+        }
+        let place = self.sender.try_reserve().map_err(|error| match error {
+            mpsc::error::TrySendError::Full(()) => NotTaken::Full,
+            mpsc::error::TrySendError::Closed(()) => NotTaken::Gone,
+        })?;
+        self.waiting.fetch_add(weight, Ordering::Relaxed);
+        place.send(item);
+        Ok(())
     }
 
     /// Resolves when nobody listens any more.
@@ -127,6 +195,7 @@ impl Sink {
 #[derive(Debug)]
 pub struct Events {
     receiver: mpsc::Receiver<Outcome>,
+    waiting: Arc<AtomicUsize>,
     ended: bool,
 }
 
@@ -144,9 +213,13 @@ impl Events {
         if self.ended {
             return Poll::Ready(None);
         }
-        let item = ready!(self.receiver.poll_recv(cx)).unwrap_or_else(|| {
-            Err(Failure::Internal { detail: "the engine ended the turn without an outcome".into() })
-        });
+        let item = match ready!(self.receiver.poll_recv(cx)) {
+            Some(item) => {
+                self.waiting.fetch_sub(weight(&item), Ordering::Relaxed);
+                item
+            }
+            None => Err(Failure::Internal { detail: "the engine ended the turn without an outcome".into() }),
+        };
         self.ended = matches!(item, Err(_) | Ok(Event::Done { .. }));
         Poll::Ready(Some(item))
     }
@@ -174,5 +247,33 @@ mod tests {
         sink.send(Ok(Event::Text("late".into()))).await.unwrap();
         assert_eq!(events.next().await, Some(Ok(done)));
         assert_eq!(events.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn the_backlog_is_bounded_in_bytes_and_gives_way_when_read() {
+        let (sink, mut events) = backlogged_events();
+        let text = |bytes: usize| Ok(Event::Text("x".repeat(bytes - OVERHEAD)));
+        for _ in 0..4 {
+            assert_eq!(sink.push(text(BACKLOG / 4)), Ok(()));
+        }
+        assert_eq!(sink.push(text(OVERHEAD)), Err(NotTaken::Full));
+        events.next().await.unwrap().unwrap();
+        assert_eq!(sink.push(text(BACKLOG / 4 + 1)), Err(NotTaken::Full));
+        assert_eq!(sink.push(text(BACKLOG / 4)), Ok(()));
+        for _ in 0..4 {
+            events.next().await.unwrap().unwrap();
+        }
+        assert_eq!(sink.push(text(2 * BACKLOG)), Ok(()), "alone it may be larger than the backlog");
+        assert_eq!(sink.push(text(OVERHEAD)), Err(NotTaken::Full));
+        assert_eq!(sink.push(Err(Failure::ClientTooSlow)), Ok(()), "the reason always fits");
+        drop(events);
+        assert_eq!(sink.push(text(OVERHEAD)), Err(NotTaken::Gone));
+    }
+
+    #[tokio::test]
+    async fn small_events_meet_the_bound_in_bytes_before_the_bound_in_number() {
+        let (sink, _events) = backlogged_events();
+        let taken = (0..).take_while(|_| sink.push(Ok(Event::Text(String::new()))).is_ok()).count();
+        assert_eq!(taken, BACKLOG / OVERHEAD);
     }
 }

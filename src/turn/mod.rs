@@ -10,7 +10,7 @@ pub mod workdir;
 
 use std::sync::Arc;
 
-pub use event::{Event, Events, Gone, Outcome, Phase, Sink, events};
+pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_events, events};
 pub use failure::Failure;
 pub use workdir::Workdir;
 

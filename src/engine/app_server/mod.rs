@@ -1,10 +1,107 @@
-//! interim
-#![allow(missing_docs)]
-use crate::turn::{Events, Slot, Turn};
-pub struct Pool;
-impl Pool {
-    pub fn run(&self, _turn: Turn, _slot: Slot) -> Events {
-        let (_s, e) = crate::turn::events();
-        e
+//! Long-lived `codex app-server` workers, many turns each: token streaming, real history, real
+//! function calls.
+//!
+//! ```text
+//!   Pool::run -> a worker with room -> turn (thread, items, start) -> answer -> Events
+//!   process -> rpc (lines) -> worker (which thread) -> answer (what it means) -> Events
+//! ```
+//! - `pool` keeps the workers: started one at a time, replaced when they die, hang or leak, and
+//!   when settings or login change.
+//! - `worker` is one process, `rpc` its pipes, `wire` its messages.
+//! - `turn` is the script of one turn, `answer` what came of it so far, `names` what functions
+//!   are called on the way.
+//!
+//! A reader never waits for a client: a turn whose client falls too far behind is given up, the
+//! others of its worker do not notice.
+
+mod answer;
+#[cfg(test)]
+mod fake;
+mod names;
+mod pool;
+mod rpc;
+mod turn;
+mod wire;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::process::Child;
+use crate::turn::Failure;
+
+pub use pool::Pool;
+
+/// A fresh app-server process: its output, its input, and itself (not there in tests).
+pub struct Link {
+    reader: Box<dyn AsyncRead + Send + Unpin>,
+    writer: Box<dyn AsyncWrite + Send + Unpin>,
+    child: Option<Child>,
+}
+
+/// Deadlines and pauses.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// For each reply before a worker is ready.
+    handshake: Duration,
+    /// For each reply afterwards.
+    rpc: Duration,
+    /// From an accepted interruption to the end of the turn.
+    end: Duration,
+    /// Before a worker is started again; doubled at each failure.
+    first_pause: Duration,
+    /// The longest such pause.
+    longest_pause: Duration,
+    /// A worker that lived this long is not counted as failing.
+    settled: Duration,
+    /// How often the size of workers is looked at.
+    look: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            handshake: Duration::from_secs(30),
+            rpc: Duration::from_secs(30),
+            end: Duration::from_secs(10),
+            first_pause: Duration::from_millis(250),
+            longest_pause: Duration::from_secs(30),
+            settled: Duration::from_secs(10),
+            look: Duration::from_secs(30),
+        }
     }
+}
+
+/// The pool as status pages show it.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Workers that take turns.
+    pub ready: usize,
+    /// Workers there should be.
+    pub total: usize,
+    /// Turns on them.
+    pub running: usize,
+    /// Why the last worker that failed to start, or that died, did so; `None` when all are ready.
+    pub reason: Option<Failure>,
+    /// The CLI's own list of models, its default first. Empty until a worker was ready.
+    pub models: Arc<[String]>,
+    /// The account's rate-limit windows, as last reported.
+    pub limits: Vec<RateLimit>,
+    /// Why function tools are not possible with every model, where they are not.
+    pub functions: Option<String>,
+}
+
+/// One rate-limit window of the account.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit {
+    /// `primary` or `secondary`.
+    pub name: &'static str,
+    /// How much of it is used, of 100.
+    pub used_percent: f64,
+    /// Its length in minutes, if known.
+    pub window_minutes: Option<u64>,
+    /// The Unix time at which it starts anew, if known.
+    pub resets_at: Option<u64>,
 }

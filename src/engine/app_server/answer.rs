@@ -1,0 +1,830 @@
+//! The answer of one turn as it comes together: notifications in, events out, no waiting.
+//!
+//! ```text
+//!   Running --- nobody wants more: calls collected, client gone or slow,  ---> Unwanted
+//!      |        deadline, answer begun twice, history cut                         |
+//!      +--------------------- turn/completed, worker gone -----> Over <-----------+
+//! ```
+//! The terminal event is sent when the outcome is known, at the latest on `Over`. The slot is
+//! given back on `Over`, before the terminal event if that is still to come: whoever sees the end
+//! of a turn finds its place free.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::names::Names;
+use super::wire::{
+    Delta, ErrorNews, ItemNews, RateLimits, RawCompleted, RawItemNews, ThreadItem, TurnError, TurnNews,
+    UsageNews,
+};
+use crate::codex::errors::{classify, is_output_limit};
+use crate::turn::{Event, Failure, Finish, NotTaken, Outcome, Phase, Sink, Slot, ToolCall, Usage};
+
+/// How far a turn is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Codex works on it.
+    Running,
+    /// Codex works on it and must be told to stop.
+    Unwanted,
+    /// Nothing of it runs any more.
+    Over,
+}
+
+/// The account's rate-limit windows as last reported, shared by all workers.
+pub type LatestLimits = Arc<Mutex<Option<RateLimits>>>;
+
+/// What the answer is measured against.
+#[derive(Debug)]
+pub struct Asked {
+    /// The stand-ins of function names.
+    pub names: Names,
+    /// The functions offered, by the names they went out with.
+    pub offered: HashSet<String>,
+    /// The model asked for.
+    pub model: Option<String>,
+    /// Whether the request was the lean one of `profile = model`.
+    pub lean: bool,
+    /// When the slot was granted.
+    pub granted: Instant,
+}
+
+/// The answer of one turn.
+#[derive(Debug)]
+pub struct Answer {
+    sink: Arc<Sink>,
+    slot: Option<Slot>,
+    asked: Asked,
+    limits: LatestLimits,
+    change: Arc<Notify>,
+    stage: Stage,
+    /// The terminal event is out.
+    settled: bool,
+    accepted: Option<Instant>,
+    turn_id: Option<String>,
+    messages: Vec<Message>,
+    calls: Vec<ToolCall>,
+    /// Anything of the answer or its reasoning is out.
+    begun: bool,
+    /// Answer text is out.
+    said: bool,
+    /// Answer text of the response under way is out: a retry would say it again.
+    said_now: bool,
+    /// Reasoning of the response under way is out.
+    thought_now: bool,
+    /// Reasoning is being repeated and not passed on.
+    hush: bool,
+    /// The next reasoning begins a new paragraph.
+    gap: bool,
+    error: Option<TurnError>,
+    responses: Option<Usage>,
+    thread: Option<Usage>,
+}
+
+/// One agent message.
+#[derive(Debug)]
+struct Message {
+    id: String,
+    /// Progress, not answer.
+    commentary: bool,
+    /// How many bytes of it came as deltas.
+    streamed: usize,
+}
+
+impl Answer {
+    /// An answer of which nothing is there yet. `change` is told of each new [`Stage`].
+    pub fn new(
+        sink: Arc<Sink>,
+        slot: Slot,
+        asked: Asked,
+        limits: LatestLimits,
+        change: Arc<Notify>,
+    ) -> Answer {
+        Answer {
+            sink,
+            slot: Some(slot),
+            asked,
+            limits,
+            change,
+            stage: Stage::Running,
+            settled: false,
+            accepted: None,
+            turn_id: None,
+            messages: Vec::new(),
+            calls: Vec::new(),
+            begun: false,
+            said: false,
+            said_now: false,
+            thought_now: false,
+            hush: false,
+            gap: false,
+            error: None,
+            responses: None,
+            thread: None,
+        }
+    }
+
+    /// How far the turn is.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Whether anything of the answer, or of the reasoning before it, came.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// The turn was accepted under this id.
+    pub fn accept(&mut self, turn_id: &str, now: Instant) {
+        self.turn_id.get_or_insert_with(|| turn_id.to_owned());
+        self.accepted.get_or_insert(now);
+    }
+
+    /// Reports a measured phase.
+    pub fn phase(&self, phase: Phase, from: Instant) {
+        if !self.settled {
+            // Without effect on the answer; whether anybody listens shows elsewhere.
+            let _ = self.sink.push(Ok(Event::Phase(phase, from.elapsed())));
+        }
+    }
+
+    /// A delta of an agent message: by far the most frequent of all.
+    pub fn message_delta(&mut self, item_id: &str, delta: String) {
+        let known = self.messages.iter().rposition(|message| message.id == item_id);
+        let index = known.unwrap_or_else(|| self.begin_message(item_id, false));
+        let Some(message) = self.messages.get_mut(index) else { return };
+        message.streamed += delta.len();
+        if message.commentary { self.think(delta) } else { self.say(delta) }
+    }
+
+    /// Takes in any other notification about this thread. Unknown ones, and parts of known ones
+    /// that cannot be read, change nothing.
+    pub fn hear(&mut self, method: &str, params: &str) {
+        match method {
+            "item/reasoning/summaryTextDelta" => {
+                if let Ok(delta) = serde_json::from_str::<Delta<'_>>(params) {
+                    self.think(delta.delta);
+                }
+            }
+            "item/reasoning/summaryPartAdded" => self.gap = self.thought_now,
+            "item/started" => self.item(params, Self::item_started),
+            "item/completed" => self.item(params, Self::item_completed),
+            "rawResponseItem/completed" => self.raw_item(params),
+            "rawResponse/completed" => self.response_completed(params),
+            "thread/tokenUsage/updated" => {
+                if let Ok(news) = serde_json::from_str::<UsageNews>(params) {
+                    self.thread = Some(news.token_usage.total.into());
+                }
+                self.response_ended();
+            }
+            "error" => self.heard_error(params),
+            "turn/started" => {
+                if let Ok(news) = serde_json::from_str::<TurnNews<'_>>(params) {
+                    self.turn_id.get_or_insert_with(|| news.turn.id.0.into_owned());
+                }
+            }
+            "turn/completed" => self.turn_completed(params),
+            "thread/closed" => {
+                self.over(Err(Failure::CodexFailed { detail: "codex closed the thread".into() }))
+            }
+            "thread/compacted" => self.history_cut(),
+            _ => {}
+        }
+    }
+
+    /// The turn has failed while Codex still works on it.
+    pub fn fail(&mut self, failure: Failure) {
+        self.settle(Err(failure));
+        self.unwanted();
+    }
+
+    /// Nobody listens any more.
+    pub fn abandon(&mut self) {
+        self.settled = true;
+        self.unwanted();
+    }
+
+    /// Nothing of the turn runs any more; `outcome` is reported unless one was already.
+    pub fn over(&mut self, outcome: Outcome) {
+        if self.stage == Stage::Over {
+            return;
+        }
+        self.slot.take();
+        self.settle(outcome);
+        self.stage = Stage::Over;
+        self.change.notify_one();
+    }
+
+    fn unwanted(&mut self) {
+        if self.stage == Stage::Running {
+            self.stage = Stage::Unwanted;
+            self.change.notify_one();
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        if let Some(accepted) = self.accepted {
+            let _ = self.sink.push(Ok(Event::Phase(Phase::AppServerTurnComplete, accepted.elapsed())));
+        }
+        let _ = self.sink.push(Ok(Event::Phase(Phase::AppServerExec, self.asked.granted.elapsed())));
+        // Nobody there to hear the end: then it was over for them before.
+        let _ = self.sink.push(outcome);
+    }
+
+    fn emit(&mut self, event: Event) {
+        if self.settled {
+            return;
+        }
+        if !self.begun {
+            self.begun = true;
+            self.phase(Phase::AppServerFirstDelta, self.accepted.unwrap_or(self.asked.granted));
+        }
+        match self.sink.push(Ok(event)) {
+            Ok(()) => {}
+            Err(NotTaken::Full) => self.fail(Failure::ClientTooSlow),
+            Err(NotTaken::Gone) => self.abandon(),
+        }
+    }
+
+    fn say(&mut self, text: String) {
+        if text.is_empty() {
+            return;
+        }
+        self.said = true;
+        self.said_now = true;
+        self.emit(Event::Text(text));
+    }
+
+    fn think(&mut self, text: String) {
+        if self.hush || text.is_empty() {
+            return;
+        }
+        self.thought_now = true;
+        if std::mem::take(&mut self.gap) {
+            self.emit(Event::Reasoning("\n\n".into()));
+        }
+        self.emit(Event::Reasoning(text));
+    }
+
+    /// Several answers are joined by a blank line, and so are pieces of reasoning.
+    fn begin_message(&mut self, id: &str, commentary: bool) -> usize {
+        if commentary {
+            self.gap = self.thought_now;
+        } else if self.said {
+            self.say("\n\n".into());
+        }
+        self.messages.push(Message { id: id.to_owned(), commentary, streamed: 0 });
+        self.messages.len() - 1
+    }
+
+    fn item(&mut self, params: &str, take: impl FnOnce(&mut Self, ThreadItem<'_>)) {
+        if let Ok(ItemNews { item }) = serde_json::from_str(params) {
+            match &*item.kind.0 {
+                "agentMessage" => take(self, item),
+                "contextCompaction" => self.history_cut(),
+                _ => {}
+            }
+        }
+    }
+
+    fn item_started(&mut self, item: ThreadItem<'_>) {
+        if !self.messages.iter().any(|message| message.id == item.id.0) {
+            self.begin_message(&item.id.0, is_commentary(&item));
+        }
+    }
+
+    /// What deltas did not bring is said now: then nothing is lost with an upstream that does not
+    /// stream.
+    fn item_completed(&mut self, item: ThreadItem<'_>) {
+        let Some(text) = item.text.as_ref().map(|text| &*text.0) else { return };
+        let known = self.messages.iter().position(|message| message.id == item.id.0);
+        let index = known.unwrap_or_else(|| self.begin_message(&item.id.0, is_commentary(&item)));
+        let Some(message) = self.messages.get_mut(index) else { return };
+        let rest = text.get(message.streamed..).unwrap_or_default().to_owned();
+        message.streamed += rest.len();
+        if message.commentary { self.think(rest) } else { self.say(rest) }
+    }
+
+    /// Codex replaced the history by a summary: the answer would be to another conversation.
+    fn history_cut(&mut self) {
+        self.fail(Failure::ContextLength);
+    }
+
+    fn raw_item(&mut self, params: &str) {
+        let Ok(RawItemNews { turn_id, item }) = serde_json::from_str(params) else { return };
+        // The history is echoed in the same form, as of another turn.
+        let ours = match &self.turn_id {
+            Some(id) => *id == turn_id.0,
+            None => !turn_id.0.starts_with("auto-compact"),
+        };
+        if !ours || item.kind.0 != "function_call" {
+            return;
+        }
+        let (Some(id), Some(name)) = (item.call_id, item.name) else { return };
+        // A name nobody offered: Codex tells the model so and lets it try again.
+        if !self.asked.offered.contains(&*name.0) {
+            return;
+        }
+        let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
+        let arguments = serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
+        self.calls.push(ToolCall { id, name: self.asked.names.back(&name.0).to_owned(), arguments });
+    }
+
+    /// One request to the upstream is answered. With calls of the client's functions in it, that
+    /// is the end: whatever Codex did next would be without their results.
+    fn response_completed(&mut self, params: &str) {
+        if let Ok(RawCompleted { usage: Some(usage) }) = serde_json::from_str(params) {
+            *self.responses.get_or_insert_default() += usage.into();
+        }
+        self.response_ended();
+        if !self.calls.is_empty() {
+            self.hand_over_calls();
+            self.unwanted();
+        }
+    }
+
+    fn hand_over_calls(&mut self) {
+        for call in std::mem::take(&mut self.calls) {
+            self.emit(Event::ToolCall(call));
+        }
+        self.settle(Ok(Event::Done { finish: Finish::ToolCalls, usage: self.usage() }));
+    }
+
+    fn response_ended(&mut self) {
+        self.said_now = false;
+        self.gap = self.gap || self.thought_now;
+        self.thought_now = false;
+        self.hush = false;
+    }
+
+    fn heard_error(&mut self, params: &str) {
+        let Ok(ErrorNews { error, will_retry }) = serde_json::from_str(params) else { return };
+        if !will_retry {
+            self.error = Some(error);
+            return;
+        }
+        // The response under way begins again from its start.
+        self.calls.clear();
+        self.hush = self.thought_now;
+        if self.said_now {
+            let cause = error.additional_details.unwrap_or(error.message);
+            let failure = match classify(error.codex_error_info.as_ref(), &cause) {
+                Failure::UpstreamUnreachable { detail } => Failure::UpstreamUnreachable { detail },
+                _ => Failure::CodexFailed {
+                    detail: format!("the answer broke off and was begun again: {cause}"),
+                },
+            };
+            self.fail(failure);
+        }
+    }
+
+    fn turn_completed(&mut self, params: &str) {
+        let Ok(TurnNews { turn }) = serde_json::from_str(params) else {
+            return self
+                .over(Err(Failure::CodexFailed { detail: "codex ended the turn in an unknown way".into() }));
+        };
+        let outcome = match &*turn.status.0 {
+            "completed" if !self.calls.is_empty() => {
+                self.hand_over_calls();
+                Ok(Event::Done { finish: Finish::ToolCalls, usage: self.usage() })
+            }
+            "completed" if !self.said => Err(Failure::NoAnswer),
+            "completed" => Ok(Event::Done { finish: Finish::Stop, usage: self.usage() }),
+            "interrupted" => Err(Failure::CodexFailed { detail: "codex interrupted the turn".into() }),
+            status => match turn.error.or_else(|| self.error.take()) {
+                Some(error) if is_output_limit(&error.message) => {
+                    Ok(Event::Done { finish: Finish::Length, usage: self.usage() })
+                }
+                Some(error) => Err(self.failure(&error)),
+                None => Err(Failure::CodexFailed { detail: format!("codex ended the turn as {status}") }),
+            },
+        };
+        self.over(outcome);
+    }
+
+    /// The thread's total if Codex gave it (it alone counts a response that was cut short), or
+    /// the sum of its responses if that is ahead.
+    fn usage(&self) -> Option<Usage> {
+        let spent = |usage: &Usage| usage.input + usage.output;
+        self.thread.into_iter().chain(self.responses).max_by_key(spent)
+    }
+
+    fn failure(&self, error: &TurnError) -> Failure {
+        match classify(error.codex_error_info.as_ref(), &error.message) {
+            Failure::NoModel { model } => {
+                Failure::NoModel { model: self.asked.model.clone().unwrap_or(model) }
+            }
+            Failure::UsageLimit { resets_at: None } => {
+                Failure::UsageLimit { resets_at: self.exhausted_until() }
+            }
+            Failure::UpstreamRejected { code: None, detail } if self.asked.lean && refuses_lean(&detail) => {
+                Failure::LeanRequestRefused { detail }
+            }
+            failure => failure,
+        }
+    }
+
+    fn exhausted_until(&self) -> Option<u64> {
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = limits.as_ref()?;
+        let windows = [limits.primary.as_ref(), limits.secondary.as_ref()];
+        windows
+            .into_iter()
+            .flatten()
+            .filter(|window| window.used_percent >= 100.0)
+            .filter_map(|w| w.resets_at)
+            .max()
+    }
+}
+
+fn is_commentary(item: &ThreadItem<'_>) -> bool {
+    item.phase.as_ref().is_some_and(|phase| phase.0 == "commentary")
+}
+
+/// Whether a refusal is about what only the lean request does: no instructions, no tools of
+/// Codex, an altered model entry. The ChatGPT backend says so as `{"detail": …}`, without a code.
+fn refuses_lean(detail: &str) -> bool {
+    let lower = detail.to_lowercase();
+    ["instructions", "additional_tools", "tool_mode", "client version"]
+        .iter()
+        .any(|part| lower.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::turn::{Events, Tool, backlogged_events};
+
+    struct Case {
+        answer: Answer,
+        events: Events,
+    }
+
+    fn case(tools: &[&str]) -> Case {
+        let (sink, events) = backlogged_events();
+        let tools: Vec<Tool> = tools
+            .iter()
+            .map(|name| Tool { name: (*name).into(), description: String::new(), parameters: "{}".into() })
+            .collect();
+        let names = Names::new(&tools, &[], false);
+        let offered = tools.iter().map(|tool| names.out(&tool.name).to_owned()).collect();
+        let asked =
+            Asked { names, offered, model: Some("gpt-x".into()), lean: true, granted: Instant::now() };
+        let limits = Arc::new(Mutex::new(None));
+        let mut answer = Answer::new(Arc::new(sink), Slot::new(()), asked, limits, Arc::new(Notify::new()));
+        answer.accept("T1", Instant::now());
+        Case { answer, events }
+    }
+
+    impl Case {
+        fn hear(&mut self, method: &str, params: Value) -> &mut Case {
+            if method == "item/agentMessage/delta" {
+                let text = |name: &str| params[name].as_str().unwrap().to_owned();
+                self.answer.message_delta(&text("itemId"), text("delta"));
+            } else {
+                self.answer.hear(method, &params.to_string());
+            }
+            self
+        }
+
+        fn delta(&mut self, id: &str, delta: &str) -> &mut Case {
+            self.hear("item/agentMessage/delta", json!({"threadId": "T", "itemId": id, "delta": delta}))
+        }
+
+        fn started(&mut self, id: &str, phase: Option<&str>) -> &mut Case {
+            self.hear(
+                "item/started",
+                json!({"item": {"type": "agentMessage", "id": id, "text": "", "phase": phase}}),
+            )
+        }
+
+        fn completed_item(&mut self, id: &str, text: &str) -> &mut Case {
+            self.hear(
+                "item/completed",
+                json!({"item": {"type": "agentMessage", "id": id, "text": text, "phase": null}}),
+            )
+        }
+
+        fn reasoning(&mut self, delta: &str) -> &mut Case {
+            self.hear(
+                "item/reasoning/summaryTextDelta",
+                json!({"threadId": "T", "itemId": "r", "delta": delta, "summaryIndex": 0}),
+            )
+        }
+
+        fn part(&mut self) -> &mut Case {
+            self.hear("item/reasoning/summaryPartAdded", json!({"itemId": "r", "summaryIndex": 0}))
+        }
+
+        fn call(&mut self, turn: &str, id: &str, name: &str, arguments: &str) -> &mut Case {
+            self.hear(
+                "rawResponseItem/completed",
+                json!({"turnId": turn, "item": {"type": "function_call", "call_id": id, "name": name, "arguments": arguments}}),
+            )
+        }
+
+        fn response(&mut self, input: u64, output: u64) -> &mut Case {
+            self.hear("rawResponse/completed", json!({"usage": {"inputTokens": input, "outputTokens": output, "cachedInputTokens": 1, "reasoningOutputTokens": 0}}))
+        }
+
+        fn retry(&mut self) -> &mut Case {
+            self.hear(
+                "error",
+                json!({"willRetry": true, "error": {"message": "Reconnecting... 1/2", "codexErrorInfo": {"responseStreamDisconnected": {"httpStatusCode": null}}, "additionalDetails": "stream disconnected before completion: closed"}}),
+            )
+        }
+
+        fn end(&mut self, status: &str, message: Option<&str>) -> &mut Case {
+            let error = message.map(|message| json!({"message": message, "codexErrorInfo": "other"}));
+            self.hear(
+                "turn/completed",
+                json!({"turn": {"id": "T1", "status": status, "error": error, "items": []}}),
+            )
+        }
+
+        /// Everything reported, as one line each; phases left out.
+        fn check(&mut self, stage: Stage, expect: &[&str]) {
+            assert_eq!(self.answer.stage(), stage);
+            assert_eq!(
+                self.answer.slot.is_none(),
+                stage == Stage::Over,
+                "the slot goes with the last of the turn"
+            );
+            // The sink must be gone for the events to end where no terminal one came.
+            let (sink, _events) = backlogged_events();
+            self.answer.sink = Arc::new(sink);
+            let mut got = Vec::new();
+            let mut phases = Vec::new();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            while let Some(item) = runtime.block_on(self.events.next()) {
+                got.push(match item {
+                    Ok(Event::Phase(phase, _)) => {
+                        phases.push(phase);
+                        continue;
+                    }
+                    Ok(Event::Text(text)) => format!("T:{text}"),
+                    Ok(Event::Reasoning(text)) => format!("R:{text}"),
+                    Ok(Event::ToolCall(call)) => format!("C:{} {} {}", call.id, call.name, call.arguments),
+                    Ok(Event::Done { finish, usage: None }) => format!("{finish:?}"),
+                    Ok(Event::Done { finish, usage: Some(usage) }) => {
+                        format!("{finish:?} {}+{}", usage.input, usage.output)
+                    }
+                    Err(Failure::NoModel { model }) => format!("NoModel {model}"),
+                    Err(failure) => format!("{failure:?}").split([' ', '{']).next().unwrap().to_owned(),
+                });
+            }
+            assert_eq!(got, expect);
+            let ends = phases.iter().filter(|phase| **phase == Phase::AppServerExec).count();
+            assert_eq!(ends, usize::from(got.last().is_none_or(|last| last != "Internal")));
+        }
+    }
+
+    #[test]
+    fn a_plain_answer_streams_and_ends() {
+        case(&[])
+            .started("m1", None)
+            .delta("m1", "he")
+            .delta("m1", "llo")
+            .completed_item("m1", "hello")
+            .response(11, 5)
+            .end("completed", None)
+            .check(Stage::Over, &["T:he", "T:llo", "Stop 11+5"]);
+    }
+
+    #[test]
+    fn text_without_deltas_is_not_lost_and_deltas_are_not_repeated() {
+        case(&[])
+            .completed_item("m1", "whole")
+            .end("completed", None)
+            .check(Stage::Over, &["T:whole", "Stop"]);
+        case(&[])
+            .delta("m1", "hal")
+            .completed_item("m1", "half")
+            .completed_item("m1", "half")
+            .end("completed", None)
+            .check(Stage::Over, &["T:hal", "T:f", "Stop"]);
+        case(&[])
+            .delta("m1", "xé")
+            .completed_item("m1", "é")
+            .end("completed", None)
+            .check(Stage::Over, &["T:xé", "Stop"]);
+    }
+
+    #[test]
+    fn commentary_is_reasoning_and_answers_are_joined_by_a_blank_line() {
+        case(&[])
+            .part()
+            .reasoning("think")
+            .part()
+            .reasoning("more")
+            .started("m0", Some("commentary"))
+            .delta("m0", "progress")
+            .started("m1", Some("final_answer"))
+            .delta("m1", "one")
+            .started("m2", None)
+            .delta("m2", "two")
+            .end("completed", None)
+            .check(
+                Stage::Over,
+                &["R:think", "R:\n\n", "R:more", "R:\n\n", "R:progress", "T:one", "T:\n\n", "T:two", "Stop"],
+            );
+    }
+
+    #[test]
+    fn commentary_alone_is_no_answer() {
+        case(&[])
+            .started("m0", Some("commentary"))
+            .delta("m0", "hm")
+            .end("completed", None)
+            .check(Stage::Over, &["R:hm", "NoAnswer"]);
+        case(&[]).end("completed", None).check(Stage::Over, &["NoAnswer"]);
+    }
+
+    #[test]
+    fn parallel_calls_come_in_model_order_with_exact_arguments_and_end_the_turn() {
+        let mut case = case(&["get_weather", "exec_command"]);
+        case.call("auto-compact-0", "old", "get_weather", "{}")
+            .hear(
+                "rawResponseItem/completed",
+                json!({"turnId": "T1", "item": {"type": "message", "role": "user", "content": []}}),
+            )
+            .delta("m1", "let me see")
+            .call("T1", "c1", "get_weather", "{\"city\": \"Oslo\"}")
+            .call("T1", "c2", "client_exec_command", "{\"broken\"")
+            .call("T1", "c3", "nope", "{}")
+            .call("T1", "c4", "get_weather", "")
+            .response(11, 5);
+        assert_eq!(case.answer.stage(), Stage::Unwanted);
+        case.delta("m2", "late").end("interrupted", None).check(
+            Stage::Over,
+            &[
+                "T:let me see",
+                "C:c1 get_weather {\"city\": \"Oslo\"}",
+                "C:c2 exec_command {\"broken\"",
+                "C:c4 get_weather ",
+                "ToolCalls 11+5",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_call_nobody_offered_does_not_end_the_turn() {
+        case(&["f"])
+            .call("T1", "c1", "nope", "{}")
+            .response(11, 5)
+            .delta("m1", "sorry")
+            .response(20, 1)
+            .end("completed", None)
+            .check(Stage::Over, &["T:sorry", "Stop 31+6"]);
+    }
+
+    #[test]
+    fn a_retry_before_any_text_starts_afresh_and_after_it_is_a_failure() {
+        case(&["f"])
+            .call("T1", "c1", "f", "{}")
+            .retry()
+            .started("m2", None)
+            .delta("m2", "pong")
+            .end("completed", None)
+            .check(Stage::Over, &["T:pong", "Stop"]);
+        case(&[])
+            .delta("m1", "po")
+            .retry()
+            .delta("m2", "po")
+            .check(Stage::Unwanted, &["T:po", "CodexFailed"]);
+        // Reasoning is not repeated; the answer is whole.
+        case(&[])
+            .reasoning("hm")
+            .retry()
+            .reasoning("hm")
+            .delta("m2", "pong")
+            .response(1, 1)
+            .reasoning("next")
+            .end("completed", None)
+            .check(Stage::Over, &["R:hm", "T:pong", "R:\n\n", "R:next", "Stop 1+1"]);
+        // Text of an earlier, finished response is not said again.
+        case(&[])
+            .delta("m1", "one")
+            .response(1, 1)
+            .retry()
+            .delta("m2", "two")
+            .end("completed", None)
+            .check(Stage::Over, &["T:one", "T:\n\n", "T:two", "Stop 1+1"]);
+    }
+
+    #[test]
+    fn a_cut_history_is_an_error() {
+        for method in ["item/started", "item/completed"] {
+            case(&[])
+                .hear(method, json!({"item": {"type": "contextCompaction", "id": "x"}}))
+                .delta("m1", "wrong")
+                .check(Stage::Unwanted, &["ContextLength"]);
+        }
+    }
+
+    #[test]
+    fn ends_are_told_apart() {
+        let rows: &[(&str, Option<&str>, &[&str])] = &[
+            (
+                "failed",
+                Some("Incomplete response returned, reason: max_output_tokens"),
+                &["T:par", "Length 1+2"],
+            ),
+            ("failed", Some("stream disconnected before completion: x"), &["T:par", "CodexFailed"]),
+            ("failed", Some(r#"{"detail":"Instructions are not valid"}"#), &["T:par", "LeanRequestRefused"]),
+            (
+                "failed",
+                Some(
+                    r#"{"error":{"message":"no","code":"invalid_json_schema","type":"invalid_request_error"}}"#,
+                ),
+                &["T:par", "UpstreamRejected"],
+            ),
+            (
+                "failed",
+                Some(r#"{"error":{"message":"The model `y` does not exist","code":"model_not_found"}}"#),
+                &["T:par", "NoModel gpt-x"],
+            ),
+            ("failed", None, &["T:par", "CodexFailed"]),
+            ("interrupted", None, &["T:par", "CodexFailed"]),
+            ("somethingNew", None, &["T:par", "CodexFailed"]),
+        ];
+        for (status, message, expect) in rows {
+            case(&[])
+                .delta("m1", "par")
+                .hear(
+                    "thread/tokenUsage/updated",
+                    json!({"tokenUsage": {"total": {"inputTokens": 1, "outputTokens": 2}, "last": {}}}),
+                )
+                .end(status, *message)
+                .check(Stage::Over, expect);
+        }
+        case(&[]).hear("turn/completed", json!({"turn": 5})).check(Stage::Over, &["CodexFailed"]);
+        case(&[])
+            .hear("error", json!({"willRetry": false, "error": {"message": "boom", "codexErrorInfo": "contextWindowExceeded"}}))
+            .end("failed", None)
+            .check(Stage::Over, &["ContextLength"]);
+    }
+
+    #[test]
+    fn a_usage_limit_without_a_time_takes_it_from_the_windows() {
+        let mut case = case(&[]);
+        *case.answer.limits.lock().unwrap() = serde_json::from_value(json!({
+            "primary": {"usedPercent": 100, "windowDurationMins": 300, "resetsAt": 1234},
+            "secondary": {"usedPercent": 50, "resetsAt": 9999}
+        }))
+        .unwrap();
+        case.hear("turn/completed", json!({"turn": {"id": "T1", "status": "failed", "error": {"message": "You've hit your usage limit.", "codexErrorInfo": "usageLimitExceeded"}}}));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut last = None;
+        while let Some(item) = runtime.block_on(case.events.next()) {
+            last = Some(item);
+        }
+        assert_eq!(last, Some(Err(Failure::UsageLimit { resets_at: Some(1234) })));
+    }
+
+    #[test]
+    fn a_client_that_falls_behind_ends_its_turn_and_one_that_left_too() {
+        let mut slow = case(&[]);
+        while slow.answer.stage() == Stage::Running {
+            slow.delta("m1", &"x".repeat(100_000));
+        }
+        assert!(slow.answer.settled);
+        let mut gone = case(&[]);
+        let (_, events) = backlogged_events();
+        gone.events = events;
+        gone.delta("m1", "x");
+        assert_eq!(gone.answer.stage(), Stage::Unwanted);
+        assert!(gone.answer.slot.is_some());
+        gone.end("interrupted", None);
+        assert!(gone.answer.slot.is_none());
+    }
+
+    #[test]
+    fn noise_changes_nothing() {
+        let mut case = case(&[]);
+        for method in [
+            "error",
+            "item/started",
+            "item/completed",
+            "rawResponseItem/completed",
+            "rawResponse/completed",
+            "thread/tokenUsage/updated",
+            "turn/started",
+            "item/reasoning/summaryTextDelta",
+            "new/thing",
+        ] {
+            for params in ["", "null", "[]", "{}", "{\"item\":5,\"turn\":[]}", "garbage"] {
+                case.answer.hear(method, params);
+            }
+        }
+        case.delta("m1", "ok").end("completed", None).check(Stage::Over, &["T:ok", "Stop"]);
+    }
+}

@@ -1,0 +1,137 @@
+//! Function names that Codex would refuse, or take for its own, and their stand-ins.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::turn::{Item, Tool};
+
+/// Put before a name that cannot go out as it is.
+const PREFIX: &str = "client_";
+
+/// The longest name the upstream takes.
+const LONGEST: usize = 64;
+
+/// Not offered to the model at all where the shell is off (measured with 0.169).
+const ALWAYS_TAKEN: &[&str] = &["exec_command"];
+
+/// Tools Codex itself offers where it works as an agent.
+const TAKEN_BY_THE_AGENT: &[&str] = &[
+    "apply_patch",
+    "exec",
+    "js_repl",
+    "list_mcp_resource_templates",
+    "list_mcp_resources",
+    "local_shell",
+    "read_mcp_resource",
+    "request_user_input",
+    "shell",
+    "shell_command",
+    "spawn_agent",
+    "update_plan",
+    "view_image",
+    "wait",
+    "web_search",
+    "write_stdin",
+];
+
+/// The stand-ins of one request. Names that can go out unchanged are not in here.
+#[derive(Debug, Default)]
+pub struct Names {
+    out: HashMap<String, String>,
+    back: HashMap<String, String>,
+}
+
+impl Names {
+    /// Finds stand-ins for the functions offered and those called earlier in the conversation.
+    ///
+    /// The same names in the same order give the same stand-ins, so that a conversation looks the
+    /// same to the upstream at each request.
+    pub fn new(tools: &[Tool], conversation: &[Item], agent: bool) -> Names {
+        let called = conversation.iter().filter_map(|item| match item {
+            Item::ToolCall(call) => Some(call.name.as_str()),
+            _ => None,
+        });
+        let all: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).chain(called).collect();
+        let mut names = Names::default();
+        for &name in &all {
+            if !names.out.contains_key(name) && !passes(name, agent) {
+                let free = |candidate: &String| {
+                    !all.contains(&candidate.as_str()) && !names.back.contains_key(candidate)
+                };
+                let stand_in = (0..).map(|number| stand_in(name, number)).find(free).unwrap_or_default();
+                names.back.insert(stand_in.clone(), name.to_owned());
+                names.out.insert(name.to_owned(), stand_in);
+            }
+        }
+        names
+    }
+
+    /// The name to send to Codex.
+    pub fn out<'a>(&'a self, name: &'a str) -> &'a str {
+        self.out.get(name).map_or(name, String::as_str)
+    }
+
+    /// The client's name for what Codex says.
+    pub fn back<'a>(&'a self, name: &'a str) -> &'a str {
+        self.back.get(name).map_or(name, String::as_str)
+    }
+}
+
+fn passes(name: &str, agent: bool) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let taken = ALWAYS_TAKEN.contains(&name)
+        || name.starts_with("mcp__")
+        || (agent && TAKEN_BY_THE_AGENT.contains(&name));
+    (1..=LONGEST).contains(&name.len()) && name.chars().all(plain) && !taken
+}
+
+fn stand_in(name: &str, number: u32) -> String {
+    let end = if number == 0 { Cow::Borrowed("") } else { Cow::Owned(format!("_{number}")) };
+    let room = LONGEST - PREFIX.len() - end.len();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let middle: String = name.chars().map(plain).take(room).collect();
+    format!("{PREFIX}{middle}{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::ToolCall;
+
+    fn check(offered: &[&str], agent: bool, expect: &[&str]) {
+        let tools: Vec<Tool> = offered
+            .iter()
+            .map(|name| Tool { name: (*name).into(), description: String::new(), parameters: "{}".into() })
+            .collect();
+        let names = Names::new(&tools, &[], agent);
+        let out: Vec<&str> = offered.iter().map(|name| names.out(name)).collect();
+        assert_eq!(out, expect);
+        let back: Vec<&str> = out.iter().map(|name| names.back(name)).collect();
+        assert_eq!(back, offered);
+        assert!(out.iter().all(|name| passes(name, agent)), "{out:?}");
+    }
+
+    #[test]
+    fn awkward_names_go_out_under_another_and_come_back() {
+        check(&["get_weather", "a-B_9"], false, &["get_weather", "a-B_9"]);
+        check(&["exec_command", "shell"], false, &["client_exec_command", "shell"]);
+        check(&["exec_command", "shell"], true, &["client_exec_command", "client_shell"]);
+        check(&["mcp__x__y", "a.b"], false, &["client_mcp__x__y", "client_a_b"]);
+        check(&["a.b", "a:b", "client_a_b"], false, &["client_a_b_1", "client_a_b_2", "client_a_b"]);
+        let longest = "x".repeat(64);
+        check(&[&longest], false, &[&longest]);
+        check(&[&"y".repeat(65)], false, &[&format!("client_{}", "y".repeat(57))]);
+        check(&["wörld"], false, &["client_w_rld"]);
+    }
+
+    #[test]
+    fn calls_in_the_history_are_renamed_alike() {
+        let call = |name: &str| {
+            Item::ToolCall(ToolCall { id: "c".into(), name: name.into(), arguments: "{}".into() })
+        };
+        let names = Names::new(&[], &[call("exec_command"), call("plain")], false);
+        assert_eq!(names.out("exec_command"), "client_exec_command");
+        assert_eq!(names.out("plain"), "plain");
+        assert_eq!(names.back("unknown"), "unknown");
+    }
+}

@@ -1,0 +1,543 @@
+//! The workers: so many seats, one keeper each.
+//!
+//! ```text
+//!             +------------- pause (doubling, jittered) <-----------+
+//!             v                                                      |
+//!   Starting --> Ready --(another installation, too large)--> its replacement starts beside it,
+//!      |           |                                          takes its seat; it ends when idle
+//!      |           +--(died, hung)--> Starting
+//!      +--(failed)--> Failed --(a request, or the pause is over)--> Starting
+//! ```
+//! Workers start one at a time: a refresh token can be used once.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
+
+use super::answer::{Answer, Asked, LatestLimits};
+use super::names::Names;
+use super::turn::Run;
+use super::worker::{Worker, lock};
+use super::{Link, RateLimit, Status, Timing};
+use crate::codex::{Codex, Installation, args};
+use crate::config::{Config, Live, Profile};
+use crate::os::process::resident_bytes;
+use crate::turn::{Events, Failure, Slot, Turn, backlogged_events};
+
+/// A worker of this size leaks. A busy one has some 200 MB.
+const LEAK: u64 = 2 << 30;
+
+/// How long a failure to start is believed before a request has it tried again.
+const FAILURE_LASTS: Duration = Duration::from_secs(1);
+
+/// The longest pause after a worker that could be started, but died soon.
+const LONGEST_AFTER_DEATH: Duration = Duration::from_secs(2);
+
+/// How often turns have the CLI's files looked at.
+const LOOK_AFTER: Duration = Duration::from_secs(2);
+
+type Promise<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Where workers come from. Functions rather than a `Codex`, so that tests need no process.
+struct Source {
+    /// The CLI to use now, or why there is none.
+    installation: Box<dyn Fn() -> Promise<Result<Arc<Installation>, Failure>> + Send + Sync>,
+    /// Starts a process of it.
+    launch: Box<dyn Fn(Arc<Installation>) -> Promise<io::Result<Link>> + Send + Sync>,
+    /// The latest usable CLI; another one than a worker's means the worker is out of date.
+    latest: watch::Receiver<Option<Arc<Installation>>>,
+    /// Asks for a fresh look at the CLI.
+    look_again: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Keeps workers and gives them turns.
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    live: Live,
+    source: Source,
+    timing: Timing,
+    seats: Mutex<Vec<Seat>>,
+    /// Counts changes of seats and loads, for those who wait for one.
+    changes: watch::Sender<u64>,
+    /// Held while a worker starts.
+    gate: tokio::sync::Mutex<()>,
+    /// Counts reloads, for keepers whose seat may be one too many.
+    reloads: watch::Sender<u64>,
+    closing: watch::Sender<bool>,
+    /// Turns from their slot to their end.
+    running: AtomicUsize,
+    /// When the CLI was last looked at on behalf of a turn.
+    looked: Mutex<Instant>,
+    limits: LatestLimits,
+    models: watch::Sender<Arc<[String]>>,
+    /// Keepers, retiring workers and turns.
+    tasks: TaskTracker,
+}
+
+enum Seat {
+    /// Not wanted; nobody keeps it.
+    Vacant,
+    Starting,
+    Ready(Arc<Worker>),
+    Failed {
+        why: Failure,
+        at: Instant,
+        again: Arc<Notify>,
+    },
+}
+
+impl Pool {
+    /// Starts the workers in the background.
+    pub fn start(live: Live, codex: Codex) -> Pool {
+        let (tell, latest) = watch::channel(None);
+        let mut surveys = codex.surveys();
+        tokio::spawn(async move {
+            while surveys.changed().await.is_ok() {
+                let survey = surveys.borrow_and_update().clone();
+                if let Some(usable) = survey.and_then(|survey| survey.usable.clone().ok())
+                    && tell.send(Some(usable)).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let (ready, again, spawner) = (codex.clone(), codex.clone(), codex.spawner().clone());
+        let source = Source {
+            installation: Box::new(move || {
+                let codex = ready.clone();
+                Box::pin(async move { codex.ready().await })
+            }),
+            launch: Box::new(move |installation| {
+                let spawner = spawner.clone();
+                Box::pin(async move {
+                    let line = args::app_server(
+                        &installation.config,
+                        installation.version,
+                        installation.catalog.as_deref(),
+                        &installation.confinement,
+                    );
+                    let cwd = installation.config.default_cwd.clone();
+                    let mut child = spawner.spawn(installation.command(line, cwd)).await?;
+                    match (child.stdout.take(), child.stdin.take()) {
+                        (Some(stdout), Some(stdin)) => {
+                            Ok(Link { reader: Box::new(stdout), writer: Box::new(stdin), child: Some(child) })
+                        }
+                        _ => Err(io::Error::other("the codex process has no pipes")),
+                    }
+                })
+            }),
+            latest,
+            look_again: Box::new(move || again.look_again()),
+        };
+        Pool::over(live, source, Timing::default())
+    }
+
+    fn over(live: Live, source: Source, timing: Timing) -> Pool {
+        let shared = Arc::new(Shared {
+            live,
+            source,
+            timing,
+            seats: Mutex::default(),
+            changes: watch::Sender::new(0),
+            gate: tokio::sync::Mutex::default(),
+            reloads: watch::Sender::new(0),
+            closing: watch::Sender::new(false),
+            running: AtomicUsize::new(0),
+            looked: Mutex::new(Instant::now()),
+            limits: LatestLimits::default(),
+            models: watch::Sender::new(Arc::new([])),
+            tasks: TaskTracker::new(),
+        });
+        shared.fill_seats();
+        Pool { shared }
+    }
+
+    /// Runs a turn; see [`crate::engine::Engine::run`].
+    pub fn run(&self, turn: Turn, slot: Slot) -> Events {
+        let granted = Instant::now();
+        let config = self.shared.live.get();
+        let (sink, events) = backlogged_events();
+        let sink = Arc::new(sink);
+        let names = Names::new(&turn.tools, &turn.conversation, config.profile() == Profile::Agent);
+        let asked = Asked {
+            offered: turn.tools.iter().map(|tool| names.out(&tool.name).to_owned()).collect(),
+            names,
+            model: turn.model.clone().or_else(|| config.model.clone()),
+            lean: config.profile() == Profile::Model,
+            granted,
+        };
+        let change = Arc::new(Notify::new());
+        let answer =
+            Answer::new(Arc::clone(&sink), slot, asked, Arc::clone(&self.shared.limits), Arc::clone(&change));
+        let answer = Arc::new(Mutex::new(answer));
+        let run = Run { turn, config, answer, change, sink, granted };
+        let shared = Arc::clone(&self.shared);
+        shared.running.fetch_add(1, Ordering::Relaxed);
+        self.shared.tasks.spawn(async move { shared.serve(run).await });
+        events
+    }
+
+    /// Brings the workers in line with changed settings, as they fall idle.
+    pub fn reload(&self) {
+        (self.shared.source.look_again)();
+        self.shared.fill_seats();
+        self.shared.reloads.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The state of the pool.
+    pub fn status(&self) -> Status {
+        let mut status = Status {
+            ready: 0,
+            total: self.shared.wanted(),
+            running: self.shared.running.load(Ordering::Relaxed),
+            reason: None,
+            models: self.shared.models.borrow().clone(),
+            limits: self.limits(),
+            functions: None,
+        };
+        for seat in lock(&self.shared.seats).iter() {
+            match seat {
+                Seat::Vacant | Seat::Starting => {}
+                Seat::Ready(worker) => {
+                    status.ready += usize::from(worker.is_alive());
+                    status.functions = worker.installation.functions.reason().map(str::to_owned);
+                }
+                Seat::Failed { why, .. } => status.reason = Some(why.clone()),
+            }
+        }
+        status
+    }
+
+    /// The account's rate-limit windows, as last reported.
+    pub fn limits(&self) -> Vec<RateLimit> {
+        let latest = lock(&self.shared.limits);
+        let windows =
+            latest.as_ref().map(|limits| [("primary", &limits.primary), ("secondary", &limits.secondary)]);
+        let shown = windows.into_iter().flatten().filter_map(|(name, window)| {
+            let window = window.as_ref()?;
+            Some(RateLimit {
+                name,
+                used_percent: window.used_percent,
+                window_minutes: window.window_duration_mins,
+                resets_at: window.resets_at,
+            })
+        });
+        shown.collect()
+    }
+
+    /// Waits until no turn runs.
+    pub async fn drain(&self) {
+        let mut changes = self.shared.changes.subscribe();
+        while self.shared.running.load(Ordering::Relaxed) > 0 && changes.changed().await.is_ok() {}
+    }
+
+    /// Ends all turns and workers; returns when no process is left.
+    pub async fn shutdown(&self) {
+        self.shared.closing.send_replace(true);
+        self.shared.reloads.send_modify(|count| *count = count.wrapping_add(1));
+        self.shared.changed();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+/// A place on a worker, given back when dropped.
+struct Place {
+    worker: Arc<Worker>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.worker.load.fetch_sub(1, Ordering::Relaxed);
+        self.shared.changed();
+    }
+}
+
+impl Shared {
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Has the CLI looked at now and then while it is used, so that a new login or program is seen.
+    fn look_sometimes(&self) {
+        let mut looked = lock(&self.looked);
+        if looked.elapsed() > LOOK_AFTER {
+            *looked = Instant::now();
+            (self.source.look_again)();
+        }
+    }
+
+    async fn serve(self: Arc<Self>, run: Run) {
+        self.look_sometimes();
+        let given_up = || Failure::CodexFailed { detail: "given up before it began".into() };
+        let place = tokio::select! {
+            place = self.place(&run.config) => place,
+            // The outcome of a turn that was given up is told already.
+            () = run.given_up() => Err(given_up()),
+        };
+        let release = match place {
+            Ok(place) => run.on(&place.worker).await.map(|thread| (Arc::clone(&place.worker), thread)),
+            Err(failure) => {
+                lock(&run.answer).over(Err(failure));
+                None
+            }
+        };
+        drop(run);
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.changed();
+        if let Some((worker, thread)) = release {
+            Run::release(&worker, &thread).await;
+        }
+    }
+
+    /// A place on the least busy worker, waiting while one starts.
+    async fn place(self: &Arc<Self>, config: &Config) -> Result<Place, Failure> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if self.is_closing() {
+                return Err(Failure::Draining);
+            }
+            if let Some(place) = self.look_for_place(config.turns_per_worker)? {
+                return Ok(place);
+            }
+            if changes.changed().await.is_err() {
+                return Err(Failure::Draining);
+            }
+        }
+    }
+
+    /// `None`: one may come free.
+    fn look_for_place(self: &Arc<Self>, places: usize) -> Result<Option<Place>, Failure> {
+        let mut seats = lock(&self.seats);
+        let ready = |seat: &Seat| match seat {
+            Seat::Ready(worker) => Some(Arc::clone(worker)),
+            Seat::Vacant | Seat::Starting | Seat::Failed { .. } => None,
+        };
+        let mut workers: Vec<Arc<Worker>> = seats.iter().filter_map(ready).collect();
+        workers.sort_by_key(|worker| worker.load.load(Ordering::Relaxed));
+        if let Some(worker) = workers.into_iter().find(|worker| worker.take_place(places)) {
+            return Ok(Some(Place { worker, shared: Arc::clone(self) }));
+        }
+        let mut failure = None;
+        for seat in seats.iter_mut() {
+            match seat {
+                Seat::Vacant => {}
+                Seat::Starting | Seat::Ready(_) => return Ok(None),
+                Seat::Failed { why, at, .. } if at.elapsed() < FAILURE_LASTS => failure = Some(why.clone()),
+                Seat::Failed { again, .. } => {
+                    // What was missing may be there now.
+                    again.notify_one();
+                    *seat = Seat::Starting;
+                    return Ok(None);
+                }
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+
+    /// As many keepers as the settings want. Seats beyond become vacant by themselves.
+    fn fill_seats(self: &Arc<Self>) {
+        let mut seats = lock(&self.seats);
+        for index in 0..self.wanted().max(seats.len()) {
+            if index == seats.len() {
+                seats.push(Seat::Vacant);
+            }
+            if index < self.wanted() && matches!(seats[index], Seat::Vacant) {
+                seats[index] = Seat::Starting;
+                let shared = Arc::clone(self);
+                self.tasks.spawn(async move { shared.keep(index).await });
+            }
+        }
+    }
+
+    fn wanted(&self) -> usize {
+        if self.is_closing() { 0 } else { self.live.get().workers.max(1) }
+    }
+
+    /// Puts something on a seat and gives what was there.
+    fn seat(&self, index: usize, seat: Seat) -> Option<Seat> {
+        let before = lock(&self.seats).get_mut(index).map(|place| std::mem::replace(place, seat));
+        self.changed();
+        before
+    }
+
+    /// Keeps one seat taken until it is not wanted any more.
+    async fn keep(self: Arc<Self>, index: usize) {
+        let mut pause = Pause::new(self.timing);
+        let mut reloads = self.reloads.subscribe();
+        while index < self.wanted() {
+            let started = tokio::select! {
+                started = self.start_worker() => started,
+                () = self.unwanted(index, &mut reloads) => break,
+            };
+            let (seat, wait) = match started {
+                Ok(worker) => {
+                    if let Some(Seat::Ready(old)) = self.seat(index, Seat::Ready(Arc::clone(&worker))) {
+                        self.retire(old);
+                    }
+                    let why = match self.watch(&worker, index).await {
+                        Next::Replace => continue,
+                        Next::Leave => break,
+                        Next::Died(why) => why,
+                    };
+                    tracing::warn!(detail = why.detail(), pid = worker.pid, "a codex worker ended: {why:?}");
+                    if worker.since.elapsed() >= self.timing.settled {
+                        pause = Pause::new(self.timing);
+                    }
+                    // It could be started; whoever comes now waits for the next one.
+                    (Seat::Starting, pause.next().min(LONGEST_AFTER_DEATH))
+                }
+                Err(why) => {
+                    tracing::warn!(detail = why.detail(), "a codex worker did not start: {why:?}");
+                    (Seat::Failed { why, at: Instant::now(), again: Arc::default() }, pause.next())
+                }
+            };
+            let again = match &seat {
+                Seat::Failed { again, .. } => Arc::clone(again),
+                _ => Arc::default(),
+            };
+            // A worker out of date still does its work while its replacement fails to start.
+            if !self.has_living(index) {
+                self.seat(index, seat);
+            }
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = again.notified() => {}
+                () = self.unwanted(index, &mut reloads) => break,
+            }
+        }
+        if let Some(Seat::Ready(worker)) = self.seat(index, Seat::Vacant) {
+            self.retire(worker);
+        }
+        // Wanted again meanwhile?
+        self.fill_seats();
+    }
+
+    /// Resolves when the seat is one too many, or the pool closes.
+    async fn unwanted(&self, index: usize, reloads: &mut watch::Receiver<u64>) {
+        // The sender lives as long as we do.
+        let _ = reloads.wait_for(|_| index >= self.wanted()).await;
+    }
+
+    fn has_living(&self, index: usize) -> bool {
+        matches!(lock(&self.seats).get(index), Some(Seat::Ready(worker)) if worker.is_alive())
+    }
+
+    async fn start_worker(&self) -> Result<Arc<Worker>, Failure> {
+        let _alone = self.gate.lock().await;
+        let installation = (self.source.installation)().await?;
+        let bin = || installation.config.codex_bin.clone();
+        let link = (self.source.launch)(Arc::clone(&installation)).await.map_err(|error| {
+            (self.source.look_again)();
+            match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                    Failure::CodexMissing { bin: bin() }
+                }
+                _ => Failure::CodexExited { status: "not started".into(), detail: error.to_string() },
+            }
+        })?;
+        let (worker, models) =
+            Worker::start(link, installation, self.timing, Arc::clone(&self.limits)).await?;
+        tracing::info!(pid = worker.pid, took = ?worker.since.elapsed(), "a codex worker is ready");
+        self.models.send_replace(models.into());
+        Ok(worker)
+    }
+
+    /// Watches a worker until something has to be done.
+    async fn watch(&self, worker: &Worker, index: usize) -> Next {
+        let mut latest = self.source.latest.clone();
+        let mut reloads = self.reloads.subscribe();
+        let outdated = |latest: &Option<Arc<Installation>>| {
+            latest.as_ref().is_some_and(|latest| !Arc::ptr_eq(latest, &worker.installation))
+        };
+        let another = async {
+            if latest.wait_for(outdated).await.is_err() {
+                // Nobody surveys any more: the pool is about to close.
+                std::future::pending::<()>().await;
+            }
+        };
+        let grown = async {
+            loop {
+                sleep(self.timing.look).await;
+                if worker.pid.and_then(resident_bytes).is_some_and(|size| size > LEAK) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            why = worker.dead() => Next::Died(why),
+            () = self.unwanted(index, &mut reloads) => Next::Leave,
+            () = another => {
+                tracing::info!(pid = worker.pid, "a codex worker is replaced: settings, program or login changed");
+                Next::Replace
+            }
+            () = grown => {
+                tracing::warn!(pid = worker.pid, "a codex worker is replaced: it has grown too large");
+                Next::Replace
+            }
+        }
+    }
+
+    /// Lets a worker that is not wanted any more finish what it has, unless the pool closes.
+    fn retire(&self, worker: Arc<Worker>) {
+        let changes = self.changes.subscribe();
+        let mut closing = self.closing.subscribe();
+        self.tasks.spawn(async move {
+            let closed = async { drop(closing.wait_for(|closing| *closing).await) };
+            tokio::select! {
+                () = worker.retire(changes) => {}
+                () = closed => worker.condemn(Failure::Draining),
+            }
+            worker.dead().await;
+        });
+    }
+}
+
+/// What becomes of a watched worker.
+enum Next {
+    /// It ended.
+    Died(Failure),
+    /// Another one is to take its seat.
+    Replace,
+    /// Its seat is not wanted any more.
+    Leave,
+}
+
+/// Pauses between attempts: doubling, with jitter.
+struct Pause {
+    timing: Timing,
+    attempts: u32,
+}
+
+impl Pause {
+    fn new(timing: Timing) -> Pause {
+        Pause { timing, attempts: 0 }
+    }
+
+    fn next(&mut self) -> Duration {
+        let doubled = self.timing.first_pause.saturating_mul(1 << self.attempts.min(16));
+        self.attempts += 1;
+        // Randomly seeded by the standard library; a quarter up or down.
+        let dice = RandomState::new().hash_one(self.attempts) % 1000;
+        doubled.min(self.timing.longest_pause).mul_f64(0.75 + dice as f64 / 2000.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

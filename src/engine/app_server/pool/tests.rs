@@ -1,0 +1,450 @@
+use std::sync::atomic::AtomicBool;
+
+use super::super::fake::{Fake, Mishap, Play};
+use super::*;
+use crate::codex::{Confinement, Functions, Home, Login, Version};
+use crate::config::EngineKind;
+use crate::turn::{Event, Finish, Item, Output, Part, Role, Tool, ToolChoice, Workdir};
+
+const FAST: Timing = Timing {
+    handshake: Duration::from_millis(300),
+    rpc: Duration::from_millis(300),
+    end: Duration::from_millis(300),
+    first_pause: Duration::from_millis(1),
+    longest_pause: Duration::from_millis(20),
+    settled: Duration::from_secs(10),
+    look: Duration::from_secs(1),
+};
+
+struct House {
+    pool: Pool,
+    fake: Fake,
+    live: Live,
+    latest: watch::Sender<Option<Arc<Installation>>>,
+    /// What stands in the way of starting a worker.
+    obstacle: Arc<Mutex<Option<Failure>>>,
+    slots: Arc<AtomicUsize>,
+}
+
+fn config(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config { engine: EngineKind::AppServer, turns_per_worker: 8, ..Config::default() };
+    change(&mut config);
+    config
+}
+
+fn installation(config: &Config) -> Arc<Installation> {
+    Arc::new(Installation {
+        program: "codex".into(),
+        version: Version(0, 169, 0),
+        home: Home { path: "/home".into(), login: "/login".into(), has_auth: true },
+        login: Login::Codex,
+        confinement: Confinement::Operator,
+        catalog: Some("/catalog.json".into()),
+        functions: Functions::AllModels,
+        env: Arc::new([]),
+        config: Arc::new(config.clone()),
+    })
+}
+
+fn house(play: Play, config: Config) -> House {
+    let fake = Fake::new(play);
+    let latest = watch::Sender::new(Some(installation(&config)));
+    let obstacle: Arc<Mutex<Option<Failure>>> = Arc::default();
+    let (launcher, current, stands) = (fake.clone(), latest.clone(), Arc::clone(&obstacle));
+    let source = Source {
+        installation: Box::new(move || {
+            let result = match lock(&stands).clone() {
+                Some(failure) => Err(failure),
+                None => Ok(current.borrow().clone().unwrap()),
+            };
+            Box::pin(async move { result })
+        }),
+        launch: Box::new(move |_| {
+            let link = launcher.launch();
+            Box::pin(async move { Ok(link) })
+        }),
+        latest: latest.subscribe(),
+        look_again: Box::new(|| {}),
+    };
+    let live = Live::new(config);
+    let pool = Pool::over(live.clone(), source, FAST);
+    House { pool, fake, live, latest, obstacle, slots: Arc::default() }
+}
+
+struct Counted(Arc<AtomicUsize>);
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn plain() -> Turn {
+    Turn {
+        model: None,
+        conversation: Arc::new([Item::Message { role: Role::User, content: vec![Part::Text("hi".into())] }]),
+        workdir: Workdir::resolve(None, &std::env::temp_dir(), &[]).unwrap(),
+        output: Output::Text,
+        effort: None,
+        verbosity: None,
+        service_tier: None,
+        tools: Arc::new([]),
+        tool_choice: ToolChoice::Auto,
+    }
+}
+
+impl House {
+    fn run(&self, turn: Turn) -> Events {
+        self.slots.fetch_add(1, Ordering::SeqCst);
+        self.pool.run(turn, Slot::new(Counted(Arc::clone(&self.slots))))
+    }
+
+    async fn ready(&self, workers: usize) {
+        until("workers are ready", || self.pool.status().ready == workers).await;
+    }
+
+    /// Nothing is left of any turn, and as many workers as wanted are there.
+    async fn at_rest(&self) {
+        until("slots are back", || self.slots.load(Ordering::SeqCst) == 0).await;
+        until("no turn runs", || self.pool.status().running == 0).await;
+        let total = self.pool.status().total;
+        self.ready(total).await;
+        until("no process is left over", || *self.fake.running.borrow() == total).await;
+        for seat in lock(&self.pool.shared.seats).iter() {
+            if let Seat::Ready(worker) = seat {
+                assert_eq!(worker.load.load(Ordering::SeqCst), 0);
+            }
+        }
+    }
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if condition() {
+            return;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never: {what}");
+}
+
+/// Text and outcome of a turn.
+async fn end(mut events: Events) -> (String, Result<Finish, Failure>) {
+    let mut text = String::new();
+    loop {
+        match events.next().await.expect("a terminal item") {
+            Ok(Event::Text(more)) => text.push_str(&more),
+            Ok(Event::ToolCall(call)) => {
+                text.push_str(&format!("[{} {} {}]", call.id, call.name, call.arguments))
+            }
+            Ok(Event::Done { finish, .. }) => return (text, Ok(finish)),
+            Ok(_) => {}
+            Err(failure) => return (text, Err(failure)),
+        }
+    }
+}
+
+fn answer() -> Play {
+    Play::Answer(["he", "l", "lo"].map(String::from).into())
+}
+
+#[tokio::test]
+async fn a_turn_is_a_thread_of_its_own_and_is_released() {
+    let house = house(answer(), config(|_| {}));
+    assert_eq!(end(house.run(plain())).await, ("hello".into(), Ok(Finish::Stop)));
+    house.at_rest().await;
+    until("the thread is released", || house.fake.count("thread/unsubscribe") == 1).await;
+    let start = house.fake.last("thread/start");
+    assert_eq!(
+        start["params"],
+        serde_json::json!({"ephemeral": true, "environments": [], "baseInstructions": "", "experimentalRawEvents": false})
+    );
+    assert_eq!(house.fake.last("turn/start")["params"]["input"], serde_json::json!([]));
+    assert_eq!(house.fake.count("turn/interrupt"), 0);
+    assert_eq!(*house.pool.status().models, ["a".to_owned(), "b".to_owned()]);
+    house.pool.shutdown().await;
+    until("every process is gone", || *house.fake.running.borrow() == 0).await;
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_anywhere_costs_one_turn_at_most() {
+    let before = ["initialize", "getAuthStatus", "model/list"];
+    let during = ["thread/start", "thread/inject_items", "turn/start", "delta", "end"];
+    for mishap in
+        [Mishap::Dies, Mishap::DiesMidLine, Mishap::Hangs, Mishap::WrongId, Mishap::Refuses, Mishap::Garbage]
+    {
+        for method in before {
+            let house = house(answer(), config(|_| {}));
+            house.fake.misbehave(method, mishap);
+            house.ready(1).await;
+            assert_eq!(
+                end(house.run(plain())).await,
+                ("hello".into(), Ok(Finish::Stop)),
+                "{mishap:?} at {method}"
+            );
+            house.at_rest().await;
+        }
+        for method in during {
+            let quick = |config: &mut Config| config.timeout_seconds = Duration::from_millis(400);
+            let house = house(answer(), config(quick));
+            house.ready(1).await;
+            house.fake.misbehave(method, mishap);
+            let (_, outcome) = end(house.run(plain())).await;
+            let failure = outcome.expect_err(method);
+            let expected = match mishap {
+                Mishap::Dies | Mishap::DiesMidLine | Mishap::Garbage => {
+                    matches!(failure, Failure::CodexExited { .. })
+                }
+                Mishap::Refuses if method.contains('/') => matches!(failure, Failure::CodexFailed { .. }),
+                _ if !method.contains('/') => {
+                    failure == Failure::TurnTimedOut { after: Duration::from_millis(400) }
+                }
+                _ => matches!(failure, Failure::CodexFailed { .. } | Failure::TurnTimedOut { .. }),
+            };
+            assert!(expected, "{mishap:?} at {method}: {failure:?}");
+            house.at_rest().await;
+            assert_eq!(
+                end(house.run(plain())).await,
+                ("hello".into(), Ok(Finish::Stop)),
+                "after {mishap:?} at {method}"
+            );
+            house.at_rest().await;
+            house.pool.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_workers_death_fails_its_turns_and_nobody_elses() {
+    let house = house(Play::Linger("a"), config(|config| (config.workers, config.turns_per_worker) = (2, 1)));
+    house.ready(2).await;
+    let (mut first, mut second) = (house.run(plain()), house.run(plain()));
+    for events in [&mut first, &mut second] {
+        while !matches!(events.next().await, Some(Ok(Event::Text(_)))) {}
+    }
+    // Die at the next message: the one that asks for a third thread waits for a place until then.
+    house.fake.misbehave("turn/interrupt", Mishap::Dies);
+    drop(first);
+    house.fake.play(answer());
+    assert_eq!(end(house.run(plain())).await, ("hello".into(), Ok(Finish::Stop)));
+    assert_eq!(house.slots.load(Ordering::SeqCst), 1, "the other turn still runs");
+    drop(second);
+    house.at_rest().await;
+}
+
+#[tokio::test]
+async fn many_turns_of_one_worker_do_not_cross() {
+    let house = house(answer(), config(|config| config.turns_per_worker = 64));
+    for round in 0..4 {
+        let turns: Vec<_> = (0..64).map(|_| tokio::spawn(end(house.run(plain())))).collect();
+        for turn in turns {
+            assert_eq!(turn.await.unwrap(), ("hello".into(), Ok(Finish::Stop)), "round {round}");
+        }
+    }
+    house.at_rest().await;
+    until("threads are released", || house.fake.count("thread/unsubscribe") == 256).await;
+    assert_eq!(house.fake.started.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_interrupts_its_turn() {
+    let house = house(Play::Linger("a"), config(|_| {}));
+    let mut events = house.run(plain());
+    while !matches!(events.next().await, Some(Ok(Event::Text(_)))) {}
+    drop(events);
+    house.at_rest().await;
+    assert_eq!(house.fake.count("turn/interrupt"), 1);
+    let thread = house.fake.last("turn/interrupt")["params"]["threadId"].clone();
+    assert_eq!(
+        house.fake.last("turn/interrupt")["params"]["turnId"],
+        format!("turn-{}", thread.as_str().unwrap())
+    );
+    until("the thread is released", || house.fake.last("thread/unsubscribe")["params"]["threadId"] == thread)
+        .await;
+    // Left before anything came of it.
+    drop(house.run(plain()));
+    house.at_rest().await;
+}
+
+#[tokio::test]
+async fn time_running_out_interrupts_the_turn() {
+    let after = Duration::from_millis(100);
+    let overall = house(Play::Linger("a"), config(|config| config.timeout_seconds = after));
+    assert_eq!(end(overall.run(plain())).await, ("a".into(), Err(Failure::TurnTimedOut { after })));
+    overall.at_rest().await;
+    assert_eq!(overall.fake.count("turn/interrupt"), 1);
+
+    let silent = house(Play::Linger(""), config(|config| config.first_event_timeout_seconds = Some(after)));
+    assert_eq!(end(silent.run(plain())).await, (String::new(), Err(Failure::FirstEventTimedOut { after })));
+    silent.at_rest().await;
+    let spoken = Duration::from_millis(300);
+    let both = |config: &mut Config| {
+        (config.first_event_timeout_seconds, config.timeout_seconds) = (Some(after), spoken);
+    };
+    let talking = house(Play::Linger("a"), config(both));
+    talking.ready(1).await;
+    assert_eq!(end(talking.run(plain())).await, ("a".into(), Err(Failure::TurnTimedOut { after: spoken })));
+    talking.at_rest().await;
+}
+
+#[tokio::test]
+async fn a_slow_client_loses_its_turn_and_delays_nobody() {
+    let house = house(Play::Flood(400_000), config(|_| {}));
+    house.ready(1).await;
+    let slow = house.run(plain());
+    until("the flood has begun", || house.fake.count("turn/start") == 1).await;
+    house.fake.play(answer());
+    assert_eq!(end(house.run(plain())).await, ("hello".into(), Ok(Finish::Stop)));
+    until("the slow turn is interrupted", || house.fake.count("turn/interrupt") == 1).await;
+    house.at_rest().await;
+    let (text, outcome) = end(slow).await;
+    assert_eq!(outcome, Err(Failure::ClientTooSlow));
+    assert!(text.len() <= 4 << 20, "{}", text.len());
+}
+
+#[tokio::test]
+async fn calls_end_the_turn_and_every_request_is_answered() {
+    let house = house(Play::Calls(vec!["f", "client_exec_command", "f"]), config(|_| {}));
+    let tool = |name: &str| Tool { name: name.into(), description: String::new(), parameters: "{}".into() };
+    let turn = Turn { tools: Arc::new([tool("f"), tool("exec_command")]), ..plain() };
+    let expect = "[c0 f {\"n\": 1}][c1 exec_command {\"n\": 1}][c2 f {\"n\": 1}]";
+    assert_eq!(end(house.run(turn)).await, (expect.into(), Ok(Finish::ToolCalls)));
+    house.at_rest().await;
+    assert_eq!(house.fake.last("thread/start")["params"]["experimentalRawEvents"], true);
+    let answered = || {
+        let heard = house.fake.heard.lock().unwrap();
+        (1000..1003).all(|id| heard.iter().any(|said| said["id"] == id && said.get("result").is_some()))
+    };
+    until("calls are answered", answered).await;
+    let heard = house.fake.heard.lock().unwrap();
+    let at = |wanted: &dyn Fn(&Value) -> bool| heard.iter().position(wanted).unwrap();
+    assert!(
+        at(&|said| said["id"] == 1000) > at(&|said| said["method"] == "turn/interrupt"),
+        "not before all are seen"
+    );
+}
+
+use serde_json::Value;
+
+#[tokio::test]
+async fn workers_start_one_at_a_time() {
+    let house = house(answer(), config(|config| config.workers = 5));
+    house.ready(5).await;
+    assert_eq!(house.fake.most_starting.load(Ordering::SeqCst), 1);
+    house.pool.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_new_installation_takes_over_while_the_old_one_finishes() {
+    let house = house(Play::Linger("a"), config(|_| {}));
+    let mut old = house.run(plain());
+    while !matches!(old.next().await, Some(Ok(Event::Text(_)))) {}
+    house.fake.play(answer());
+    house.latest.send_replace(Some(installation(&house.live.get())));
+    until("the new one is there", || house.fake.started.load(Ordering::SeqCst) == 2).await;
+    house.ready(1).await;
+    assert_eq!(end(house.run(plain())).await, ("hello".into(), Ok(Finish::Stop)));
+    assert_eq!(house.slots.load(Ordering::SeqCst), 1, "the old turn is not disturbed");
+    assert_eq!(*house.fake.running.borrow(), 2);
+    drop(old);
+    house.at_rest().await;
+}
+
+#[tokio::test]
+async fn a_reload_changes_the_number_of_workers() {
+    let house = house(answer(), config(|config| config.workers = 1));
+    for workers in [3, 1, 2] {
+        house.live.set(config(|config| config.workers = workers));
+        house.pool.reload();
+        until("the number is right", || house.pool.status().ready == workers).await;
+        assert_eq!(house.pool.status().total, workers);
+        house.at_rest().await;
+    }
+    house.pool.shutdown().await;
+    assert_eq!(*house.fake.running.borrow(), 0);
+}
+
+#[tokio::test]
+async fn shutdown_ends_everything_and_drain_waits() {
+    let house = Arc::new(house(Play::Linger("a"), config(|_| {})));
+    let mut events = house.run(plain());
+    while !matches!(events.next().await, Some(Ok(Event::Text(_)))) {}
+    let drained = Arc::new(AtomicBool::new(false));
+    let draining = tokio::spawn({
+        let (house, drained) = (Arc::clone(&house), Arc::clone(&drained));
+        async move {
+            house.pool.drain().await;
+            drained.store(true, Ordering::SeqCst);
+        }
+    });
+    tokio::task::yield_now().await;
+    assert!(!drained.load(Ordering::SeqCst));
+    house.pool.shutdown().await;
+    assert_eq!(end(events).await.1, Err(Failure::Draining));
+    draining.await.unwrap();
+    assert_eq!(end(house.run(plain())).await.1, Err(Failure::Draining));
+    assert_eq!((house.slots.load(Ordering::SeqCst), *house.fake.running.borrow()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_stands_in_the_way_is_told_and_needs_no_restart() {
+    let house = house(answer(), config(|_| {}));
+    house.ready(1).await;
+    *lock(&house.obstacle) = Some(Failure::NotLoggedIn);
+    house.fake.misbehave("thread/start", Mishap::Dies);
+    assert!(end(house.run(plain())).await.1.is_err());
+    until("the reason shows", || house.pool.status().reason == Some(Failure::NotLoggedIn)).await;
+    assert_eq!(house.pool.status().ready, 0);
+    assert_eq!(end(house.run(plain())).await.1, Err(Failure::NotLoggedIn));
+    *lock(&house.obstacle) = None;
+    house.at_rest().await;
+    assert_eq!(house.pool.status().reason, None);
+    assert_eq!(end(house.run(plain())).await.1, Ok(Finish::Stop));
+}
+
+#[tokio::test]
+async fn threads_started_beforehand_serve_plain_turns_only() {
+    let house = house(answer(), config(|config| config.prewarm = 2));
+    until("two are there", || house.fake.count("thread/start") == 2).await;
+    assert_eq!(end(house.run(plain())).await.1, Ok(Finish::Stop));
+    until("it is made up for", || house.fake.count("thread/start") == 3).await;
+    let tools = Arc::new([Tool { name: "f".into(), description: String::new(), parameters: "{}".into() }]);
+    assert_eq!(end(house.run(Turn { tools, ..plain() })).await.1, Ok(Finish::Stop));
+    assert!(house.fake.last("thread/start")["params"]["dynamicTools"].is_array());
+    assert_eq!(house.fake.count("thread/start"), 4);
+    house.at_rest().await;
+}
+
+#[tokio::test]
+async fn what_the_installation_cannot_do_is_refused() {
+    let house = house(answer(), config(|_| {}));
+    let mut poor = Installation::clone(&installation(&house.live.get()));
+    poor.catalog = None;
+    poor.functions = Functions::Never { reason: "a test".into() };
+    house.latest.send_replace(Some(Arc::new(poor)));
+    until("it is known", || house.pool.status().functions.is_some()).await;
+    let tools: Arc<[Tool]> =
+        Arc::new([Tool { name: "f".into(), description: String::new(), parameters: "{}".into() }]);
+    let outcome = end(house.run(Turn { tools, ..plain() })).await.1;
+    assert!(matches!(outcome, Err(Failure::Unsupported { param, .. }) if param == "tools"));
+    let result = |bytes: usize| {
+        let content = vec![Part::Text("x".repeat(bytes))];
+        Turn { conversation: Arc::new([Item::ToolResult { call_id: "c".into(), content }]), ..plain() }
+    };
+    assert_eq!(end(house.run(result(40_000))).await.1, Ok(Finish::Stop));
+    let outcome = end(house.run(result(40_001))).await.1;
+    assert!(
+        matches!(outcome, Err(Failure::BadRequest { param: Some(param), .. }) if param == "messages[0].content")
+    );
+    house.at_rest().await;
+}
+
+#[test]
+fn pauses_double_up_to_the_longest() {
+    let timing = Timing::default();
+    let mut pause = Pause::new(timing);
+    let pauses: Vec<Duration> = (0..40).map(|_| pause.next()).collect();
+    for (index, pause) in pauses.iter().enumerate() {
+        let middle = timing.first_pause.saturating_mul(1 << index.min(16)).min(timing.longest_pause);
+        assert!(*pause >= middle.mul_f64(0.75) && *pause <= middle.mul_f64(1.25), "{index}: {pause:?}");
+    }
+}

@@ -1,0 +1,312 @@
+//! One turn on one worker, from its thread to its end.
+//!
+//! ```text
+//!   thread (fresh or prewarmed) -> inject_items -> turn/start -> events -> [interrupt] -> unsubscribe
+//! ```
+//! No request under way is abandoned: when the client leaves or time runs out, the outcome is told
+//! at once, and what was begun is then undone in order.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use tokio::sync::Notify;
+use tokio::time::{sleep_until, timeout};
+
+use super::answer::{Answer, Stage};
+use super::names::Names;
+use super::rpc::RpcError;
+use super::wire::{
+    self, DynamicTool, InjectItems, ThreadConfig, ThreadStart, ThreadUnsubscribe, TurnInterrupt, TurnStart,
+};
+use super::worker::{Worker, lock};
+use crate::config::{Config, Profile, ReasoningOutput};
+use crate::turn::{Failure, Item, Output, Part, Phase, Sink, Turn};
+
+/// JSON-RPC code of "Server overloaded; retry later."
+const OVERLOADED: i64 = -32001;
+
+/// A function's result above this many bytes is cut in silence by Codex where the lean catalog is
+/// not in force.
+const LONGEST_RESULT: usize = 40_000;
+
+/// A turn under way and who waits for it.
+pub struct Run {
+    /// What is asked.
+    pub turn: Turn,
+    /// The settings it runs under.
+    pub config: Arc<Config>,
+    /// Its answer.
+    pub answer: Arc<Mutex<Answer>>,
+    /// Told when the answer's stage changes.
+    pub change: Arc<Notify>,
+    /// Where the answer goes; closed when the client is gone.
+    pub sink: Arc<Sink>,
+    /// When the slot was granted.
+    pub granted: Instant,
+}
+
+/// A thread without functions or settings of its own.
+pub fn plain_thread<'a>(config: &Config, cwd: &'a Path) -> ThreadStart<'a> {
+    let lean = config.profile() == Profile::Model;
+    ThreadStart {
+        ephemeral: config.ephemeral,
+        environments: lean.then_some([]),
+        base_instructions: lean.then_some(""),
+        cwd: (!lean).then_some(cwd),
+        dynamic_tools: Vec::new(),
+        experimental_raw_events: false,
+        config: None,
+    }
+}
+
+impl Run {
+    /// How far the answer is.
+    fn stage(&self) -> Stage {
+        lock(&self.answer).stage()
+    }
+
+    fn over(&self, failure: Failure) {
+        lock(&self.answer).over(Err(failure));
+    }
+
+    /// Waits until the client leaves or time runs out, and tells the answer.
+    pub async fn given_up(&self) {
+        let after = self.config.timeout_seconds;
+        let end = self.granted + after;
+        let first = self.config.first_event_timeout_seconds.filter(|first| *first < after);
+        let silent = async {
+            let Some(after) = first else { return std::future::pending().await };
+            sleep_until((self.granted + after).into()).await;
+            if lock(&self.answer).has_begun() {
+                std::future::pending::<()>().await;
+            }
+            after
+        };
+        tokio::select! {
+            () = self.sink.closed() => lock(&self.answer).abandon(),
+            () = sleep_until(end.into()) => lock(&self.answer).fail(Failure::TurnTimedOut { after }),
+            after = silent => lock(&self.answer).fail(Failure::FirstEventTimedOut { after }),
+        }
+    }
+
+    /// Sees `work` through, telling the answer if it is given up meanwhile.
+    async fn attend<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        tokio::select! {
+            biased;
+            result = &mut work => return result,
+            () = self.given_up(), if self.stage() == Stage::Running => {}
+        }
+        work.await
+    }
+
+    /// Runs the turn to its end. The answer is over when this returns.
+    pub async fn on(&self, worker: &Arc<Worker>) -> Option<String> {
+        let names =
+            Names::new(&self.turn.tools, &self.turn.conversation, self.config.profile() == Profile::Agent);
+        let thread = match self.thread(worker, &names).await {
+            Ok(thread) => thread,
+            Err(error) => {
+                self.end_with(worker, error).await;
+                return None;
+            }
+        };
+        if self.stage() == Stage::Running {
+            worker.attach(&thread, Arc::clone(&self.answer));
+            if let Err(error) = self.ask(worker, &thread, &names).await {
+                self.end_with(worker, error).await;
+            }
+            worker.detach(&thread);
+        } else {
+            self.over(Failure::CodexFailed { detail: "given up before it began".into() });
+        }
+        Some(thread)
+    }
+
+    /// Releases the thread of an ended turn.
+    pub async fn release(worker: &Worker, thread: &str) {
+        let done: Result<IgnoredAny, _> =
+            worker.call("thread/unsubscribe", &ThreadUnsubscribe { thread_id: thread }).await;
+        if let Err(error) = done {
+            tracing::debug!(%error, "a thread was not released");
+        }
+    }
+
+    async fn thread(&self, worker: &Arc<Worker>, names: &Names) -> Result<String, Stop> {
+        self.check(worker)?;
+        let began = Instant::now();
+        let cwd = self.turn.workdir.path();
+        let mut params = plain_thread(&self.config, cwd);
+        let plain = self.turn.tools.is_empty() && self.turn.verbosity.is_none();
+        if plain
+            && (params.cwd.is_none() || cwd == self.config.default_cwd)
+            && let Some(thread) = worker.take_warm()
+        {
+            lock(&self.answer).phase(Phase::AppServerThreadStart, began);
+            return Ok(thread);
+        }
+        params.dynamic_tools = DynamicTool::all(&self.turn.tools, names)?;
+        // Raw events echo the whole history; they are needed for function calls alone.
+        params.experimental_raw_events = !self.turn.tools.is_empty();
+        params.config =
+            self.turn.verbosity.map(|verbosity| ThreadConfig { model_verbosity: verbosity.name() });
+        let started: wire::ThreadStarted = self.attend(worker.call("thread/start", &params)).await?;
+        lock(&self.answer).phase(Phase::AppServerThreadStart, began);
+        Ok(started.thread.id)
+    }
+
+    /// What this worker cannot do for this turn.
+    fn check(&self, worker: &Worker) -> Result<(), Failure> {
+        let model = self.turn.model.as_deref().or(self.config.model.as_deref());
+        if !self.turn.tools.is_empty()
+            && let Some(reason) = worker.installation.functions.refused(model)
+        {
+            let message =
+                format!("Function tools are not possible with this model here, because of {reason}.");
+            return Err(Failure::Unsupported { param: "tools".into(), message });
+        }
+        let long = |item: &Item| match item {
+            Item::ToolResult { content, .. } => {
+                content.iter().any(|part| matches!(part, Part::Text(text) if text.len() > LONGEST_RESULT))
+            }
+            _ => false,
+        };
+        if worker.installation.catalog.is_none()
+            && let Some(index) = self.turn.conversation.iter().position(long)
+        {
+            let message = format!(
+                "A function result may have at most {LONGEST_RESULT} bytes here: without the lean model catalog \
+                 (settings profile and model_catalog) Codex would cut it."
+            );
+            return Err(Failure::bad(format!("messages[{index}].content"), message));
+        }
+        Ok(())
+    }
+
+    /// Hands the conversation over, starts the turn and waits for its end.
+    async fn ask(&self, worker: &Arc<Worker>, thread: &str, names: &Names) -> Result<(), Stop> {
+        let hint = wire::hint(&self.turn, names);
+        let items = InjectItems { thread_id: thread, items: wire::items(&self.turn, names, hint.as_deref()) };
+        let _: IgnoredAny = self.attend(worker.call("thread/inject_items", &items)).await?;
+        drop(items);
+        if self.stage() != Stage::Running {
+            self.over(Failure::CodexFailed { detail: "given up before it began".into() });
+            return Ok(());
+        }
+
+        let began = Instant::now();
+        let output_schema: Option<&RawValue> = match &self.turn.output {
+            Output::JsonSchema(schema) => Some(serde_json::from_str(schema).map_err(|_| {
+                Failure::bad("response_format.json_schema.schema", "The schema must be a JSON object.")
+            })?),
+            Output::Text | Output::JsonObject => None,
+        };
+        let params = TurnStart {
+            thread_id: thread,
+            input: [],
+            model: self.turn.model.as_deref(),
+            effort: self.turn.effort.map(|effort| effort.name()),
+            summary: self.summary(),
+            service_tier: self.turn.service_tier.and_then(|tier| tier.upstream()),
+            output_schema,
+        };
+        let started: wire::TurnStarted = self.attend(worker.call("turn/start", &params)).await?;
+        {
+            let mut answer = lock(&self.answer);
+            answer.phase(Phase::AppServerTurnStart, began);
+            answer.accept(&started.turn.id, Instant::now());
+        }
+        while self.stage() == Stage::Running {
+            self.attend(self.change.notified()).await;
+        }
+        if self.stage() == Stage::Unwanted {
+            self.interrupt(worker, thread, &started.turn.id).await?;
+        }
+        Ok(())
+    }
+
+    /// The operator's own choice of a summary is left alone.
+    fn summary(&self) -> Option<&'static str> {
+        let theirs = |entry: &String| entry.trim_start().starts_with("model_reasoning_summary");
+        match self.config.reasoning {
+            _ if self.config.codex_configs.iter().any(theirs) => None,
+            ReasoningOutput::ReasoningContent => Some("auto"),
+            ReasoningOutput::Off => Some("none"),
+        }
+    }
+
+    /// Stops what nobody wants, and waits until it has stopped.
+    async fn interrupt(&self, worker: &Arc<Worker>, thread: &str, turn: &str) -> Result<(), Stop> {
+        let params = TurnInterrupt { thread_id: thread, turn_id: turn };
+        let stopped: Result<IgnoredAny, RpcError> = worker.call("turn/interrupt", &params).await;
+        let refused = match stopped {
+            Ok(_) => false,
+            // It ended in the same moment, and its last notification is on the way.
+            Err(RpcError::Refused { .. }) => true,
+            Err(error) => return Err(error.into()),
+        };
+        let end = async {
+            while self.stage() != Stage::Over {
+                self.change.notified().await;
+            }
+        };
+        let limit = worker.timing.end;
+        if timeout(limit, end).await.is_err() {
+            if !refused {
+                worker.condemn(Failure::CodexFailed {
+                    detail: format!(
+                        "the app-server hangs: a turn did not end within {limit:?} of its interruption"
+                    ),
+                });
+                return Err(RpcError::Closed.into());
+            }
+            self.over(Failure::CodexFailed { detail: "the end of the turn got lost".into() });
+        }
+        Ok(())
+    }
+
+    /// Ends the answer with what stopped the turn, once nothing of it runs any more.
+    async fn end_with(&self, worker: &Worker, stop: Stop) {
+        match stop {
+            Stop::Failed(failure) => self.over(failure),
+            Stop::Rpc(RpcError::Refused { code: OVERLOADED, message }) => {
+                self.over(Failure::UpstreamOverloaded { detail: message });
+            }
+            Stop::Rpc(RpcError::Refused { message, .. }) => self.over(self.refused(message)),
+            Stop::Rpc(RpcError::Late { .. } | RpcError::Closed) => {
+                let failure = worker.dead().await;
+                self.over(failure);
+            }
+        }
+    }
+
+    fn refused(&self, message: String) -> Failure {
+        if message.contains("dynamic tool") && !self.turn.tools.is_empty() {
+            tracing::info!(message, "codex refused function tools");
+            return Failure::bad("tools", "Codex does not accept these function tools.");
+        }
+        Failure::CodexFailed { detail: format!("the app-server refused the turn: {message}") }
+    }
+}
+
+/// Why a turn did not get its way.
+#[derive(Debug)]
+enum Stop {
+    Rpc(RpcError),
+    Failed(Failure),
+}
+
+impl From<RpcError> for Stop {
+    fn from(error: RpcError) -> Stop {
+        Stop::Rpc(error)
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Failed(failure)
+    }
+}

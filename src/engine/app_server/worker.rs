@@ -1,0 +1,357 @@
+//! One `codex app-server` process: its handshake, its threads, its end.
+//!
+//! ```text
+//!   start: pipes up -> initialize -> login, models -> ready
+//!   ready: lines -> the answer of the thread they name     (never waiting for any of them)
+//!   end:   EOF, exit, broken output, condemned -> process reaped -> every answer over
+//! ```
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::answer::{Answer, LatestLimits};
+use super::rpc::{self, Ended, Heard, Rpc, RpcError};
+use super::wire::{
+    self, About, AuthStatus, Delta, GetAuthStatus, Initialize, Initialized, ModelList, Models, RateLimitsNews,
+};
+use super::{Link, Timing};
+use crate::codex::{Installation, Login};
+use crate::process::{Child, lines};
+use crate::turn::Failure;
+
+/// How long the output of an ended process may still come.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// How long a process that closed its output may take to end.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// How many pages of the model list are read at most.
+const PAGES: usize = 20;
+
+/// A worker that is or was ready.
+#[derive(Debug)]
+pub struct Worker {
+    /// What it was started from: another one in force means it is to be replaced.
+    pub installation: Arc<Installation>,
+    /// Its deadlines.
+    pub timing: Timing,
+    /// When it was started.
+    pub since: Instant,
+    /// The process id; `None` in tests.
+    pub pid: Option<u32>,
+    /// The turns it has now.
+    pub load: AtomicUsize,
+    rpc: Rpc,
+    threads: Mutex<HashMap<String, Thread>>,
+    warm: Mutex<Vec<String>>,
+    warming: tokio::sync::Mutex<()>,
+    limits: LatestLimits,
+    /// Why it must end, once somebody decided that.
+    sentence: watch::Sender<Option<Failure>>,
+    /// Why it ended, once it has.
+    death: watch::Sender<Option<Failure>>,
+}
+
+/// A thread with a turn on it.
+#[derive(Debug)]
+struct Thread {
+    answer: Arc<Mutex<Answer>>,
+    /// Ids of function calls that wait for a result the caller will send with its next request.
+    owed: Vec<String>,
+}
+
+/// Locks for a moment; nothing can panic while it is held.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Worker {
+    /// Makes a worker of a fresh process. Also gives the names of the models it lists.
+    ///
+    /// # Errors
+    /// Why it did not become ready; the process is gone then.
+    pub async fn start(
+        link: Link,
+        installation: Arc<Installation>,
+        timing: Timing,
+        limits: LatestLimits,
+    ) -> Result<(Arc<Worker>, Vec<String>), Failure> {
+        let (rpc, outbox) = Rpc::new();
+        let Link { reader, writer, child } = link;
+        let worker = Arc::new(Worker {
+            installation,
+            timing,
+            since: Instant::now(),
+            pid: child.as_ref().map(Child::pid),
+            load: AtomicUsize::new(0),
+            rpc,
+            threads: Mutex::default(),
+            warm: Mutex::default(),
+            warming: tokio::sync::Mutex::default(),
+            limits,
+            sentence: watch::Sender::new(None),
+            death: watch::Sender::new(None),
+        });
+        tokio::spawn(write(outbox, writer));
+        tokio::spawn(Arc::clone(&worker).live(reader, child));
+        match worker.handshake().await {
+            Ok(models) => {
+                worker.warm_up();
+                Ok((worker, models))
+            }
+            Err(failure) => {
+                // A process that ended tells more than the reply it did not send.
+                worker.condemn(failure);
+                Err(worker.dead().await)
+            }
+        }
+    }
+
+    async fn handshake(&self) -> Result<Vec<String>, Failure> {
+        let limit = self.timing.handshake;
+        let greeting: Initialized = self.expect("initialize", &Initialize::new(), limit).await?;
+        self.rpc.notify("initialized");
+        tracing::debug!(version = greeting.version(), pid = self.pid, "an app-server is up");
+        let ask = GetAuthStatus { include_token: false, refresh_token: false };
+        let login: AuthStatus = self.expect("getAuthStatus", &ask, limit).await?;
+        if login.auth_method.is_none()
+            && login.requires_openai_auth == Some(true)
+            && self.installation.login != Login::NotNeeded
+        {
+            return Err(Failure::NotLoggedIn);
+        }
+        let (mut names, mut cursor) = (Vec::new(), None);
+        for _ in 0..PAGES {
+            let page: Models =
+                self.expect("model/list", &ModelList { cursor: cursor.as_deref() }, limit).await?;
+            names.extend(page.data.into_iter().filter(|model| !model.hidden));
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        // The one Codex takes by itself leads.
+        names.sort_by_key(|model| !model.is_default);
+        Ok(names.into_iter().map(|model| model.model).collect())
+    }
+
+    /// A request whose failure means that the worker is of no use.
+    async fn expect<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &impl Serialize,
+        limit: Duration,
+    ) -> Result<T, Failure> {
+        let broken = |what: String| Failure::CodexFailed { detail: format!("app-server, {method}: {what}") };
+        let reply = self.rpc.call(method, params, limit).await.map_err(|error| broken(error.to_string()))?;
+        serde_json::from_str(reply.get()).map_err(|error| broken(format!("unexpected reply: {error}")))
+    }
+
+    /// A request on behalf of a turn.
+    ///
+    /// # Errors
+    /// As [`Rpc::call`]. A worker whose reply does not come in time hangs, one whose reply has an
+    /// unknown form cannot be followed any further: it is condemned.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &impl Serialize,
+    ) -> Result<T, RpcError> {
+        let reply = self.rpc.call(method, params, self.timing.rpc).await;
+        if let Err(error @ RpcError::Late { .. }) = &reply {
+            self.condemn(Failure::CodexFailed { detail: format!("the app-server hangs: {error}") });
+        }
+        serde_json::from_str(reply?.get()).map_err(|error| {
+            let detail = format!("the app-server gave an unexpected reply to {method}: {error}");
+            self.condemn(Failure::CodexFailed { detail });
+            RpcError::Closed
+        })
+    }
+
+    /// Sends what concerns this thread to `answer` from now on.
+    pub fn attach(&self, thread: &str, answer: Arc<Mutex<Answer>>) {
+        lock(&self.threads).insert(thread.to_owned(), Thread { answer, owed: Vec::new() });
+    }
+
+    /// Forgets a thread, and answers what Codex still waits for on it.
+    pub fn detach(&self, thread: &str) {
+        let gone = lock(&self.threads).remove(thread);
+        for id in gone.into_iter().flat_map(|thread| thread.owed) {
+            self.rpc.answer(&id, wire::refusal("item/tool/call"));
+        }
+    }
+
+    /// Ends the worker. The first reason given stands; turns on it fail with it.
+    pub fn condemn(&self, why: Failure) {
+        self.sentence.send_if_modified(|sentence| {
+            let first = sentence.is_none();
+            sentence.get_or_insert(why);
+            first
+        });
+    }
+
+    /// Waits for the end of the process, and says why.
+    pub async fn dead(&self) -> Failure {
+        wait(&self.death).await
+    }
+
+    /// Whether it can take turns.
+    pub fn is_alive(&self) -> bool {
+        self.death.borrow().is_none() && self.sentence.borrow().is_none()
+    }
+
+    /// A thread started beforehand, if there is one; another one is then started.
+    pub fn take_warm(self: &Arc<Self>) -> Option<String> {
+        let thread = lock(&self.warm).pop();
+        if thread.is_some() {
+            self.warm_up();
+        }
+        thread
+    }
+
+    /// Starts threads for later, one after the other, up to `prewarm`.
+    fn warm_up(self: &Arc<Self>) {
+        let config = Arc::clone(&self.installation.config);
+        if config.prewarm == 0 {
+            return;
+        }
+        let worker = Arc::clone(self);
+        tokio::spawn(async move {
+            let Ok(_alone) = worker.warming.try_lock() else { return };
+            while lock(&worker.warm).len() < config.prewarm && worker.is_alive() {
+                let params = super::turn::plain_thread(&config, &config.default_cwd);
+                match worker.call::<wire::ThreadStarted>("thread/start", &params).await {
+                    Ok(started) => lock(&worker.warm).push(started.thread.id),
+                    Err(error) => {
+                        tracing::debug!(%error, "no thread could be started beforehand");
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Reads to the end of the process, then ends everything that depended on it.
+    async fn live(self: Arc<Self>, reader: impl AsyncRead + Unpin, child: Option<Child>) {
+        // A request of the largest size is echoed in one line, a little longer.
+        let body = usize::try_from(self.installation.config.max_body_bytes).unwrap_or(usize::MAX);
+        let longest = lines::LONGEST.max(body).saturating_mul(2);
+        let exited = async {
+            match &child {
+                Some(child) => child.ended().await,
+                None => std::future::pending().await,
+            }
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let mut sentence = None;
+        let ended = tokio::select! {
+            ended = self.rpc.read(reader, longest, |heard| self.hear(heard)) => ended,
+            () = exited => Ended::Eof,
+            why = wait(&self.sentence) => {
+                sentence = Some(why);
+                Ended::Eof
+            }
+        };
+        self.rpc.close();
+        let told = match (child, sentence.is_some() || ended != Ended::Eof) {
+            (None, _) => ("closed".into(), String::new()),
+            (Some(child), true) => ("ended by us".into(), child.stop().await),
+            (Some(child), false) => match child.finish(GRACE).await {
+                Ok((status, stderr)) => (status.to_string(), stderr),
+                Err(error) => (error.to_string(), String::new()),
+            },
+        };
+        let failure = sentence.unwrap_or_else(|| {
+            let (status, stderr) = told;
+            let detail = match ended {
+                Ended::Eof => stderr,
+                Ended::Broken(why) => format!("{why}; stderr: {stderr}"),
+            };
+            Failure::CodexExited { status, detail }
+        });
+        // No answer may be attached between the last one ended here and the death being known.
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        self.death.send_replace(Some(failure.clone()));
+        for thread in threads.into_values() {
+            lock(&thread.answer).over(Err(failure.clone()));
+        }
+    }
+
+    fn hear(&self, heard: Heard<'_>) {
+        let Heard { method, params, id } = heard;
+        if let Some(id) = id {
+            return self.asked(method, params, id);
+        }
+        if method == "item/agentMessage/delta" {
+            if let Ok(Delta { thread_id, item_id, delta }) = serde_json::from_str(params)
+                && let Some(thread) = lock(&self.threads).get(&*thread_id.0)
+            {
+                lock(&thread.answer).message_delta(&item_id.0, delta);
+            }
+        } else if method == "account/rateLimits/updated" {
+            if let Ok(RateLimitsNews { rate_limits }) = serde_json::from_str(params)
+                && (rate_limits.primary.is_some() || rate_limits.secondary.is_some())
+            {
+                *lock(&self.limits) = Some(rate_limits);
+            }
+        } else if let Ok(About { thread_id: Some(thread_id) }) = serde_json::from_str(params) {
+            let answer = lock(&self.threads).get(&*thread_id.0).map(|thread| Arc::clone(&thread.answer));
+            if let Some(answer) = answer {
+                lock(&answer).hear(method, params);
+            }
+        }
+    }
+
+    /// The app-server asks something. Only calls of the caller's functions wait: an answer to one
+    /// of several parallel calls would set the others aside.
+    fn asked(&self, method: &str, params: &str, id: &str) {
+        if method == "item/tool/call"
+            && let Ok(About { thread_id: Some(thread_id) }) = serde_json::from_str(params)
+            && let Some(thread) = lock(&self.threads).get_mut(&*thread_id.0)
+        {
+            thread.owed.push(id.to_owned());
+            return;
+        }
+        tracing::debug!(method, "declined what the app-server asked");
+        self.rpc.answer(id, wire::refusal(method));
+    }
+}
+
+impl Worker {
+    /// Ends it when the last of its turns has ended.
+    pub async fn retire(&self, mut changes: watch::Receiver<u64>) {
+        while self.load.load(Ordering::Relaxed) > 0 && self.is_alive() {
+            // The sender is the pool; without it there are no turns either.
+            if changes.changed().await.is_err() {
+                break;
+            }
+        }
+        self.condemn(Failure::Draining);
+    }
+
+    /// Takes a place for one turn if there is one.
+    pub fn take_place(&self, places: usize) -> bool {
+        let room = |load: usize| (load < places).then_some(load + 1);
+        self.is_alive() && self.load.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+    }
+}
+
+async fn write(outbox: rpc::Outbox, pipe: impl AsyncWrite + Unpin) {
+    rpc::write(outbox, pipe).await;
+}
+
+async fn wait(cell: &watch::Sender<Option<Failure>>) -> Failure {
+    let mut receiver = cell.subscribe();
+    let failure = match receiver.wait_for(Option::is_some).await {
+        Ok(failure) => failure.clone(),
+        Err(_) => None,
+    };
+    failure.unwrap_or_else(|| Failure::Internal { detail: "a worker was forgotten".into() })
+}
