@@ -236,12 +236,15 @@ impl Stream {
                 self.complete |= count == 0;
                 (count > 0).then_some(piece)
             }
+            Framing::Length(0) => {
+                self.complete = true;
+                None
+            }
             Framing::Length(left) => {
                 let mut piece = vec![0; left.min(65536)];
                 let count = reader.read(&mut piece).unwrap_or(0);
                 piece.truncate(count);
                 self.framing = Framing::Length(left - count);
-                self.complete |= left == count;
                 (count > 0).then_some(piece)
             }
             Framing::Chunked => {
