@@ -79,7 +79,7 @@ fn each_wrong_field_is_named() {
         ("n", json!(1.5), "n"),
         ("n", json!("2"), "n"),
         ("stop", json!(7), "stop"),
-        ("stop", json!([7]), "stop"),
+        ("stop", json!([7]), "stop[0]"),
         ("stop", json!(["a", "b", "c", "d", "e"]), "stop"),
         ("response_format", json!("json"), "response_format"),
         ("response_format", json!({ "type": "xml" }), "response_format.type"),
@@ -107,6 +107,7 @@ fn each_wrong_field_is_named() {
     let mut wrong = vec![];
     for (field, value, param) in rows {
         let mut body = json!({ "model": "codex-local", "messages": [hi()] });
+        body["stream"] = json!(field == "stream_options");
         body[field] = value.clone();
         let answer = post(&proxy, body.to_string());
         let error = answer.json()["error"].clone();
@@ -335,7 +336,6 @@ fn unknown_routes_and_methods() {
         "/v1/messages",
         "/v1/embeddings",
         "/v2/chat/completions",
-        "/v1",
         "/v1/chat",
         "/etc/passwd",
         "/v1/../health",
@@ -371,13 +371,8 @@ fn web_pages_and_forwarded_strangers_are_refused() {
         setup.set("allowed_hosts", "proxy.example").set("allowed_origins", "http://localhost:3000")
     });
     let ask = || proxy.ask("hi");
-    for host in [
-        "evil.example",
-        "127.0.0.1.evil.example",
-        "localhost.evil.example:80",
-        "evil.example@localhost",
-        "proxy.example.evil",
-    ] {
+    for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "proxy.example.evil"]
+    {
         let answer = ask().header("host", host).send();
         let message = answer.error(403, "permission_error", "host_not_allowed");
         assert!(message.contains("allowed_hosts"), "{message}");
@@ -385,6 +380,7 @@ fn web_pages_and_forwarded_strangers_are_refused() {
         proxy.get("/health").header("host", host).send().error(403, "permission_error", "host_not_allowed");
     }
     assert_eq!(ask().header("host", "").send().status, 400, "no Host");
+    assert_eq!(ask().header("host", "evil.example@localhost").send().status, 400, "no host name");
     assert_eq!(ask().header("host", "localhost").header("host", "localhost").send().status, 400, "two Hosts");
     for (name, value) in [
         ("origin", "https://evil.example"),
@@ -444,7 +440,8 @@ fn what_is_not_http_ends_politely() {
         connection.finish_sending();
         let answer = String::from_utf8_lossy(&connection.rest()).into_owned();
         let status = answer.split(' ').nth(1).unwrap_or("closed").to_owned();
-        assert!(["closed", "400", "505"].contains(&status.as_str()), "{answer}");
+        // 403 where the caller, having half closed, can no longer be looked up.
+        assert!(["closed", "400", "403", "505"].contains(&status.as_str()), "{answer}");
         assert!(status == "closed" || answer.contains(r#"{"error":{"#), "{answer}");
     }
     // A head that is too large, one header after the other.

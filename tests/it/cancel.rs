@@ -42,6 +42,7 @@ fn leaving_an_open_stream_stops_the_turn() {
     upstream.reply(Reply::hang());
     let mut stream = proxy.ask_streamed("hi").open();
     stream.data().unwrap();
+    wait::until("the turn runs", || upstream.requests().len() == 1);
     drop(stream);
     until_given_up(&proxy, &upstream);
 }

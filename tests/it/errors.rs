@@ -84,7 +84,7 @@ fn each_failure_of_the_upstream_has_its_status() {
             refuse(400, "invalid_request_error", json!("invalid_image"), "bad picture"),
             400,
             "invalid_request_error",
-            "upstream_rejected",
+            "invalid_image",
         ),
         (
             "context",
@@ -141,7 +141,7 @@ fn each_failure_of_the_upstream_has_its_status() {
             Reply::nothing().then_incomplete("content_filter"),
             400,
             "invalid_request_error",
-            "upstream_rejected",
+            "content_filter",
         ),
     ];
     for (name, reply, status, kind, code) in rows {

@@ -25,7 +25,7 @@ fn silence_has_an_end_of_its_own() {
     let proxy = setup.set("first_event_timeout_seconds", "0.2").start();
     proxy.ask("hi").send().error(504, "timeout_error", "first_event_timeout");
     proxy.until_childless();
-    fake.script("start\nsleep 400\nanswer pong\ndone");
+    fake.script("start\nreasoning hm\nsleep 400\nanswer pong\ndone");
     assert_eq!(proxy.ask("hi").send().answer(), "pong", "what has begun may take its time");
 }
 

@@ -1,6 +1,6 @@
 //! What the upstream answers when nothing was scripted: it plays a small, predictable model.
 //!
-//! `Reply with exactly: X` answers X; a JSON schema gets an instance of it; directives in the
+//! `Reply with exactly: X` answers X, to the end of its line; a JSON schema gets an instance of it; directives in the
 //! last user message do the rest: `[[delay=50]]` (milliseconds before each word), `[[hang]]`,
 //! `[[cut]]`, `[[fail=429]]`, `[[usage-limit]]`, `[[failed=CODE MESSAGE]]`, `[[length]]`,
 //! `[[reasoning=TEXT]]`, `[[tool=NAME {json}]]` (several make parallel calls).
@@ -59,7 +59,16 @@ pub fn reply(body: &Value) -> Reply {
         (_, schema) if !schema.is_null() => instance(schema, schema, 0).to_string(),
         _ => asked.split_once("Reply with exactly: ").map_or_else(
             || friendly(&without_directives(&asked)),
-            |(_, rest)| rest.split("[[").next().unwrap_or_default().trim().to_owned(),
+            |(_, rest)| {
+                rest.split('\n')
+                    .next()
+                    .unwrap_or_default()
+                    .split("[[")
+                    .next()
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned()
+            },
         ),
     };
     let words: Vec<&str> = answer.split_inclusive(' ').collect();
