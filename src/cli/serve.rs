@@ -95,7 +95,7 @@ impl Server {
         }
 
         let live = Live::new(config);
-        let spawner = Spawner::start().map_err(failed("cannot start the spawner thread"))?;
+        let spawner = Spawner::start().map_err(failed("cannot start the spawner threads"))?;
         let codex = Codex::start(live.clone(), spawner, std::env::vars_os().collect());
         let engine = match live.get().engine {
             EngineKind::Exec => Engine::Exec(exec::Exec::start(live.clone(), codex.clone())),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, EngineKind, Isolation};
-use crate::os::process::uid;
+use crate::os::names::own_uid;
 use crate::process::{Command, Spawner};
 use crate::turn::Failure;
 
@@ -178,7 +178,7 @@ fn prepare_folders(config: &Config, login: &Path) -> Result<Home, Failure> {
     create(&config.default_cwd)?;
     create(&config.state_dir.join("tmp"))?;
     match config.isolation {
-        Isolation::Strict => home::prepare(&config.app_server_codex_home, login, uid()),
+        Isolation::Strict => home::prepare(&config.app_server_codex_home, login, own_uid()),
         Isolation::Shared => {
             tracing::warn!(
                 "isolation = \"shared\": codex uses your own CODEX_HOME with its skills and AGENTS.md"

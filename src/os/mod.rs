@@ -4,4 +4,5 @@ pub mod listen;
 pub mod names;
 pub mod peer;
 pub mod process;
+pub mod spawn;
 pub mod systemd;

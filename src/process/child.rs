@@ -3,16 +3,17 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::os::process::{ExitWatch, Signal, lead_group_and_die_with_parent, signal_group};
+use crate::os::process::{Signal, signal_group};
+use crate::os::spawn::{self, Reaper};
 
 /// How much of a child's stderr is remembered, in bytes.
 const STDERR_TAIL: usize = 2048;
@@ -35,30 +36,36 @@ pub struct Command {
 
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
 
-/// Starts children from one thread that lives as long as the process.
+/// Starts children from a few threads that live as long as the process.
 ///
-/// A thread of its own for two reasons: the parent-death signal is tied to the life of the thread
-/// that forks, and fork and exec would block the runtime.
+/// Threads of its own for two reasons: the parent-death signal is tied to the life of the thread
+/// that clones, and clone and exec would block the runtime.
 #[derive(Clone, Debug)]
 pub struct Spawner {
     jobs: mpsc::Sender<Job>,
 }
 
 impl Spawner {
-    /// Starts the thread. Call it inside the runtime: the children's pipes belong to it.
+    /// Starts the threads. Call it inside the runtime: the children's pipes belong to it.
     ///
     /// # Errors
-    /// If the thread cannot be started.
+    /// If a thread cannot be started.
     pub fn start() -> io::Result<Spawner> {
-        let (jobs, mut queue) = mpsc::channel::<Job>(64);
-        let runtime = tokio::runtime::Handle::current();
-        std::thread::Builder::new().name("spawner".into()).spawn(move || {
-            let _inside = runtime.enter();
-            while let Some((command, answer)) = queue.blocking_recv() {
-                // Whoever asked may be gone; then the child is dropped, which ends it.
-                let _ = answer.send(Child::spawn(&command));
-            }
-        })?;
+        let (jobs, queue) = mpsc::channel::<Job>(64);
+        let queue = Arc::new(Mutex::new(queue));
+        // One thread can start no more than one child at a time; more than this gains nothing.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+        for _ in 0..threads {
+            let (queue, runtime) = (Arc::clone(&queue), tokio::runtime::Handle::current());
+            std::thread::Builder::new().name("spawner".into()).spawn(move || {
+                let _inside = runtime.enter();
+                let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+                while let Some((command, answer)) = next() {
+                    // Whoever asked may be gone; then the child is dropped, which ends it.
+                    let _ = answer.send(Child::spawn(&command));
+                }
+            })?;
+        }
         Ok(Spawner { jobs })
     }
 
@@ -68,7 +75,7 @@ impl Spawner {
     /// What fork or exec said: not found, not executable, no such directory, too many processes.
     pub async fn spawn(&self, command: Command) -> io::Result<Child> {
         let (answer, result) = oneshot::channel();
-        let ended = || io::Error::other("the spawner thread has ended");
+        let ended = || io::Error::other("the spawner threads have ended");
         self.jobs.send((command, answer)).await.map_err(|_| ended())?;
         result.await.map_err(|_| ended())?
     }
@@ -107,33 +114,31 @@ impl Spawner {
 #[derive(Debug)]
 pub struct Child {
     /// Its standard input, until taken.
-    pub stdin: Option<ChildStdin>,
+    pub stdin: Option<pipe::Sender>,
     /// Its standard output, until taken.
-    pub stdout: Option<ChildStdout>,
-    process: tokio::process::Child,
+    pub stdout: Option<pipe::Receiver>,
     pid: u32,
-    exit: ExitWatch,
+    reaper: Reaper,
     stderr: StderrTail,
     reaped: bool,
 }
 
-impl std::fmt::Debug for ExitWatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ExitWatch")
-    }
-}
-
 impl Child {
     fn spawn(command: &Command) -> io::Result<Child> {
-        let mut builder = tokio::process::Command::new(&command.program);
-        builder.args(&command.args).env_clear().envs(command.env.iter().cloned()).current_dir(&command.cwd);
-        builder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        lead_group_and_die_with_parent(&mut builder);
-        let mut process = builder.spawn()?;
-        let pid = process.id().ok_or_else(|| io::Error::other("the child has no process id"))?;
-        let stderr = StderrTail::read(process.stderr.take());
-        let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
-        Ok(Child { stdin, stdout, process, pid, exit: ExitWatch::new(pid), stderr, reaped: false })
+        let child = spawn::spawn(&command.program, &command.args, &command.env, &command.cwd)?;
+        // From here on dropping it ends the group.
+        let mut started = Child {
+            stdin: None,
+            stdout: None,
+            pid: child.pid,
+            reaper: child.reaper,
+            stderr: StderrTail::default(),
+            reaped: false,
+        };
+        started.stdin = Some(pipe::Sender::from_owned_fd(child.stdin)?);
+        started.stdout = Some(pipe::Receiver::from_owned_fd(child.stdout)?);
+        started.stderr = StderrTail::read(pipe::Receiver::from_owned_fd(child.stderr)?);
+        Ok(started)
     }
 
     /// The process id, for logs.
@@ -144,7 +149,7 @@ impl Child {
     /// Resolves when the leader has ended, reaped or not. Never resolves where the kernel cannot
     /// tell; then the end of its output does.
     pub async fn ended(&self) {
-        self.exit.ended().await;
+        self.reaper.ended().await;
     }
 
     /// Kills what is left of the group, for a leader that has ended while its descendants hold
@@ -163,8 +168,7 @@ impl Child {
     pub async fn finish(mut self, patience: Duration) -> io::Result<(ExitStatus, String)> {
         drop(self.stdin.take());
         drop(self.stdout.take());
-        let _ = tokio::time::timeout(patience, self.exit_or_reap()).await;
-        let status = self.end().await?;
+        let status = self.end_within(patience).await?;
         Ok((status, self.stderr.finish().await))
     }
 
@@ -175,8 +179,7 @@ impl Child {
         if !self.reaped {
             signal_group(self.pid, Signal::Terminate);
         }
-        let _ = tokio::time::timeout(GRACE, self.exit_or_reap()).await;
-        if let Err(error) = self.end().await {
+        if let Err(error) = self.end_within(GRACE).await {
             tracing::warn!(pid = self.pid, %error, "cannot reap a codex process");
         }
         self.stderr.finish().await
@@ -187,21 +190,21 @@ impl Child {
         self.stderr.text()
     }
 
-    async fn exit_or_reap(&mut self) {
-        if self.exit.can_tell() {
-            self.exit.ended().await;
-        } else if self.process.wait().await.is_ok() {
+    /// Waits for the leader's end, then kills whatever of its group still runs, and reaps it.
+    async fn end_within(&mut self, patience: Duration) -> io::Result<ExitStatus> {
+        #[cfg(target_os = "linux")]
+        let _ = tokio::time::timeout(patience, self.reaper.ended()).await;
+        #[cfg(not(target_os = "linux"))]
+        if let Ok(status) = tokio::time::timeout(patience, self.reaper.reap()).await {
             // Nothing else to go by here: the group's id is free from now on, but a process that
             // took it within these microseconds is not to be expected.
             self.kill_group();
             self.reaped = true;
+            return status;
         }
-    }
-
-    /// Kills whatever of the group still runs, while the leader still holds the group's id.
-    async fn end(&mut self) -> io::Result<ExitStatus> {
+        // The leader, ended or not, still holds the group's id.
         self.kill_group();
-        let status = self.process.wait().await?;
+        let status = self.reaper.reap().await?;
         self.reaped = true;
         Ok(status)
     }
@@ -209,7 +212,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // tokio reaps the killed leader in the background.
+        // The reaper sees to the killed leader in the background.
         self.kill_group();
     }
 }
@@ -217,28 +220,26 @@ impl Drop for Child {
 /// Reads stderr to its end, remembering the tail.
 ///
 /// Read even when unused: a full pipe stalls the child in the middle of its work.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct StderrTail {
     tail: Arc<Mutex<Vec<u8>>>,
     task: Option<JoinHandle<()>>,
 }
 
 impl StderrTail {
-    fn read(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> StderrTail {
-        let tail = Arc::new(Mutex::new(Vec::new()));
-        let task = pipe.map(|mut pipe| {
-            let tail = Arc::clone(&tail);
-            tokio::spawn(async move {
-                let mut chunk = [0; 1024];
-                while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
-                    let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-                    tail.extend_from_slice(&chunk[..read]);
-                    let excess = tail.len().saturating_sub(STDERR_TAIL);
-                    tail.drain(..excess);
-                }
-            })
-        });
-        StderrTail { tail, task }
+    fn read(mut pipe: impl AsyncRead + Unpin + Send + 'static) -> StderrTail {
+        let mut this = StderrTail::default();
+        let tail = Arc::clone(&this.tail);
+        this.task = Some(tokio::spawn(async move {
+            let mut chunk = [0; 1024];
+            while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
+                let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+                tail.extend_from_slice(&chunk[..read]);
+                let excess = tail.len().saturating_sub(STDERR_TAIL);
+                tail.drain(..excess);
+            }
+        }));
+        this
     }
 
     fn text(&self) -> String {
