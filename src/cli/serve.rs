@@ -41,6 +41,10 @@ fn serve(loaded: Loaded, sources: Sources) -> Result<(), Exit> {
     let rules = Rules::new(&config).map_err(Exit::Config)?;
     let log = log::start(&config).map_err(Exit::Config)?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    // Not left to the first look at Codex: a request may come before it, or there is no Codex.
+    std::fs::create_dir_all(&config.default_cwd).map_err(|error| {
+        Exit::Failure(format!("cannot create default_cwd {}: {error}", config.default_cwd.display()))
+    })?;
     let (listeners, activated) = match inherited {
         none if none.is_empty() => (listen::bind(&config.host, config.port).map_err(Exit::Failure)?, false),
         some => (some, true),
