@@ -134,13 +134,21 @@ impl Server {
         systemd::stopping("waiting for the running turns");
         app.admission.drain();
         stop.cancel();
-        tokio::select! {
-            _ = &mut serving => {}
-            () = tokio::time::sleep(drain) => tracing::warn!("the drain time of {drain:?} is over; cutting what still runs"),
-            () = signals.stop() => tracing::warn!("told to stop again; cutting what still runs"),
-        }
+        let served = tokio::select! {
+            _ = &mut serving => true,
+            () = tokio::time::sleep(drain) => {
+                tracing::warn!("the drain time of {drain:?} is over; cutting what still runs");
+                false
+            }
+            () = signals.stop() => {
+                tracing::warn!("told to stop again; cutting what still runs");
+                false
+            }
+        };
         app.cut.cancel();
-        let _ = tokio::time::timeout(LAST_WORDS, &mut serving).await;
+        if !served {
+            let _ = tokio::time::timeout(LAST_WORDS, &mut serving).await;
+        }
         abort.cancel();
         let reaped = async {
             app.engine.shutdown().await;
