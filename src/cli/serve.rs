@@ -95,7 +95,7 @@ impl Server {
         }
 
         let live = Live::new(config);
-        let spawner = Spawner::start().map_err(failed("cannot start the spawner thread"))?;
+        let spawner = Spawner::start().map_err(failed("cannot start the spawner threads"))?;
         let codex = Codex::start(live.clone(), spawner, std::env::vars_os().collect());
         let engine = match live.get().engine {
             EngineKind::Exec => Engine::Exec(exec::Exec::start(live.clone(), codex.clone())),
@@ -134,7 +134,7 @@ impl Server {
         systemd::stopping("waiting for the running turns");
         app.admission.drain();
         stop.cancel();
-        let served = tokio::select! {
+        let drained = tokio::select! {
             _ = &mut serving => true,
             () = tokio::time::sleep(drain) => {
                 tracing::warn!("the drain time of {drain:?} is over; cutting what still runs");
@@ -146,7 +146,8 @@ impl Server {
             }
         };
         app.cut.cancel();
-        if !served {
+        // A task that has ended must not be waited for again.
+        if !drained {
             let _ = tokio::time::timeout(LAST_WORDS, &mut serving).await;
         }
         abort.cancel();

@@ -36,30 +36,36 @@ pub struct Command {
 
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
 
-/// Starts children from one thread that lives as long as the process.
+/// Starts children from a few threads that live as long as the process.
 ///
-/// A thread of its own for two reasons: the parent-death signal is tied to the life of the thread
-/// that forks, and fork and exec would block the runtime.
+/// Threads of its own for two reasons: the parent-death signal is tied to the life of the thread
+/// that clones, and clone and exec would block the runtime.
 #[derive(Clone, Debug)]
 pub struct Spawner {
     jobs: mpsc::Sender<Job>,
 }
 
 impl Spawner {
-    /// Starts the thread. Call it inside the runtime: the children's pipes belong to it.
+    /// Starts the threads. Call it inside the runtime: the children's pipes belong to it.
     ///
     /// # Errors
-    /// If the thread cannot be started.
+    /// If a thread cannot be started.
     pub fn start() -> io::Result<Spawner> {
-        let (jobs, mut queue) = mpsc::channel::<Job>(64);
-        let runtime = tokio::runtime::Handle::current();
-        std::thread::Builder::new().name("spawner".into()).spawn(move || {
-            let _inside = runtime.enter();
-            while let Some((command, answer)) = queue.blocking_recv() {
-                // Whoever asked may be gone; then the child is dropped, which ends it.
-                let _ = answer.send(Child::spawn(&command));
-            }
-        })?;
+        let (jobs, queue) = mpsc::channel::<Job>(64);
+        let queue = Arc::new(Mutex::new(queue));
+        // One thread can start no more than one child at a time; more than this gains nothing.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+        for _ in 0..threads {
+            let (queue, runtime) = (Arc::clone(&queue), tokio::runtime::Handle::current());
+            std::thread::Builder::new().name("spawner".into()).spawn(move || {
+                let _inside = runtime.enter();
+                let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+                while let Some((command, answer)) = next() {
+                    // Whoever asked may be gone; then the child is dropped, which ends it.
+                    let _ = answer.send(Child::spawn(&command));
+                }
+            })?;
+        }
         Ok(Spawner { jobs })
     }
 
@@ -69,7 +75,7 @@ impl Spawner {
     /// What fork or exec said: not found, not executable, no such directory, too many processes.
     pub async fn spawn(&self, command: Command) -> io::Result<Child> {
         let (answer, result) = oneshot::channel();
-        let ended = || io::Error::other("the spawner thread has ended");
+        let ended = || io::Error::other("the spawner threads have ended");
         self.jobs.send((command, answer)).await.map_err(|_| ended())?;
         result.await.map_err(|_| ended())?
     }
