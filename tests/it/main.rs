@@ -6,6 +6,7 @@
 
 mod support;
 
+mod app_server;
 mod auth;
 mod bad_input;
 mod cancel;

@@ -232,7 +232,6 @@ impl Answer {
         if let Some(accepted) = self.accepted {
             let _ = self.sink.push(Ok(Event::Phase(Phase::AppServerTurnComplete, accepted.elapsed())));
         }
-        let _ = self.sink.push(Ok(Event::Phase(Phase::AppServerExec, self.asked.granted.elapsed())));
         // Nobody there to hear the end: then it was over for them before.
         let _ = self.sink.push(outcome);
     }
@@ -582,7 +581,8 @@ mod tests {
                 });
             }
             assert_eq!(got, expect);
-            let ends = phases.iter().filter(|phase| **phase == Phase::AppServerExec).count();
+            // The turn was accepted: its length is told once, with its end.
+            let ends = phases.iter().filter(|phase| **phase == Phase::AppServerTurnComplete).count();
             assert_eq!(ends, usize::from(got.last().is_none_or(|last| last != "Internal")));
         }
     }
