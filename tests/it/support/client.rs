@@ -236,6 +236,11 @@ impl Stream {
                 self.complete |= count == 0;
                 (count > 0).then_some(piece)
             }
+            // Asked for nothing, a buffered reader would still wait for the next answer.
+            Framing::Length(0) => {
+                self.complete = true;
+                None
+            }
             Framing::Length(left) => {
                 let mut piece = vec![0; left.min(65536)];
                 let count = reader.read(&mut piece).unwrap_or(0);
