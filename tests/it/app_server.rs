@@ -250,7 +250,7 @@ fn errors_of_the_upstream_have_their_status() {
             "rate_limit_error",
             "rate_limit_exceeded",
         ),
-        (Reply::failed("server_is_overloaded", "LEAK"), 503, "api_error", "upstream_overloaded"),
+        (Reply::failed("server_is_overloaded", "LEAK"), 503, "server_error", "upstream_overloaded"),
     ];
     for (reply, status, kind, code) in rows {
         upstream.reply(reply);
