@@ -8,6 +8,7 @@ mod support;
 
 mod app_server;
 mod auth;
+mod bad_http;
 mod bad_input;
 mod cancel;
 mod chat;
@@ -18,5 +19,6 @@ mod failures;
 mod isolation;
 mod latency_log;
 mod limits;
+mod pages;
 mod queue;
 mod sdk;
