@@ -36,6 +36,8 @@ fn unknown_routes_and_methods() {
             answer.headers
         );
     }
+    // A target without any path.
+    proxy.call("CONNECT", "localhost:80").send().error(405, "invalid_request_error", "method_not_allowed");
     unharmed(&proxy, &fake);
 }
 
