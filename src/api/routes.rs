@@ -125,10 +125,9 @@ async fn answer<B: Buf, E>(
     let api = route.as_ref().is_some_and(|route| route.access() == Access::Key);
 
     let mut response = match route {
-        None => error::response(&Failure::NoRoute {
-            method: request.method.to_string(),
-            path: path.to_owned(),
-        }),
+        None => {
+            error::response(&Failure::NoRoute { method: request.method.to_string(), path: path.to_owned() })
+        }
         Some(Route::Chat) if request.method == Method::POST => {
             // Every generation request has its line, refused ones too.
             let info = RequestInfo {
