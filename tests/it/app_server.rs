@@ -161,7 +161,7 @@ fn three_parallel_calls_cost_one_request_and_go_on_in_the_next() {
         );
         assert_eq!(upstream.requests().len(), round + 1, "no request is made without the results");
     }
-    assert_eq!(upstream.requests()[0].tools(), ["get_weather", "client_exec_command"]);
+    assert_eq!(upstream.requests()[0].tools(), ["functions.get_weather", "functions.client_exec_command"]);
 
     upstream.reply(calls());
     let (chunks, done) =
@@ -223,7 +223,8 @@ fn leaving_interrupts_the_turn_upstream() {
 fn errors_of_the_upstream_have_their_status() {
     let Some((setup, upstream)) = app_server() else { return };
     let proxy = setup.start();
-    let error = |code: &str, text: &str| json!({ "error": { "message": text, "type": "invalid_request_error", "code": code } });
+    let error =
+        |code: &str, text: &str| json!({ "message": text, "type": "invalid_request_error", "code": code });
     let rows: Vec<(Reply, u16, &str, &str)> = vec![
         (
             Reply::status(400, error("context_length_exceeded", "LEAK")),
@@ -232,7 +233,7 @@ fn errors_of_the_upstream_have_their_status() {
             "context_length_exceeded",
         ),
         (
-            Reply::status(404, error("model_not_found", "The model `LEAK` does not exist")),
+            Reply::status(404, error("model_not_found", "LEAK: the model `gpt-x` does not exist")),
             404,
             "invalid_request_error",
             "model_not_found",
@@ -249,7 +250,7 @@ fn errors_of_the_upstream_have_their_status() {
             "rate_limit_error",
             "rate_limit_exceeded",
         ),
-        (Reply::failed("server_is_overloaded", "LEAK"), 503, "api_error", "upstream_overloaded"),
+        (Reply::failed("server_is_overloaded", "LEAK"), 503, "server_error", "upstream_overloaded"),
     ];
     for (reply, status, kind, code) in rows {
         upstream.reply(reply);
@@ -273,8 +274,8 @@ fn errors_of_the_upstream_have_their_status() {
 fn a_model_that_tries_runs_nothing() {
     let Some((setup, upstream)) = app_server() else { return };
     setup.scratch().write("home/secret", "LEAK");
-    let command = format!("cat {}/home/secret; touch {0}/home/written", setup.scratch().path().display());
-    let written = setup.scratch().path().join("home/written");
+    let (home, written) = (setup.home(), setup.home().join("written"));
+    let command = format!("cat {0}/secret; touch {0}/written", home.display());
     let proxy = setup.start();
     let arguments = json!({ "cmd": command, "command": ["sh", "-c", command] }).to_string();
     let tries = ["exec_command", "shell", "local_shell", "view_image", "apply_patch", "exec"];

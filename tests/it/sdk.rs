@@ -3,10 +3,13 @@
 //! The scripts in `tests/sdk` do the asserting; what they expect of the upstream is asked for with
 //! the directives of `support/persona.rs`.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::support::proxy::skipped;
+use crate::support::upstream::Request;
 use crate::support::{Ended, real, wait};
 
 /// Runs a script against a server that has a key.
@@ -17,21 +20,30 @@ fn drive(program: &Path, script: &str, library: &Path) {
     let Some((setup, upstream)) = real() else { return };
     let proxy = setup.env("CODEX_PROXY_API_KEY", "sdk-key").set("max_concurrency", 4).start();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let status = Command::new(program)
+    let mut run = Command::new(program)
         .arg(root.join("tests/sdk").join(script))
         .env("OPENAI_BASE_URL", format!("{}/v1", proxy.url()))
         .env("OPENAI_API_KEY", "sdk-key")
         .env("OPENAI_MODULES", library)
         .env_remove("OPENAI_ORG_ID")
-        .status()
+        .stdin(Stdio::piped())
+        .spawn()
         .unwrap();
+    // Last of all a script leaves a turn that hangs upstream: once it is there, it is told to. The
+    // library's own time-outs bound how long that takes.
+    let hangs = |request: &Request| request.last_text("user").contains("[[hang]]");
+    while !upstream.requests().iter().any(hangs) {
+        let ended = run.try_wait().unwrap();
+        assert_eq!(ended, None, "{script} ended before its last step");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run.stdin.take().unwrap().write_all(b"leave\n").unwrap();
+    let status = run.wait().unwrap();
     assert!(status.success(), "{script}: {status}");
-    // The scripts leave one hanging turn in the middle: its spend has to stop.
-    wait::until("the aborted turn was given up", || {
-        upstream
-            .requests()
-            .iter()
-            .any(|request| request.ended.is_some_and(|(ended, _)| ended == Ended::ClientClosed))
+    wait::until("the turn that was left is given up", || {
+        let given_up =
+            |request: &Request| request.ended.is_some_and(|(ended, _)| ended == Ended::ClientClosed);
+        upstream.requests().iter().any(|request| hangs(request) && given_up(request))
     });
     proxy.until_childless();
 }

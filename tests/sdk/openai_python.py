@@ -1,10 +1,11 @@
 """openai-python, unmodified, against the proxy. Run by tests/it/sdk.rs; ends with a traceback on the first surprise."""
 
-import base64
+import asyncio
 import json
+import sys
 
 import openai
-from openai import OpenAI
+from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
 client = OpenAI(max_retries=0, timeout=60)  # OPENAI_BASE_URL and OPENAI_API_KEY come from the test
@@ -107,7 +108,6 @@ def structured():
 
 
 def images():
-    base64.b64decode(PNG.split(",")[1])
     answer = client.chat.completions.create(
         model="codex-local",
         messages=[{"role": "user", "content": [
@@ -147,11 +147,18 @@ def retries():
 
 
 def abort():
-    # Leaves a turn that hangs upstream; the test looks there whether it was given up.
-    impatient = client.with_options(timeout=1.5)
-    raises(openai.APITimeoutError, lambda: impatient.chat.completions.create(
-        model="codex-local", messages=[{"role": "user", "content": "[[hang]]"}]
-    ))
+    # Leaves a turn that hangs upstream once the test, which can see it there, says so.
+    async def leave():
+        call = asyncio.create_task(AsyncOpenAI(max_retries=0).chat.completions.create(
+            model="codex-local", messages=[{"role": "user", "content": "[[hang]]"}]
+        ))
+        await asyncio.to_thread(sys.stdin.readline)
+        assert not call.done()
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+
+    asyncio.run(leave())
 
 
 for test in (models, whole, history, streamed, choices, stop, structured, images, errors, retries, abort):

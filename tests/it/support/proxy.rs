@@ -153,6 +153,11 @@ impl Setup {
         &self.scratch
     }
 
+    /// The home of this run.
+    pub fn home(&self) -> PathBuf {
+        self.scratch.dir("home")
+    }
+
     /// The default workspace of this run.
     pub fn workspace(&self) -> PathBuf {
         self.scratch.dir("home/.codex-api-proxy/workspace")

@@ -1,5 +1,7 @@
 use std::sync::atomic::AtomicBool;
 
+use serde_json::Value;
+
 use super::super::fake::{Fake, Mishap, Play};
 use super::*;
 use crate::codex::{Confinement, Functions, Home, Login, Version};
@@ -322,8 +324,6 @@ async fn calls_end_the_turn_and_every_request_is_answered() {
         "not before all are seen"
     );
 }
-
-use serde_json::Value;
 
 #[tokio::test]
 async fn workers_start_one_at_a_time() {

@@ -1,0 +1,128 @@
+use serde_json::json;
+
+use super::*;
+
+fn kind(failure: &Failure) -> String {
+    match failure {
+        Failure::NoModel { model } => format!("NoModel {model}"),
+        Failure::RateLimited { retry_after } => format!("RateLimited {retry_after:?}"),
+        Failure::UpstreamRejected { code, .. } => format!("UpstreamRejected {code:?}"),
+        Failure::UsageLimit { resets_at: Some(at) } if *at > 2_000_000_000 => "UsageLimit later".into(),
+        Failure::UsageLimit { resets_at } => format!("UsageLimit {resets_at:?}"),
+        other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
+    }
+}
+
+#[test]
+fn a_code_decides_where_it_says_something() {
+    let status = |name: &str, status: Option<u16>| json!({ name: { "httpStatusCode": status } });
+    let rows = [
+        (json!("contextWindowExceeded"), "x", "ContextLength"),
+        (json!("usageLimitExceeded"), "You've hit your usage limit.", "UsageLimit None"),
+        (
+            json!("rateLimitExceeded"),
+            "Rate limit reached. Please try again in 1.5s.",
+            "RateLimited Some(1.5s)",
+        ),
+        (json!("internalServerError"), "experiencing high demand", "CodexFailed"),
+        (json!("serverOverloaded"), "Selected model is at capacity.", "UpstreamOverloaded"),
+        (json!("modelNotFound"), "no", "NoModel "),
+        (json!("badRequest"), r#"{"error":{"message":"bad","code":"model_not_found"}}"#, "NoModel "),
+        (json!("badRequest"), "bad", "UpstreamRejected None"),
+        (json!("cyberPolicy"), "no", r#"UpstreamRejected Some("content_policy")"#),
+        (json!("somethingNew"), "boom", "CodexFailed"),
+        (json!(7), "boom", "CodexFailed"),
+        (status("httpConnectionFailed", Some(401)), "unexpected status 401 Unauthorized: x", "UpstreamAuth"),
+        (status("httpConnectionFailed", None), "no route", "UpstreamUnreachable"),
+        (
+            status("httpConnectionFailed", Some(404)),
+            "unexpected status 404 Not Found: {}",
+            "UpstreamRejected None",
+        ),
+        (status("responseTooManyFailedAttempts", Some(429)), "exceeded retry limit", "RateLimited None"),
+        (status("responseStreamDisconnected", None), "stream disconnected", "CodexFailed"),
+        (status("responseStreamConnectionFailed", Some(503)), "x", "UpstreamOverloaded"),
+    ];
+    for (info, message, expect) in rows {
+        assert_eq!(kind(&classify(Some(&info), message)), expect, "{info} {message}");
+    }
+}
+
+#[test]
+fn the_text_alone_decides_as_well() {
+    let rows = [
+        ("Codex ran out of room in the model's context window. Start a new thread.", "ContextLength"),
+        (
+            r#"{"error":{"message":"too long","type":"invalid_request_error","code":"context_length_exceeded"}}"#,
+            "ContextLength",
+        ),
+        ("You've hit your usage limit. Try again in 3 days 2 hours.", "UsageLimit later_or_now"),
+        (
+            r#"unexpected status 429 Too Many Requests: {"error":{"type":"usage_limit_reached","resets_at":123}}"#,
+            "UsageLimit Some(123)",
+        ),
+        ("Quota exceeded. Check your plan and billing details.", "UsageLimit None"),
+        ("exceeded retry limit, last status: 429 Too Many Requests, request id: r", "RateLimited None"),
+        (
+            "Rate limit reached for gpt-5 in org. Please try again in 1m2.5s. Visit …",
+            "RateLimited Some(62.5s)",
+        ),
+        ("Rate limit reached. Please try again in 35ms.", "RateLimited Some(35ms)"),
+        ("Rate limit reached. Please try again in a while.", "RateLimited None"),
+        ("unexpected status 401 Unauthorized: , url: http://x", "UpstreamAuth"),
+        ("Your access token could not be refreshed because it was revoked.", "UpstreamAuth"),
+        ("We're currently experiencing high demand, which may cause temporary errors.", "CodexFailed"),
+        ("unexpected status 500 Internal Server Error: oops", "CodexFailed"),
+        ("Selected model is at capacity. Please try a different model.", "UpstreamOverloaded"),
+        (
+            "stream disconnected before completion: error sending request for url (http://x)",
+            "UpstreamUnreachable",
+        ),
+        ("stream disconnected before completion: stream closed before response.completed", "CodexFailed"),
+        ("Connection failed: error sending request", "UpstreamUnreachable"),
+        (
+            r#"{"error":{"message":"The model `gpt-9` does not exist","code":"model_not_found"}}"#,
+            "NoModel gpt-9",
+        ),
+        (
+            r#"{"detail":"The 'gpt-9' model is not supported when using Codex with a ChatGPT account."}"#,
+            "NoModel gpt-9",
+        ),
+        (r#"{"detail":"Instructions are not valid"}"#, "UpstreamRejected None"),
+        (
+            r#"{"error":{"message":"bad schema","type":"invalid_request_error","code":"invalid_json_schema"}}"#,
+            r#"UpstreamRejected Some("invalid_json_schema")"#,
+        ),
+        (
+            "Incomplete response returned, reason: content_filter",
+            r#"UpstreamRejected Some("content_filter")"#,
+        ),
+        ("{ not json", "CodexFailed"),
+        ("", "CodexFailed"),
+    ];
+    for (message, expect) in rows {
+        let failure = classify(None, message);
+        if expect == "UsageLimit later_or_now" {
+            assert!(matches!(failure, Failure::UsageLimit { resets_at: Some(at) } if at > 1_700_000_000));
+            continue;
+        }
+        assert_eq!(kind(&failure), expect, "{message}");
+    }
+}
+
+#[test]
+fn the_kept_text_is_bounded_and_whole_characters() {
+    let message = "é".repeat(DETAIL);
+    let failure = classify(None, &message);
+    let detail = failure.detail().unwrap();
+    assert!(detail.len() <= DETAIL + '…'.len_utf8(), "{}", detail.len());
+    assert_eq!(detail.chars().filter(|c| *c == 'é').count(), DETAIL / 2);
+    let exact = "x".repeat(DETAIL);
+    assert_eq!(classify(None, &exact).detail(), Some(exact.as_str()));
+}
+
+#[test]
+fn the_output_limit_is_told_apart() {
+    assert!(is_output_limit("stream disconnected: Incomplete response returned, reason: max_output_tokens"));
+    assert!(!is_output_limit("Incomplete response returned, reason: content_filter"));
+}

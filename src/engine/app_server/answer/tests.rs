@@ -1,0 +1,356 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::turn::{Events, Tool, backlogged_events};
+
+struct Case {
+    answer: Answer,
+    events: Events,
+}
+
+fn case(tools: &[&str]) -> Case {
+    let (sink, events) = backlogged_events();
+    let tools: Vec<Tool> = tools
+        .iter()
+        .map(|name| Tool { name: (*name).into(), description: String::new(), parameters: "{}".into() })
+        .collect();
+    let names = Names::new(&tools, &[], false);
+    let offered = tools.iter().map(|tool| names.out(&tool.name).to_owned()).collect();
+    let asked = Asked { names, offered, model: Some("gpt-x".into()), lean: true, granted: Instant::now() };
+    let limits = Arc::new(Mutex::new(None));
+    let mut answer = Answer::new(Arc::new(sink), Slot::new(()), asked, limits, Arc::new(Notify::new()));
+    answer.accept("T1", Instant::now());
+    Case { answer, events }
+}
+
+impl Case {
+    fn hear(&mut self, method: &str, params: Value) -> &mut Case {
+        if method == "item/agentMessage/delta" {
+            let text = |name: &str| params[name].as_str().unwrap().to_owned();
+            self.answer.message_delta(&text("itemId"), text("delta"));
+        } else {
+            self.answer.hear(method, &params.to_string());
+        }
+        self
+    }
+
+    fn delta(&mut self, id: &str, delta: &str) -> &mut Case {
+        self.hear("item/agentMessage/delta", json!({"threadId": "T", "itemId": id, "delta": delta}))
+    }
+
+    fn started(&mut self, id: &str, phase: Option<&str>) -> &mut Case {
+        self.hear(
+            "item/started",
+            json!({"item": {"type": "agentMessage", "id": id, "text": "", "phase": phase}}),
+        )
+    }
+
+    fn completed_item(&mut self, id: &str, text: &str) -> &mut Case {
+        self.hear(
+            "item/completed",
+            json!({"item": {"type": "agentMessage", "id": id, "text": text, "phase": null}}),
+        )
+    }
+
+    fn reasoning(&mut self, delta: &str) -> &mut Case {
+        self.hear(
+            "item/reasoning/summaryTextDelta",
+            json!({"threadId": "T", "itemId": "r", "delta": delta, "summaryIndex": 0}),
+        )
+    }
+
+    fn part(&mut self) -> &mut Case {
+        self.hear("item/reasoning/summaryPartAdded", json!({"itemId": "r", "summaryIndex": 0}))
+    }
+
+    fn call(&mut self, turn: &str, id: &str, name: &str, arguments: &str) -> &mut Case {
+        self.hear(
+            "rawResponseItem/completed",
+            json!({"turnId": turn, "item": {"type": "function_call", "call_id": id, "name": name, "arguments": arguments}}),
+        )
+    }
+
+    fn response(&mut self, input: u64, output: u64) -> &mut Case {
+        self.hear("rawResponse/completed", json!({"usage": {"inputTokens": input, "outputTokens": output, "cachedInputTokens": 1, "reasoningOutputTokens": 0}}))
+    }
+
+    fn retry(&mut self) -> &mut Case {
+        self.hear(
+            "error",
+            json!({"willRetry": true, "error": {"message": "Reconnecting... 1/2", "codexErrorInfo": {"responseStreamDisconnected": {"httpStatusCode": null}}, "additionalDetails": "stream disconnected before completion: closed"}}),
+        )
+    }
+
+    fn end(&mut self, status: &str, message: Option<&str>) -> &mut Case {
+        let error = message.map(|message| json!({"message": message, "codexErrorInfo": "other"}));
+        self.hear(
+            "turn/completed",
+            json!({"turn": {"id": "T1", "status": status, "error": error, "items": []}}),
+        )
+    }
+
+    /// Everything reported, as one line each; phases left out.
+    fn check(&mut self, stage: Stage, expect: &[&str]) {
+        assert_eq!(self.answer.stage(), stage);
+        assert_eq!(
+            self.answer.slot.is_none(),
+            stage == Stage::Over,
+            "the slot goes with the last of the turn"
+        );
+        // The sink must be gone for the events to end where no terminal one came.
+        let (sink, _events) = backlogged_events();
+        self.answer.sink = Arc::new(sink);
+        let mut got = Vec::new();
+        let mut phases = Vec::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        while let Some(item) = runtime.block_on(self.events.next()) {
+            got.push(match item {
+                Ok(Event::Phase(phase, _)) => {
+                    phases.push(phase);
+                    continue;
+                }
+                Ok(Event::Text(text)) => format!("T:{text}"),
+                Ok(Event::Reasoning(text)) => format!("R:{text}"),
+                Ok(Event::ToolCall(call)) => format!("C:{} {} {}", call.id, call.name, call.arguments),
+                Ok(Event::Done { finish, usage: None }) => format!("{finish:?}"),
+                Ok(Event::Done { finish, usage: Some(usage) }) => {
+                    format!("{finish:?} {}+{}", usage.input, usage.output)
+                }
+                Err(Failure::NoModel { model }) => format!("NoModel {model}"),
+                Err(failure) => format!("{failure:?}").split([' ', '{']).next().unwrap().to_owned(),
+            });
+        }
+        assert_eq!(got, expect);
+        // The turn was accepted: its length is told once, with its end.
+        let ends = phases.iter().filter(|phase| **phase == Phase::AppServerTurnComplete).count();
+        assert_eq!(ends, usize::from(got.last().is_none_or(|last| last != "Internal")));
+    }
+}
+
+#[test]
+fn a_plain_answer_streams_and_ends() {
+    case(&[])
+        .started("m1", None)
+        .delta("m1", "he")
+        .delta("m1", "llo")
+        .completed_item("m1", "hello")
+        .response(11, 5)
+        .end("completed", None)
+        .check(Stage::Over, &["T:he", "T:llo", "Stop 11+5"]);
+}
+
+#[test]
+fn text_without_deltas_is_not_lost_and_deltas_are_not_repeated() {
+    case(&[]).completed_item("m1", "whole").end("completed", None).check(Stage::Over, &["T:whole", "Stop"]);
+    case(&[])
+        .delta("m1", "hal")
+        .completed_item("m1", "half")
+        .completed_item("m1", "half")
+        .end("completed", None)
+        .check(Stage::Over, &["T:hal", "T:f", "Stop"]);
+    case(&[])
+        .delta("m1", "xé")
+        .completed_item("m1", "é")
+        .end("completed", None)
+        .check(Stage::Over, &["T:xé", "Stop"]);
+}
+
+#[test]
+fn commentary_is_reasoning_and_answers_are_joined_by_a_blank_line() {
+    case(&[])
+        .part()
+        .reasoning("think")
+        .part()
+        .reasoning("more")
+        .started("m0", Some("commentary"))
+        .delta("m0", "progress")
+        .started("m1", Some("final_answer"))
+        .delta("m1", "one")
+        .started("m2", None)
+        .delta("m2", "two")
+        .end("completed", None)
+        .check(
+            Stage::Over,
+            &["R:think", "R:\n\n", "R:more", "R:\n\n", "R:progress", "T:one", "T:\n\n", "T:two", "Stop"],
+        );
+}
+
+#[test]
+fn commentary_alone_is_no_answer() {
+    case(&[])
+        .started("m0", Some("commentary"))
+        .delta("m0", "hm")
+        .end("completed", None)
+        .check(Stage::Over, &["R:hm", "NoAnswer"]);
+    case(&[]).end("completed", None).check(Stage::Over, &["NoAnswer"]);
+}
+
+#[test]
+fn parallel_calls_come_in_model_order_with_exact_arguments_and_end_the_turn() {
+    let mut case = case(&["get_weather", "exec_command"]);
+    case.call("auto-compact-0", "old", "get_weather", "{}")
+        .hear(
+            "rawResponseItem/completed",
+            json!({"turnId": "T1", "item": {"type": "message", "role": "user", "content": []}}),
+        )
+        .delta("m1", "let me see")
+        .call("T1", "c1", "get_weather", "{\"city\": \"Oslo\"}")
+        .call("T1", "c2", "client_exec_command", "{\"broken\"")
+        .call("T1", "c3", "nope", "{}")
+        .call("T1", "c4", "get_weather", "")
+        .response(11, 5);
+    assert_eq!(case.answer.stage(), Stage::Unwanted);
+    case.delta("m2", "late").end("interrupted", None).check(
+        Stage::Over,
+        &[
+            "T:let me see",
+            "C:c1 get_weather {\"city\": \"Oslo\"}",
+            "C:c2 exec_command {\"broken\"",
+            "C:c4 get_weather ",
+            "ToolCalls 11+5",
+        ],
+    );
+}
+
+#[test]
+fn a_call_nobody_offered_does_not_end_the_turn() {
+    case(&["f"])
+        .call("T1", "c1", "nope", "{}")
+        .response(11, 5)
+        .delta("m1", "sorry")
+        .response(20, 1)
+        .end("completed", None)
+        .check(Stage::Over, &["T:sorry", "Stop 31+6"]);
+}
+
+#[test]
+fn a_retry_before_any_text_starts_afresh_and_after_it_is_a_failure() {
+    case(&["f"])
+        .call("T1", "c1", "f", "{}")
+        .retry()
+        .started("m2", None)
+        .delta("m2", "pong")
+        .end("completed", None)
+        .check(Stage::Over, &["T:pong", "Stop"]);
+    case(&[]).delta("m1", "po").retry().delta("m2", "po").check(Stage::Unwanted, &["T:po", "CodexFailed"]);
+    // Reasoning is not repeated; the answer is whole.
+    case(&[])
+        .reasoning("hm")
+        .retry()
+        .reasoning("hm")
+        .delta("m2", "pong")
+        .response(1, 1)
+        .reasoning("next")
+        .end("completed", None)
+        .check(Stage::Over, &["R:hm", "T:pong", "R:\n\n", "R:next", "Stop 1+1"]);
+    // Text of an earlier, finished response is not said again.
+    case(&[])
+        .delta("m1", "one")
+        .response(1, 1)
+        .retry()
+        .delta("m2", "two")
+        .end("completed", None)
+        .check(Stage::Over, &["T:one", "T:\n\n", "T:two", "Stop 1+1"]);
+}
+
+#[test]
+fn a_cut_history_is_an_error() {
+    for method in ["item/started", "item/completed"] {
+        case(&[])
+            .hear(method, json!({"item": {"type": "contextCompaction", "id": "x"}}))
+            .delta("m1", "wrong")
+            .check(Stage::Unwanted, &["ContextLength"]);
+    }
+}
+
+#[test]
+fn ends_are_told_apart() {
+    let rows: &[(&str, Option<&str>, &[&str])] = &[
+        ("failed", Some("Incomplete response returned, reason: max_output_tokens"), &["T:par", "Length 1+2"]),
+        ("failed", Some("stream disconnected before completion: x"), &["T:par", "CodexFailed"]),
+        ("failed", Some(r#"{"detail":"Instructions are not valid"}"#), &["T:par", "LeanRequestRefused"]),
+        (
+            "failed",
+            Some(r#"{"error":{"message":"no","code":"invalid_json_schema","type":"invalid_request_error"}}"#),
+            &["T:par", "UpstreamRejected"],
+        ),
+        (
+            "failed",
+            Some(r#"{"error":{"message":"The model `y` does not exist","code":"model_not_found"}}"#),
+            &["T:par", "NoModel gpt-x"],
+        ),
+        ("failed", None, &["T:par", "CodexFailed"]),
+        ("interrupted", None, &["T:par", "CodexFailed"]),
+        ("somethingNew", None, &["T:par", "CodexFailed"]),
+    ];
+    for (status, message, expect) in rows {
+        case(&[])
+            .delta("m1", "par")
+            .hear(
+                "thread/tokenUsage/updated",
+                json!({"tokenUsage": {"total": {"inputTokens": 1, "outputTokens": 2}, "last": {}}}),
+            )
+            .end(status, *message)
+            .check(Stage::Over, expect);
+    }
+    case(&[]).hear("turn/completed", json!({"turn": 5})).check(Stage::Over, &["CodexFailed"]);
+    case(&[])
+        .hear("error", json!({"willRetry": false, "error": {"message": "boom", "codexErrorInfo": "contextWindowExceeded"}}))
+        .end("failed", None)
+        .check(Stage::Over, &["ContextLength"]);
+}
+
+#[test]
+fn a_usage_limit_without_a_time_takes_it_from_the_windows() {
+    let mut case = case(&[]);
+    *case.answer.limits.lock().unwrap() = serde_json::from_value(json!({
+        "primary": {"usedPercent": 100, "windowDurationMins": 300, "resetsAt": 1234},
+        "secondary": {"usedPercent": 50, "resetsAt": 9999}
+    }))
+    .unwrap();
+    case.hear("turn/completed", json!({"turn": {"id": "T1", "status": "failed", "error": {"message": "You've hit your usage limit.", "codexErrorInfo": "usageLimitExceeded"}}}));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut last = None;
+    while let Some(item) = runtime.block_on(case.events.next()) {
+        last = Some(item);
+    }
+    assert_eq!(last, Some(Err(Failure::UsageLimit { resets_at: Some(1234) })));
+}
+
+#[test]
+fn a_client_that_falls_behind_ends_its_turn_and_one_that_left_too() {
+    let mut slow = case(&[]);
+    while slow.answer.stage() == Stage::Running {
+        slow.delta("m1", &"x".repeat(100_000));
+    }
+    assert!(slow.answer.settled);
+    let mut gone = case(&[]);
+    let (_, events) = backlogged_events();
+    gone.events = events;
+    gone.delta("m1", "x");
+    assert_eq!(gone.answer.stage(), Stage::Unwanted);
+    assert!(gone.answer.slot.is_some());
+    gone.end("interrupted", None);
+    assert!(gone.answer.slot.is_none());
+}
+
+#[test]
+fn noise_changes_nothing() {
+    let mut case = case(&[]);
+    for method in [
+        "error",
+        "item/started",
+        "item/completed",
+        "rawResponseItem/completed",
+        "rawResponse/completed",
+        "thread/tokenUsage/updated",
+        "turn/started",
+        "item/reasoning/summaryTextDelta",
+        "new/thing",
+    ] {
+        for params in ["", "null", "[]", "{}", "{\"item\":5,\"turn\":[]}", "garbage"] {
+            case.answer.hear(method, params);
+        }
+    }
+    case.delta("m1", "ok").end("completed", None).check(Stage::Over, &["T:ok", "Stop"]);
+}

@@ -1,0 +1,134 @@
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::turn::{Image, Tool, ToolCall, Workdir};
+
+fn text(text: &str) -> Vec<Part> {
+    vec![Part::Text(text.into())]
+}
+
+fn turn(conversation: Vec<Item>) -> Turn {
+    let here = std::env::temp_dir();
+    Turn {
+        model: None,
+        conversation: conversation.into(),
+        workdir: Workdir::resolve(None, &here, &[]).unwrap(),
+        output: Output::Text,
+        effort: None,
+        verbosity: None,
+        service_tier: None,
+        tools: Arc::new([]),
+        tool_choice: ToolChoice::Auto,
+    }
+}
+
+#[test]
+fn a_conversation_becomes_items_one_to_one() {
+    let image = Image { media_type: "image/png".into(), base64: "AAAA".into() };
+    let turn = turn(vec![
+        Item::Message { role: Role::System, content: text("be brief") },
+        Item::Message { role: Role::User, content: vec![Part::Text("look".into()), Part::Image(image)] },
+        Item::ToolCall(ToolCall {
+            id: "c1".into(),
+            name: "exec_command".into(),
+            arguments: "{\"a\": 1}".into(),
+        }),
+        Item::ToolResult { call_id: "c1".into(), content: text("3C") },
+        Item::ToolResult {
+            call_id: "c2".into(),
+            content: vec![Part::Text("a".into()), Part::Text("b".into())],
+        },
+        Item::ToolResult { call_id: "c3".into(), content: vec![] },
+        Item::Message { role: Role::Assistant, content: text("it is 3C") },
+        Item::Message { role: Role::Developer, content: text("go on") },
+    ]);
+    let names = Names::new(&turn.tools, &turn.conversation, false);
+    let got =
+        serde_json::to_value(InjectItems { thread_id: "T", items: items(&turn, &names, None) }).unwrap();
+    assert_eq!(
+        got,
+        json!({"threadId": "T", "items": [
+            {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "be brief"}]},
+            {"type": "message", "role": "user", "content": [
+                {"type": "input_text", "text": "look"},
+                {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]},
+            {"type": "function_call", "call_id": "c1", "name": "client_exec_command", "arguments": "{\"a\": 1}"},
+            {"type": "function_call_output", "call_id": "c1", "output": "3C"},
+            {"type": "function_call_output", "call_id": "c2", "output": [
+                {"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]},
+            {"type": "function_call_output", "call_id": "c3", "output": ""},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "it is 3C"}]},
+            {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "go on"}]},
+        ]})
+    );
+}
+
+#[test]
+fn what_no_field_carries_is_said_last() {
+    let mut turn = turn(vec![Item::Message { role: Role::User, content: text("x") }]);
+    let names = Names::default();
+    let mut check = |choice: ToolChoice, output: Output, expect: Option<&str>| {
+        turn.tool_choice = choice;
+        turn.output = output;
+        let hint = hint(&turn, &names);
+        assert_eq!(hint.is_some(), expect.is_some());
+        assert!(hint.as_deref().unwrap_or_default().contains(expect.unwrap_or_default()), "{hint:?}");
+        let got = serde_json::to_value(items(&turn, &names, hint.as_deref())).unwrap();
+        assert_eq!(got.as_array().unwrap().len(), if hint.is_some() { 2 } else { 1 });
+        if hint.is_some() {
+            assert_eq!(got[1]["role"], "developer");
+        }
+    };
+    check(ToolChoice::Auto, Output::Text, None);
+    check(ToolChoice::Required, Output::Text, Some("one or more"));
+    check(ToolChoice::Named("f".into()), Output::Text, Some("`f`"));
+    check(ToolChoice::Auto, Output::JsonObject, Some("JSON object"));
+}
+
+#[test]
+fn tools_keep_their_schema_text() {
+    let tools =
+        [Tool { name: "a.b".into(), description: "d".into(), parameters: r#"{"b":1,"a":2.50}"#.into() }];
+    let names = Names::new(&tools, &[], false);
+    let got = serde_json::to_string(&DynamicTool::all(&tools, &names).unwrap()).unwrap();
+    assert_eq!(
+        got,
+        r#"[{"type":"function","name":"client_a_b","description":"d","inputSchema":{"b":1,"a":2.50}}]"#
+    );
+    let broken = [Tool { name: "a".into(), description: String::new(), parameters: "{".into() }];
+    assert!(DynamicTool::all(&broken, &names).is_err());
+}
+
+#[test]
+fn the_version_is_read_from_the_greeting() {
+    let version = |agent: &str| {
+        let greeting = Initialized { user_agent: agent.into() };
+        greeting.version().map(str::to_owned)
+    };
+    assert_eq!(version("m/0.169.0 (Debian 12.0.0; x86_64)").as_deref(), Some("0.169.0"));
+    assert_eq!(version("m/0.170.0-alpha.1").as_deref(), Some("0.170.0-alpha.1"));
+    assert_eq!(version("whatever"), None);
+    assert_eq!(version("a/b"), None);
+}
+
+#[test]
+fn every_refusal_is_json_and_approves_nothing() {
+    for method in [
+        "item/commandExecution/requestApproval",
+        "item/fileChange/requestApproval",
+        "execCommandApproval",
+        "applyPatchApproval",
+        "item/tool/requestUserInput",
+        "mcpServer/elicitation/request",
+        "item/permissions/requestApproval",
+        "account/chatgptAuthTokens/refresh",
+        "item/tool/call",
+        "something/new",
+    ] {
+        let answer = refusal(method);
+        serde_json::from_str::<Value>(&format!("{{{answer}}}")).unwrap();
+        assert!(!answer.contains("accept") && !answer.contains("approved"), "{method}");
+    }
+}
