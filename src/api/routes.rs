@@ -97,6 +97,16 @@ pub fn routes(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = warp:
         })
 }
 
+/// What is answered while the settings are broken: that the server lives, and that it serves nobody.
+pub fn misconfigured() -> impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone {
+    warp::method().and(warp::path::full()).map(|method: Method, path: warp::path::FullPath| {
+        match Route::of(path.as_str()) {
+            Some(Route::Health) if Route::Health.takes(&method) => json(&serde_json::json!({"status": "ok"})),
+            _ => error::response(&Failure::Misconfigured),
+        }
+    })
+}
+
 struct Request {
     method: Method,
     uri: http::Uri,

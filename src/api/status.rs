@@ -69,6 +69,13 @@ pub fn reason(app: &App) -> Result<(), String> {
     }
 }
 
+/// Whether starting is over: turns can be served, or it is known why not.
+pub fn settled(app: &App) -> bool {
+    let Some(survey) = app.codex.survey() else { return false };
+    let Workers { ready, total, reason } = app.engine.workers();
+    survey.usable.is_err() || total == 0 || ready > 0 || reason.is_some()
+}
+
 /// `/ready`, and whether it is.
 pub fn ready(app: &App, config: &Config, trusted: bool) -> (bool, Value) {
     let reason = reason(app);

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::schema::{args, config_arg, flags, replaced_args, replaced_notices};
-use crate::config::{Errors, Sources, load, render};
+use crate::config::{Errors, Sources, render};
 
 /// How the program ends if not well; the text goes to stderr.
 #[derive(Debug)]
@@ -34,6 +34,14 @@ impl From<Errors> for Exit {
 }
 
 impl Exit {
+    /// What is wrong, without the code.
+    pub fn into_text(self) -> String {
+        match self {
+            Exit::Failure(text) | Exit::Usage(text) | Exit::Config(text) => text,
+            Exit::ReaderGone => String::new(),
+        }
+    }
+
     /// Prints the text and gives the code.
     pub fn report(self) -> ExitCode {
         let (code, text) = match self {
@@ -101,9 +109,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn serve(matches: &ArgMatches) -> ExitCode {
     warn(&replaced_notices(matches));
-    let loaded = sources(matches).and_then(|sources| Ok((load(&sources)?, sources)));
-    match loaded {
-        Ok((loaded, sources)) => serve::run(loaded, sources),
+    match sources(matches) {
+        Ok(sources) => serve::run(sources),
         Err(exit) => exit.report(),
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, EngineKind, Isolation};
+use crate::observe::catalog as messages;
 use crate::os::names::own_uid;
 use crate::process::{Command, Spawner};
 use crate::turn::Failure;
@@ -108,10 +109,16 @@ pub(super) async fn take(config: &Arc<Config>, spawner: &Spawner, inherited: &Va
             reads = found.confinement.name(),
             "codex is ready"
         ),
+        Err(failure @ (Failure::NotLoggedIn | Failure::LoginNotPortable)) => {
+            tracing::warn!(target: messages::NOT_LOGGED_IN, "codex is not usable: {failure:?}");
+        }
+        Err(failure @ (Failure::CodexMissing { .. } | Failure::CodexTooOld { .. })) => {
+            tracing::warn!(target: messages::CODEX_UNUSABLE, "codex is not usable: {failure:?}");
+        }
         Err(failure) => tracing::warn!(detail = failure.detail(), "codex is not usable: {failure:?}"),
     }
     if let Some(Confinement::Host { reason }) = &survey.confinement {
-        tracing::warn!("codex's tools may read every file this user can read: {reason}");
+        tracing::warn!(target: messages::READS_NOT_CONFINED, "codex's tools may read every file this user can read: {reason}");
     }
     survey
 }

@@ -83,10 +83,7 @@ pub enum Failure {
     /// The server is stopping.
     Draining,
     /// The settings are broken; nothing can be served (socket activation).
-    Misconfigured {
-        /// What is broken.
-        message: String,
-    },
+    Misconfigured,
     /// The upstream asks to slow down.
     RateLimited {
         /// When to try again, if it said so.

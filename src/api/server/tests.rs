@@ -83,8 +83,15 @@ impl Fixture {
                 route(request, Arc::clone(&gate), Arc::clone(&cancelled))
             })
         };
-        let serving =
-            serve(listeners, service, live.clone(), connections.clone(), stop.clone(), abort.clone());
+        let serving = serve(
+            listeners,
+            service,
+            live.clone(),
+            connections.clone(),
+            stop.clone(),
+            abort.clone(),
+            Backlog::Accept,
+        );
         let done = tokio::spawn(serving.unwrap());
         Fixture { address, stop, abort, connections, served, cancelled, gate, live, done }
     }
@@ -451,7 +458,9 @@ async fn warp_routes_and_bodies_fit() {
     let address = listeners[0].tcp_addr().unwrap();
     let (stop, abort) = <(CancellationToken, CancellationToken)>::default();
     let live = Live::new(Config::default());
-    let serving = serve(listeners, service, live, Connections::default(), stop.clone(), abort).unwrap();
+    let serving =
+        serve(listeners, service, live, Connections::default(), stop.clone(), abort, Backlog::Accept)
+            .unwrap();
     let done = tokio::spawn(serving);
     let mut client = TcpStream::connect(address).await.unwrap();
     let head = "POST /v1/echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";

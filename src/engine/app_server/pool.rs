@@ -218,6 +218,11 @@ impl Pool {
         status
     }
 
+    /// Marked changed whenever [`Pool::status`] may have.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
     /// The account's rate-limit windows, as last reported.
     pub fn limits(&self) -> Vec<RateLimit> {
         let latest = lock(&self.shared.limits);
