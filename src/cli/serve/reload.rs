@@ -29,12 +29,13 @@ impl Server {
                     tracing::error!("log_level not changed: {error}");
                 }
                 app.reload(config, rules);
-                (!kept.is_empty()).then(|| format!("a restart is needed for {}", kept.join(", ")))
+                (!kept.is_empty())
+                    .then(|| format!("settings reloaded; a restart is needed for {}", kept.join(", ")))
             }
         };
         match &outcome {
             None => tracing::info!("settings reloaded"),
-            Some(note) => tracing::warn!("settings reloaded: {note}"),
+            Some(note) => tracing::warn!("{note}"),
         }
         service.reloaded(outcome);
     }
