@@ -283,21 +283,23 @@ async fn prepare<B: Buf, E>(
     let limits = Limits::of(config.max_body_bytes);
     let body = body::read(headers, body, limits, &app.buffers, config.max_buffered_bytes).await?;
 
-    let start = Instant::now();
-    let ask = chat::decode(body.text(), config)?;
-    trace.decoded(ask.stream, &ask.model, u32::try_from(ask.n).unwrap_or(u32::MAX));
-    trace.phase(Phase::PromptBuild, start.elapsed());
-
-    let start = Instant::now();
+    // Off the runtime: a large body takes its time, and the working directory is on a disk.
     let config = Arc::clone(config);
-    let resolved = tokio::task::spawn_blocking(move || {
-        let turn = ask.turn(&config);
-        (ask, turn)
+    let work = tokio::task::spawn_blocking(move || {
+        let start = Instant::now();
+        let decoded = chat::decode(body.text(), &config).map(|ask| {
+            let read = start.elapsed();
+            let turn = ask.turn(&config);
+            (ask, turn, read, start.elapsed() - read)
+        });
+        (decoded, body)
     });
-    let (ask, turn) = resolved
-        .await
-        .map_err(|error| Failure::Internal { detail: format!("resolving the working directory: {error}") })?;
-    trace.phase(Phase::CwdResolve, start.elapsed());
+    let (decoded, body) =
+        work.await.map_err(|error| Failure::Internal { detail: format!("reading the request: {error}") })?;
+    let (ask, turn, read, resolved) = decoded?;
+    trace.decoded(ask.stream, &ask.model, u32::try_from(ask.n).unwrap_or(u32::MAX));
+    trace.phase(Phase::PromptBuild, read);
+    trace.phase(Phase::CwdResolve, resolved);
     Ok((ask, turn?, body))
 }
 

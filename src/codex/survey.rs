@@ -101,6 +101,11 @@ pub(super) async fn take(config: &Arc<Config>, spawner: &Spawner, inherited: &Va
     };
     survey.usable = fill(&mut survey, spawner, inherited).await;
     survey.at = Instant::now();
+    survey
+}
+
+/// Logs what a survey found. The same failure is not news each time somebody asks.
+pub(super) fn announce(survey: &Survey, before: Option<&Survey>) {
     match &survey.usable {
         Ok(found) => tracing::info!(
             program = %found.program.display(),
@@ -109,18 +114,18 @@ pub(super) async fn take(config: &Arc<Config>, spawner: &Spawner, inherited: &Va
             reads = found.confinement.name(),
             "codex is ready"
         ),
+        Err(failure) if before.is_some_and(|before| before.usable.as_ref().err() == Some(failure)) => return,
         Err(failure @ (Failure::NotLoggedIn | Failure::LoginNotPortable)) => {
-            tracing::warn!(target: messages::NOT_LOGGED_IN, "codex is not usable: {failure:?}");
+            tracing::warn!(target: messages::NOT_LOGGED_IN, "codex is not usable: {failure}");
         }
         Err(failure @ (Failure::CodexMissing { .. } | Failure::CodexTooOld { .. })) => {
-            tracing::warn!(target: messages::CODEX_UNUSABLE, "codex is not usable: {failure:?}");
+            tracing::warn!(target: messages::CODEX_UNUSABLE, "codex is not usable: {failure}");
         }
-        Err(failure) => tracing::warn!(detail = failure.detail(), "codex is not usable: {failure:?}"),
+        Err(failure) => tracing::warn!("codex is not usable: {failure}"),
     }
     if let Some(Confinement::Host { reason }) = &survey.confinement {
         tracing::warn!(target: messages::READS_NOT_CONFINED, "codex's tools may read every file this user can read: {reason}");
     }
-    survey
 }
 
 async fn fill(
