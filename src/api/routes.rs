@@ -86,14 +86,13 @@ fn decoded(text: &str) -> Cow<'_, str> {
 pub fn routes(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
     let app = warp::any().map(move || Arc::clone(&app));
     warp::method()
-        .and(warp::path::full())
         .and(warp::ext::get::<Target>())
         .and(warp::header::headers_cloned())
         .and(warp::ext::get::<Connection>())
         .and(warp::body::stream())
         .and(app)
-        .then(|method, path: warp::path::FullPath, Target(uri), headers, connection, body, app| async move {
-            let request = Request { method, path: path.as_str().to_owned(), uri, headers, connection };
+        .then(|method, Target(uri), headers, connection, body, app| async move {
+            let request = Request { method, uri, headers, connection };
             answer(app, request, body).await
         })
 }
@@ -110,7 +109,6 @@ pub fn misconfigured() -> impl Filter<Extract = (Response,), Error = std::conver
 
 struct Request {
     method: Method,
-    path: String,
     uri: http::Uri,
     headers: HeaderMap,
     connection: Connection,
@@ -131,14 +129,15 @@ async fn answer<B: Buf, E>(
     let id = ids::request_id(&request.headers);
     let rules = app.rules();
     let cors = rules.cors(&request.headers);
-    let route = Route::of(&request.path);
+    // Not by warp's filters: they panic at `CONNECT host:port`, which has no path.
+    let path = request.uri.path();
+    let route = Route::of(path);
     let api = route.as_ref().is_some_and(|route| route.access() == Access::Key);
 
     let mut response = match route {
-        None => error::response(&Failure::NoRoute {
-            method: request.method.to_string(),
-            path: request.path.clone(),
-        }),
+        None => {
+            error::response(&Failure::NoRoute { method: request.method.to_string(), path: path.to_owned() })
+        }
         Some(Route::Chat) if request.method == Method::POST => {
             // Every generation request has its line, refused ones too.
             let info = RequestInfo {

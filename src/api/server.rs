@@ -98,7 +98,7 @@ fn owner_or_nobody(local: SocketAddr, peer: SocketAddr) -> Owner {
     })
 }
 
-/// The target of a request exactly as sent, as a request extension: warp shows the path only.
+/// The target of a request exactly as sent, as a request extension: warp shows parts of it only.
 #[derive(Clone, Debug)]
 pub struct Target(pub Uri);
 

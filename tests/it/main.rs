@@ -8,6 +8,7 @@ mod support;
 
 mod app_server;
 mod auth;
+mod bad_http;
 mod bad_input;
 mod cancel;
 mod chat;
@@ -18,6 +19,10 @@ mod failures;
 mod isolation;
 mod latency_log;
 mod limits;
+mod login;
+mod pages;
+mod peers;
 mod queue;
+mod reload;
 mod sdk;
 mod systemd;
