@@ -25,3 +25,4 @@ mod peers;
 mod queue;
 mod reload;
 mod sdk;
+mod systemd;
