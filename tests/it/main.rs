@@ -20,3 +20,4 @@ mod latency_log;
 mod limits;
 mod queue;
 mod sdk;
+mod verbs;
