@@ -25,6 +25,9 @@ use clap::{ArgMatches, Command};
 use crate::config::schema::{args, config_arg, flags, replaced_args, replaced_notices};
 use crate::config::{Errors, Sources};
 
+/// EX_CONFIG of sysexits(3).
+const CONFIG: u8 = 78;
+
 /// How the program ends if not well; the text goes to stderr.
 #[derive(Debug)]
 pub enum Exit {
@@ -61,12 +64,14 @@ impl Exit {
         let (code, text) = match self {
             Exit::Failure(text) => (1, text),
             Exit::Usage(text) => (64, text),
-            Exit::Config(text) => (78, text),
+            Exit::Config(text) => (CONFIG, text),
             Exit::Code(code) => return ExitCode::from(code),
             Exit::ReaderGone => return ExitCode::SUCCESS,
         };
-        for line in text.lines() {
-            eprintln!("error: {line}");
+        for (at, line) in text.lines().enumerate() {
+            // Each line about settings is an error of its own; others explain the first.
+            let lead = if at == 0 || code == CONFIG { "error: " } else { "" };
+            eprintln!("{lead}{line}");
         }
         ExitCode::from(code)
     }

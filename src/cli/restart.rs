@@ -10,9 +10,9 @@ use crate::config::schema::replaced_notices;
 
 /// `restart`, without the settings.
 pub fn command() -> Command {
-    Command::new("restart").about("Restart the service with the saved settings, changed by those given").long_about(
-        "Restarts the service. Settings given here (flags, and CODEX_PROXY_* variables of this shell) change the \
-         saved ones; a list replaces the saved list. Running turns get drain_seconds to end.",
+    Command::new("restart").about("Restart the service with the saved settings, changed by those given").after_help(
+        "Settings given here (flags, and CODEX_PROXY_* variables of this shell) change the saved ones; a list replaces \
+         the saved list. Running turns get drain_seconds to end.",
     )
 }
 

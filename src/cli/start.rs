@@ -26,11 +26,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub fn command() -> Command {
     Command::new("start")
         .about("Start the service in the background with these settings, and remember them")
-        .long_about(
-            "Starts the service in the background through systemd or launchd, and waits until it is ready.\n\n\
-             The settings given here (flags, and CODEX_PROXY_* variables of this shell) are saved as the whole of \
-             one file, config.d/50-start.toml in your config folder; restart uses them again. Settings to keep \
-             for good belong into config.toml: codex-api-proxy config set.",
+        .after_help(
+            "The settings given here (flags, and CODEX_PROXY_* variables of this shell) are saved as the whole of one \
+             file, config.d/50-start.toml in your config folder; restart uses them again. Settings to keep for good: \
+             codex-api-proxy config set.\n\nExamples:\n  codex-api-proxy start\n  codex-api-proxy start --host 0.0.0.0 \
+             --api-key-file ~/keys\n  codex-api-proxy start --fast --engine app-server --workers 4\n  codex-api-proxy \
+             start --proxy http://127.0.0.1:8118 --port 9000",
         )
         .arg(
             Arg::new("foreground")

@@ -101,7 +101,7 @@ fn without_manager(why: &str, loaded: Option<&Loaded>) -> String {
             } else {
                 format!("not ready: {}", why_not(&page.body))
             };
-            format!(" But something answers on {place}, and is {how}.\n")
+            format!(" But a server answers on {place}, and is {how}\n")
         }
         _ => " Run the server in the foreground: codex-api-proxy serve\n".to_owned(),
     };

@@ -26,3 +26,4 @@ mod queue;
 mod reload;
 mod sdk;
 mod systemd;
+mod verbs;
