@@ -140,7 +140,11 @@ async fn answer<B: Buf, E>(
             };
             let mut trace = Trace::start(info, Arc::clone(&app.observer), arrived);
             match admit(&app, &request, Access::Key).await {
-                Ok(_) => completion(&app, &request, body, trace).await,
+                Ok(_) => {
+                    let mut response = completion(&app, &request, body, trace).await;
+                    status::rate_limit_headers(&app, response.headers_mut());
+                    response
+                }
                 Err(failure) => {
                     note_failure(&mut trace, &failure);
                     error::response(&failure)
@@ -280,14 +284,19 @@ async fn prepare<B: Buf, E>(
     trace.phase(Phase::PromptBuild, start.elapsed());
 
     let start = Instant::now();
-    let config = Arc::clone(config);
-    let resolved = tokio::task::spawn_blocking(move || {
-        let turn = ask.turn(&config);
+    let (ask, turn) = if chat::needs_directory(config) {
+        let config = Arc::clone(config);
+        let resolved = tokio::task::spawn_blocking(move || {
+            let turn = ask.turn(&config);
+            (ask, turn)
+        });
+        resolved.await.map_err(|error| Failure::Internal {
+            detail: format!("resolving the working directory: {error}"),
+        })?
+    } else {
+        let turn = ask.turn(config);
         (ask, turn)
-    });
-    let (ask, turn) = resolved
-        .await
-        .map_err(|error| Failure::Internal { detail: format!("resolving the working directory: {error}") })?;
+    };
     trace.phase(Phase::CwdResolve, start.elapsed());
     Ok((ask, turn?, body))
 }

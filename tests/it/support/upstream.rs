@@ -20,6 +20,7 @@ mod persona;
 /// What the upstream does with one request: steps in order, then the end.
 #[derive(Clone, Debug)]
 pub struct Reply {
+    headers: String,
     steps: Vec<Step>,
     pace: Duration,
     usage: [u64; 4],
@@ -62,7 +63,6 @@ enum End {
     /// An HTTP status in place of a stream.
     Status {
         code: u16,
-        headers: Vec<(String, String)>,
         body: String,
     },
     /// The socket is shut in the middle of a chunk.
@@ -73,7 +73,7 @@ enum End {
 
 impl Reply {
     fn of(steps: Vec<Step>, end: End) -> Reply {
-        Reply { steps, pace: Duration::ZERO, usage: [11, 3, 7, 2], end }
+        Reply { headers: String::new(), steps, pace: Duration::ZERO, usage: [11, 3, 7, 2], end }
     }
 
     /// A whole answer in one delta.
@@ -103,7 +103,7 @@ impl Reply {
 
     /// An error status with any body.
     pub fn status_body(code: u16, body: impl Into<String>) -> Reply {
-        Reply::of(vec![], End::Status { code, headers: vec![], body: body.into() })
+        Reply::of(vec![], End::Status { code, body: body.into() })
     }
 
     /// `response.failed` with this error.
@@ -116,11 +116,9 @@ impl Reply {
         Reply::of(vec![Step::Hang], End::Completed)
     }
 
-    /// Adds a header to an error status.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Reply {
-        if let End::Status { headers, .. } = &mut self.end {
-            headers.push((name.into(), value.into()));
-        }
+        self.headers.push_str(&format!("{name}: {value}\r\n"));
         self
     }
 
@@ -456,10 +454,10 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
     if shared.verbose {
         eprintln!("scripted upstream: {line}, {} bytes", body.len());
     }
-    let mut wire = Wire { stream, shared, index: 0, streaming: false };
+    let mut wire = Wire { stream, shared, index: 0, streaming: false, headers: String::new() };
     if !(line.starts_with("POST ") && line.contains("/responses")) {
         // Model lists and websocket upgrades: Codex takes the hint and goes on without.
-        return wire.status(404, &[], r#"{"error":{"message":"not here"}}"#);
+        return wire.status(404, r#"{"error":{"message":"not here"}}"#);
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let reply = {
@@ -471,6 +469,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
         state.requests.push(request);
         reply
     };
+    wire.headers.clone_from(&reply.headers);
     let outcome = wire.play(&reply, &body);
     let ended = if outcome.is_ok() { Ended::Sent } else { Ended::ClientClosed };
     shared.state().requests[wire.index].ended = Some((ended, Instant::now()));
@@ -515,11 +514,13 @@ struct Wire<'a> {
     /// Which of the recorded requests this is.
     index: usize,
     streaming: bool,
+    /// Header lines of the reply's own.
+    headers: String,
 }
 
 impl Wire<'_> {
-    fn status(&mut self, code: u16, headers: &[(String, String)], body: &str) -> io::Result<()> {
-        let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    fn status(&mut self, code: u16, body: &str) -> io::Result<()> {
+        let more = &self.headers;
         write!(
             self.stream,
             "HTTP/1.1 {code} Scripted\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n{more}\r\n{body}",
@@ -531,9 +532,12 @@ impl Wire<'_> {
         let kind = event["type"].as_str().unwrap_or_default();
         let frame = format!("event: {kind}\ndata: {event}\n\n");
         let head = if self.streaming {
-            ""
+            String::new()
         } else {
-            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: close\r\n{}\r\n",
+                self.headers
+            )
         };
         self.streaming = true;
         // One write per event: what Codex reads at once is what was scripted as one delta.
@@ -574,8 +578,8 @@ impl Wire<'_> {
             }
             self.step(step, reply, body, &mut output)?;
         }
-        if let End::Status { code, headers, body } = &reply.end {
-            return self.status(*code, headers, body);
+        if let End::Status { code, body } = &reply.end {
+            return self.status(*code, body);
         }
         if !self.streaming {
             self.event(&created)?;
