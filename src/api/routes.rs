@@ -149,7 +149,11 @@ async fn answer<B: Buf, E>(
             };
             let mut trace = Trace::start(info, Arc::clone(&app.observer), arrived);
             match admit(&app, &request, Access::Key).await {
-                Ok(_) => completion(&app, &request, body, trace).await,
+                Ok(_) => {
+                    let mut response = completion(&app, &request, body, trace).await;
+                    status::rate_limit_headers(&app, response.headers_mut());
+                    response
+                }
                 Err(failure) => {
                     note_failure(&mut trace, &failure);
                     error::response(&failure)
@@ -272,6 +276,9 @@ fn refuse(trace: &mut Trace, failure: &Failure) -> Response {
     error::response(failure)
 }
 
+/// The longest body that is read on the runtime, in bytes: well below a millisecond's work.
+const INLINE: usize = 64 << 10;
+
 /// Reads and checks all there is to a request before it takes a place in the queue.
 async fn prepare<B: Buf, E>(
     app: &App,
@@ -283,19 +290,24 @@ async fn prepare<B: Buf, E>(
     let limits = Limits::of(config.max_body_bytes);
     let body = body::read(headers, body, limits, &app.buffers, config.max_buffered_bytes).await?;
 
-    // Off the runtime: a large body takes its time, and the working directory is on a disk.
-    let config = Arc::clone(config);
-    let work = tokio::task::spawn_blocking(move || {
+    let large = body.text().len() > INLINE;
+    let settings = Arc::clone(config);
+    let read = move || {
         let start = Instant::now();
-        let decoded = chat::decode(body.text(), &config).map(|ask| {
+        let decoded = chat::decode(body.text(), &settings).map(|ask| {
             let read = start.elapsed();
-            let turn = ask.turn(&config);
+            let turn = ask.turn(&settings);
             (ask, turn, read, start.elapsed() - read)
         });
         (decoded, body)
-    });
-    let (decoded, body) =
-        work.await.map_err(|error| Failure::Internal { detail: format!("reading the request: {error}") })?;
+    };
+    // Off the runtime where it takes its time: a large body, or a directory on a disk.
+    let (decoded, body) = if large || chat::needs_directory(config) {
+        let failed = |error| Failure::Internal { detail: format!("reading the request: {error}") };
+        tokio::task::spawn_blocking(read).await.map_err(failed)?
+    } else {
+        read()
+    };
     let (ask, turn, read, resolved) = decoded?;
     trace.decoded(ask.stream, &ask.model, u32::try_from(ask.n).unwrap_or(u32::MAX));
     trace.phase(Phase::PromptBuild, read);

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod support;
+mod workers;
 
 mod app_server;
 mod auth;
