@@ -18,6 +18,7 @@ mod errors;
 mod failures;
 mod isolation;
 mod latency_log;
+mod launchd;
 mod limits;
 mod login;
 mod pages;

@@ -34,10 +34,7 @@ fn installed(scratch: &Scratch, upstream: &Path) -> PathBuf {
     ] {
         copy(&units.join(unit), &format!("usr/lib/systemd/{unit}"));
     }
-    copy(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"),
-        "usr/share/doc/codex-api-proxy/README.md",
-    );
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"), "usr/share/doc/codex-api-proxy/README.md");
     root
 }
 
@@ -64,8 +61,7 @@ fn the_service_keeps_its_promises_under_systemd() {
         .args(std::env::var("BOOT_CHECKS").unwrap_or_default().split_whitespace())
         .output()
         .unwrap();
-    let (said, errors) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{said}");
     if output.status.code() == Some(CANNOT_BOOT) {
         return skipped(errors.lines().last().unwrap_or("no systemd could be booted"));
