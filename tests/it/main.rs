@@ -19,6 +19,7 @@ mod errors;
 mod failures;
 mod isolation;
 mod latency_log;
+mod launchd;
 mod limits;
 mod login;
 mod pages;

@@ -584,6 +584,18 @@ def the_system_template_serves_with_its_key():
     assert not codex_processes()
 
 
+def a_user_unit_takes_its_key_as_a_credential():
+    stop_all()
+    configure()
+    user.write("key", "sk-user-credential\n")
+    user.drop_in("[Service]\nLoadCredential=api-key:%h/key\n")
+    user.systemctl("start", UNIT)
+    assert ask("hi").status == 401
+    assert ask("Reply with exactly: keyed", None, {"Authorization": "Bearer sk-user-credential"}).answer() == "keyed"
+    user.systemctl("reload", UNIT)
+    assert ask("hi").status == 401
+
+
 CHECKS = [
     units_verify,
     ready_comes_after_the_first_look_and_health_before,
@@ -602,6 +614,7 @@ CHECKS = [
     broken_settings_with_a_socket_answer_503,
     not_logged_in_is_explained,
     app_server_workers_are_up_at_ready,
+    a_user_unit_takes_its_key_as_a_credential,
     the_system_template_serves_with_its_key,
 ]
 
