@@ -125,10 +125,9 @@ async fn answer<B: Buf, E>(
     let api = route.as_ref().is_some_and(|route| route.access() == Access::Key);
 
     let mut response = match route {
-        None => error::response(&Failure::NoRoute {
-            method: request.method.to_string(),
-            path: path.to_owned(),
-        }),
+        None => {
+            error::response(&Failure::NoRoute { method: request.method.to_string(), path: path.to_owned() })
+        }
         Some(Route::Chat) if request.method == Method::POST => {
             // Every generation request has its line, refused ones too.
             let info = RequestInfo {
@@ -274,21 +273,21 @@ async fn prepare<B: Buf, E>(
     let limits = Limits::of(config.max_body_bytes);
     let body = body::read(headers, body, limits, &app.buffers, config.max_buffered_bytes).await?;
 
-    let start = Instant::now();
-    let ask = chat::decode(body.text(), config)?;
-    trace.decoded(ask.stream, &ask.model, u32::try_from(ask.n).unwrap_or(u32::MAX));
-    trace.phase(Phase::PromptBuild, start.elapsed());
-
-    let start = Instant::now();
+    // Off the runtime: the body may be long, and the working directory is looked up on the disk.
     let config = Arc::clone(config);
-    let resolved = tokio::task::spawn_blocking(move || {
+    let work = tokio::task::spawn_blocking(move || {
+        let start = Instant::now();
+        let ask = chat::decode(body.text(), &config)?;
+        let decoded = Instant::now();
         let turn = ask.turn(&config);
-        (ask, turn)
+        Ok((ask, turn, body, decoded - start, decoded.elapsed()))
     });
-    let (ask, turn) = resolved
-        .await
-        .map_err(|error| Failure::Internal { detail: format!("resolving the working directory: {error}") })?;
-    trace.phase(Phase::CwdResolve, start.elapsed());
+    let result: Result<_, Failure> =
+        work.await.map_err(|error| Failure::Internal { detail: format!("reading the request: {error}") })?;
+    let (ask, turn, body, decoding, resolving) = result?;
+    trace.decoded(ask.stream, &ask.model, u32::try_from(ask.n).unwrap_or(u32::MAX));
+    trace.phase(Phase::PromptBuild, decoding);
+    trace.phase(Phase::CwdResolve, resolving);
     Ok((ask, turn?, body))
 }
 

@@ -41,10 +41,7 @@ fn serve(loaded: Loaded, sources: Sources) -> Result<(), Exit> {
     let rules = Rules::new(&config).map_err(Exit::Config)?;
     let log = log::start(&config).map_err(Exit::Config)?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    // Not left to the first look at Codex: a request may come before it, or there is no Codex.
-    std::fs::create_dir_all(&config.default_cwd).map_err(|error| {
-        Exit::Failure(format!("cannot create default_cwd {}: {error}", config.default_cwd.display()))
-    })?;
+    create_workspace(&config).map_err(Exit::Failure)?;
     let (listeners, activated) = match inherited {
         none if none.is_empty() => (listen::bind(&config.host, config.port).map_err(Exit::Failure)?, false),
         some => (some, true),
@@ -61,6 +58,20 @@ fn serve(loaded: Loaded, sources: Sources) -> Result<(), Exit> {
     // Blocking work that hangs (a dead network file system) must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
+}
+
+/// Not left to the first look at Codex: a request may come before it, or there is no Codex.
+fn create_workspace(config: &Config) -> Result<(), String> {
+    std::fs::create_dir_all(&config.default_cwd)
+        .map_err(|error| format!("cannot create default_cwd {}: {error}", config.default_cwd.display()))
+}
+
+/// Names the operator's overrides that take isolation away.
+fn warn_of_weakening(config: &Config) {
+    let weakened = args::weakened(&config.codex_configs);
+    if !weakened.is_empty() {
+        tracing::warn!("codex_configs take isolation away: {}", weakened.join(", "));
+    }
 }
 
 /// Whoever can reach the port can spend the quota: said where it cannot be overlooked.
@@ -93,10 +104,7 @@ impl Server {
         let mut signals = Signals::new().map_err(failed("cannot wait for signals"))?;
         let addresses: Vec<String> = listeners.iter().map(Listener::to_string).collect();
         let (drain, idle_exit) = (config.drain_seconds, config.idle_exit_seconds);
-        let weakened = args::weakened(&config.codex_configs);
-        if !weakened.is_empty() {
-            tracing::warn!("codex_configs take isolation away: {}", weakened.join(", "));
-        }
+        warn_of_weakening(&config);
 
         let live = Live::new(config);
         let spawner = Spawner::start().map_err(failed("cannot start the spawner threads"))?;
@@ -175,6 +183,7 @@ impl Server {
         let loaded = tokio::task::spawn_blocking(move || {
             let loaded = load(&sources).map_err(|errors| errors.to_string())?;
             let rules = Rules::new(&loaded.config)?;
+            create_workspace(&loaded.config)?;
             Ok::<_, String>((loaded, rules))
         });
         let result = match loaded.await {
@@ -191,6 +200,7 @@ impl Server {
             Ok((loaded, rules)) => {
                 loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 let (config, kept) = keep_fixed(loaded.config, &app.live.get(), self.activated);
+                warn_of_weakening(&config);
                 if let Err(error) = self.log.set_level(&config.log_level) {
                     tracing::error!("log_level not changed: {error}");
                 }
