@@ -80,8 +80,8 @@ pub fn settled(app: &App) -> bool {
 pub fn ready(app: &App, config: &Config, trusted: bool) -> (bool, Value) {
     let reason = reason(app);
     if reason.is_err() {
-        // Somebody wants to know: look again, so that the next answer is fresh.
-        app.codex.look_again();
+        // Somebody wants to know: the next answer will be fresh.
+        app.codex.look_again_if_stale();
     }
     let mut page = json!({
         "status": if reason.is_ok() { "ready" } else { "not_ready" },

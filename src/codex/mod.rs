@@ -197,6 +197,15 @@ impl Codex {
         }
     }
 
+    /// Asks for another look at a machine that was not usable, unless the last is fresh: status
+    /// pages may be asked by anybody, as often as they like.
+    pub fn look_again_if_stale(&self) {
+        let stale = |survey: Arc<Survey>| survey.usable.is_err() && survey.at.elapsed() > FAILURE_LASTS;
+        if self.survey().is_some_and(stale) {
+            self.look_again();
+        }
+    }
+
     /// Asks for a look at the machine; returns at once.
     pub fn look_again(&self) {
         self.shared.look_again.notify_one();

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::observe::catalog;
 
 use super::service::Service;
-use super::{Prepared, Server};
+use super::{Prepared, Server, warn_of_weakening};
 use crate::cli::Exit;
 
 impl Server {
@@ -24,6 +24,7 @@ impl Server {
             }
             Ok(Prepared { loaded, rules }) => {
                 loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                warn_of_weakening(&loaded.config);
                 let (config, kept) = keep_fixed(loaded.config, &app.live.get(), self.activated);
                 if let Err(error) = self.log.set_level(&config.log_level) {
                     tracing::error!("log_level not changed: {error}");
