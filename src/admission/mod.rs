@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::turn::Failure;
 
@@ -30,6 +30,8 @@ struct Line {
     waiting: VecDeque<(u64, oneshot::Sender<Permit>)>,
     next_number: u64,
     draining: bool,
+    /// Told of every change of the above.
+    changed: Arc<Notify>,
 }
 
 /// How full it is.
@@ -67,6 +69,7 @@ impl Admission {
             waiting: VecDeque::new(),
             next_number: 0,
             draining: false,
+            changed: Arc::default(),
         })))
     }
 
@@ -103,6 +106,7 @@ impl Admission {
 
     /// Hands free slots to the first in line.
     fn grant(&self, mut line: MutexGuard<'_, Line>) {
+        line.changed.notify_one();
         let mut unclaimed = Vec::new();
         while line.running < line.slots {
             let Some((_, grant)) = line.waiting.pop_front() else { break };
@@ -125,7 +129,14 @@ impl Admission {
     pub fn drain(&self) {
         let mut line = self.line();
         line.draining = true;
+        line.changed.notify_one();
         line.waiting.clear();
+    }
+
+    /// Resolves when [`Admission::load`] has changed since the last time. For one listener.
+    pub async fn changed(&self) {
+        let changed = Arc::clone(&self.line().changed);
+        changed.notified().await;
     }
 
     /// How full it is now.
@@ -167,6 +178,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut line = self.admission.line();
         line.waiting.retain(|(number, _)| *number != self.number);
+        line.changed.notify_one();
         drop(line);
         // Granted but never taken: the permit inside the channel is dropped with it, after the
         // lock is free again.

@@ -156,7 +156,7 @@ fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
             SOON,
         ),
         // What is broken names files of the host; `config check` and the log tell it to the operator.
-        Failure::Misconfigured { .. } => unavailable(
+        Failure::Misconfigured => unavailable(
             "misconfigured",
             "The server's settings are broken. Run `codex-api-proxy config check` on its machine.",
         ),

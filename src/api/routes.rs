@@ -86,21 +86,29 @@ fn decoded(text: &str) -> Cow<'_, str> {
 pub fn routes(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
     let app = warp::any().map(move || Arc::clone(&app));
     warp::method()
-        .and(warp::path::full())
         .and(warp::ext::get::<Target>())
         .and(warp::header::headers_cloned())
         .and(warp::ext::get::<Connection>())
         .and(warp::body::stream())
         .and(app)
-        .then(|method, path: warp::path::FullPath, Target(uri), headers, connection, body, app| async move {
-            let request = Request { method, path: path.as_str().to_owned(), uri, headers, connection };
+        .then(|method, Target(uri), headers, connection, body, app| async move {
+            let request = Request { method, uri, headers, connection };
             answer(app, request, body).await
         })
 }
 
+/// What is answered while the settings are broken: that the server lives, and that it serves nobody.
+pub fn misconfigured() -> impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone {
+    warp::method().and(warp::path::full()).map(|method: Method, path: warp::path::FullPath| {
+        match Route::of(path.as_str()) {
+            Some(Route::Health) if Route::Health.takes(&method) => json(&serde_json::json!({"status": "ok"})),
+            _ => error::response(&Failure::Misconfigured),
+        }
+    })
+}
+
 struct Request {
     method: Method,
-    path: String,
     uri: http::Uri,
     headers: HeaderMap,
     connection: Connection,
@@ -121,14 +129,15 @@ async fn answer<B: Buf, E>(
     let id = ids::request_id(&request.headers);
     let rules = app.rules();
     let cors = rules.cors(&request.headers);
-    let route = Route::of(&request.path);
+    // Not by warp's filters: they panic at `CONNECT host:port`, which has no path.
+    let path = request.uri.path();
+    let route = Route::of(path);
     let api = route.as_ref().is_some_and(|route| route.access() == Access::Key);
 
     let mut response = match route {
-        None => error::response(&Failure::NoRoute {
-            method: request.method.to_string(),
-            path: request.path.clone(),
-        }),
+        None => {
+            error::response(&Failure::NoRoute { method: request.method.to_string(), path: path.to_owned() })
+        }
         Some(Route::Chat) if request.method == Method::POST => {
             // Every generation request has its line, refused ones too.
             let info = RequestInfo {
@@ -140,7 +149,11 @@ async fn answer<B: Buf, E>(
             };
             let mut trace = Trace::start(info, Arc::clone(&app.observer), arrived);
             match admit(&app, &request, Access::Key).await {
-                Ok(_) => completion(&app, &request, body, trace).await,
+                Ok(_) => {
+                    let mut response = completion(&app, &request, body, trace).await;
+                    status::rate_limit_headers(&app, response.headers_mut());
+                    response
+                }
                 Err(failure) => {
                     note_failure(&mut trace, &failure);
                     error::response(&failure)
@@ -263,6 +276,9 @@ fn refuse(trace: &mut Trace, failure: &Failure) -> Response {
     error::response(failure)
 }
 
+/// The longest body that is read on the runtime, in bytes: well below a millisecond's work.
+const INLINE: usize = 64 << 10;
+
 /// Reads and checks all there is to a request before it takes a place in the queue.
 async fn prepare<B: Buf, E>(
     app: &App,
@@ -274,21 +290,28 @@ async fn prepare<B: Buf, E>(
     let limits = Limits::of(config.max_body_bytes);
     let body = body::read(headers, body, limits, &app.buffers, config.max_buffered_bytes).await?;
 
-    let start = Instant::now();
-    let ask = chat::decode(body.text(), config)?;
+    let large = body.text().len() > INLINE;
+    let settings = Arc::clone(config);
+    let read = move || {
+        let start = Instant::now();
+        let decoded = chat::decode(body.text(), &settings).map(|ask| {
+            let read = start.elapsed();
+            let turn = ask.turn(&settings);
+            (ask, turn, read, start.elapsed() - read)
+        });
+        (decoded, body)
+    };
+    // Off the runtime where it takes its time: a large body, or a directory on a disk.
+    let (decoded, body) = if large || chat::needs_directory(config) {
+        let failed = |error| Failure::Internal { detail: format!("reading the request: {error}") };
+        tokio::task::spawn_blocking(read).await.map_err(failed)?
+    } else {
+        read()
+    };
+    let (ask, turn, read, resolved) = decoded?;
     trace.decoded(ask.stream, &ask.model, u32::try_from(ask.n).unwrap_or(u32::MAX));
-    trace.phase(Phase::PromptBuild, start.elapsed());
-
-    let start = Instant::now();
-    let config = Arc::clone(config);
-    let resolved = tokio::task::spawn_blocking(move || {
-        let turn = ask.turn(&config);
-        (ask, turn)
-    });
-    let (ask, turn) = resolved
-        .await
-        .map_err(|error| Failure::Internal { detail: format!("resolving the working directory: {error}") })?;
-    trace.phase(Phase::CwdResolve, start.elapsed());
+    trace.phase(Phase::PromptBuild, read);
+    trace.phase(Phase::CwdResolve, resolved);
     Ok((ask, turn?, body))
 }
 

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -33,6 +34,9 @@ use crate::os::peer::{self, Owner};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest header section, and the most that is buffered of either direction.
 const MAX_BUFFER: usize = 128 * 1024;
+/// How long a connection without a request is kept once the server stops: the client may have sent
+/// one that is still on its way.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long accepting rests after an error that will not go away at once (out of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -94,7 +98,7 @@ fn owner_or_nobody(local: SocketAddr, peer: SocketAddr) -> Owner {
     })
 }
 
-/// The target of a request exactly as sent, as a request extension: warp shows the path only.
+/// The target of a request exactly as sent, as a request extension: warp shows parts of it only.
 #[derive(Clone, Debug)]
 pub struct Target(pub Uri);
 
@@ -145,8 +149,20 @@ impl Drop for Open {
     }
 }
 
+/// What becomes of connections that nobody has accepted yet when the server stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backlog {
+    /// They are accepted: with the listener, the kernel would reset them.
+    Accept,
+    /// They wait for the next process: the listener is the service manager's.
+    Leave,
+}
+
 /// Serves until `stop`: then closes the listeners at once, lets every request in flight run to its
 /// end, and resolves when the last connection is gone. `abort` cuts what is still open.
+///
+/// An idle connection gets one more answer, if its request comes soon; from `stop` on answers say
+/// `Connection: close`.
 ///
 /// Every request carries its [`Connection`] and [`Target`] as extensions. At most
 /// `max_connections` are open; more wait in the kernel's backlog.
@@ -160,20 +176,25 @@ pub fn serve<S, B>(
     connections: Connections,
     stop: CancellationToken,
     abort: CancellationToken,
+    backlog: Backlog,
 ) -> io::Result<impl Future<Output = ()> + Send>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>,
     S: Clone + Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let acceptors = listeners.into_iter().map(Acceptor::new).collect::<io::Result<Vec<_>>>()?;
+    let mut acceptors = listeners.into_iter().map(Acceptor::new).collect::<io::Result<Vec<_>>>()?;
     let server = Server { service, stop: stop.clone(), abort, timeouts: Timeouts::default() };
     let tasks = TaskTracker::new();
     Ok(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = server.accept_all(acceptors, &live, &connections, &tasks) => {}
+            () = server.accept_all(&mut acceptors, &live, &connections, &tasks) => {}
         }
+        if backlog == Backlog::Accept {
+            server.accept_rest(&mut acceptors, &connections, &tasks).await;
+        }
+        drop(acceptors);
         tasks.close();
         tasks.wait().await;
     })
@@ -196,10 +217,33 @@ where
     S: Clone + Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    /// Accepts for ever. The acceptors end with it.
+    fn enter(&self, accepted: Accepted, connections: &Connections, tasks: &TaskTracker) {
+        let open = connections.enter();
+        let server = self.clone();
+        tasks.spawn(async move {
+            server.connected(accepted).await;
+            drop(open);
+        });
+    }
+
+    /// Accepts what has been waiting.
+    async fn accept_rest(&self, acceptors: &mut [Acceptor], connections: &Connections, tasks: &TaskTracker) {
+        for acceptor in acceptors {
+            loop {
+                let next = std::future::poll_fn(|cx| Poll::Ready(acceptor.poll_accept(cx))).await;
+                match next {
+                    Poll::Ready(Ok(accepted)) => self.enter(accepted, connections, tasks),
+                    Poll::Ready(Err(error)) if is_of_one_client(&error) => {}
+                    Poll::Ready(Err(_)) | Poll::Pending => break,
+                }
+            }
+        }
+    }
+
+    /// Accepts for ever.
     async fn accept_all(
         &self,
-        mut acceptors: Vec<Acceptor>,
+        acceptors: &mut [Acceptor],
         live: &Live,
         connections: &Connections,
         tasks: &TaskTracker,
@@ -207,15 +251,10 @@ where
         let mut failing = false;
         loop {
             connections.fewer_than(|| live.get().max_connections.max(1)).await;
-            match accept_any(&mut acceptors).await {
+            match accept_any(acceptors).await {
                 Ok(accepted) => {
                     failing = false;
-                    let open = connections.enter();
-                    let server = self.clone();
-                    tasks.spawn(async move {
-                        server.connected(accepted).await;
-                        drop(open);
-                    });
+                    self.enter(accepted, connections, tasks);
                 }
                 Err(error) if is_of_one_client(&error) => {
                     tracing::debug!(%error, "a client left before it was accepted")
@@ -250,21 +289,27 @@ where
     async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, kind: Kind) {
         let progress = Arc::new(Progress::default());
         let wire = Wire::new(stream, Arc::clone(&progress), self.timeouts);
-        let service = Introduced { service: self.service, connection: Connection::new(kind), progress };
+        let connection = Connection::new(kind);
+        let service = Introduced { service: self.service, connection, progress, stop: self.stop.clone() };
         let mut conversation = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_BUFFER)
             .serve_connection(TokioIo::new(wire), service);
-        let mut stopping = false;
+        let lingered = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(LINGER).await;
+        };
+        let mut lingered = std::pin::pin!(lingered);
+        let mut closing = false;
         let ended = loop {
             tokio::select! {
                 // First, so that a request that has already arrived is answered and not cut.
                 biased;
                 ended = &mut conversation => break ended,
                 () = self.abort.cancelled() => return,
-                () = self.stop.cancelled(), if !stopping => {
-                    stopping = true;
+                () = &mut lingered, if !closing => {
+                    closing = true;
                     Pin::new(&mut conversation).graceful_shutdown();
                 }
             }
@@ -353,6 +398,7 @@ struct Introduced<S> {
     service: S,
     connection: Connection,
     progress: Arc<Progress>,
+    stop: CancellationToken,
 }
 
 impl<S, B> Service<Request<Incoming>> for Introduced<S>
@@ -372,8 +418,12 @@ where
         let progress = Arc::clone(&self.progress);
         let answering = progress.answering();
         let response = self.service.call(request);
+        let stop = self.stop.clone();
         Box::pin(async move {
-            let response = response.await?;
+            let mut response = response.await?;
+            if stop.is_cancelled() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             // A success of POST has read its body; whatever else may have left it in the socket.
             progress.set_unread(has_body && !(takes_body && response.status().is_success()));
             Ok(response.map(|body| AnswerBody::new(body, answering)))

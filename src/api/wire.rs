@@ -5,6 +5,8 @@
 //! - A refused request's body is read and thrown away for a while after the answer, since closing
 //!   on unread data resets the connection and the client would lose the answer.
 //! - A client that does not read is cut.
+//! - A client that leaves is noticed while its answer is in the making, also if it has sent more than
+//!   its request: hyper stops looking once it holds bytes of what may be a next request.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -42,6 +44,10 @@ impl Default for Timeouts {
 /// The most of a refused body that is read to be thrown away.
 const LINGER_BYTES: usize = 256 << 20;
 
+/// How much is read ahead of hyper to see whether the client is still there. One that sends more
+/// than this behind its request is not looked after any further.
+const AHEAD: usize = 64 << 10;
+
 /// What the service knows and the wire needs; one per connection.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -63,9 +69,14 @@ impl Progress {
         self.unread.store(unread, Ordering::Relaxed);
     }
 
+    /// Whether an answer is in the making.
+    fn is_answering(&self) -> bool {
+        self.answering.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether what hyper writes now can only be its own.
     fn is_ours_done(&self) -> bool {
-        self.answering.load(Ordering::Relaxed) == 0 && !self.unflushed.load(Ordering::Relaxed)
+        !self.is_answering() && !self.unflushed.load(Ordering::Relaxed)
     }
 }
 
@@ -120,6 +131,8 @@ pub struct Wire<T> {
     socket: T,
     progress: Arc<Progress>,
     timeouts: Timeouts,
+    /// What the client sent behind its request, not yet asked for by hyper.
+    ahead: BytesMut,
     /// Our text of hyper's refusal, not sent yet.
     refusal: Bytes,
     /// Runs while the client takes nothing.
@@ -137,7 +150,8 @@ struct Linger {
 impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     /// Over this socket.
     pub fn new(socket: T, progress: Arc<Progress>, timeouts: Timeouts) -> Wire<T> {
-        Wire { socket, progress, timeouts, refusal: Bytes::new(), stalled: None, linger: None }
+        let (ahead, refusal) = (BytesMut::new(), Bytes::new());
+        Wire { socket, progress, timeouts, ahead, refusal, stalled: None, linger: None }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -167,6 +181,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(write)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+    }
+
+    /// Sees to it that the client's leaving wakes and ends the conversation.
+    fn check_presence(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut piece = [0; 4096];
+        while self.ahead.len() < AHEAD {
+            let mut buffer = ReadBuf::new(&mut piece);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut buffer)? {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(()) if buffer.filled().is_empty() => {
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client left"));
+                }
+                Poll::Ready(()) => self.ahead.extend_from_slice(buffer.filled()),
+            }
+        }
+        Ok(())
     }
 
     /// Reads until the client closes, sends no more, or has sent too much.
@@ -203,6 +233,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.ahead.has_remaining() {
+            let piece = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(piece));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.socket).poll_read(cx, buffer)
     }
 }
@@ -227,6 +262,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         ready!(wire.poll_send_refusal(cx))?;
         // hyper flushes the socket only after it has written all it has.
         wire.progress.unflushed.store(false, Ordering::Relaxed);
+        // hyper flushes whenever it has gone on with a request.
+        if wire.progress.is_answering() {
+            wire.check_presence(cx)?;
+        }
         Pin::new(&mut wire.socket).poll_flush(cx)
     }
 

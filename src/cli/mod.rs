@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command};
 
 use crate::config::schema::{args, config_arg, flags, replaced_args, replaced_notices};
-use crate::config::{Errors, Sources, load};
+use crate::config::{Errors, Sources};
 
 /// EX_CONFIG of sysexits(3).
 const CONFIG: u8 = 78;
@@ -51,6 +51,14 @@ impl From<Errors> for Exit {
 }
 
 impl Exit {
+    /// What is wrong, without the code.
+    pub fn into_text(self) -> String {
+        match self {
+            Exit::Failure(text) | Exit::Usage(text) | Exit::Config(text) => text,
+            Exit::Code(_) | Exit::ReaderGone => String::new(),
+        }
+    }
+
     /// Prints the text and gives the code.
     pub fn report(self) -> ExitCode {
         let (code, text) = match self {
@@ -126,9 +134,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn serve(matches: &ArgMatches) -> ExitCode {
     warn(&replaced_notices(matches));
-    let loaded = sources(matches).and_then(|sources| Ok((load(&sources)?, sources)));
-    match loaded {
-        Ok((loaded, sources)) => serve::run(loaded, sources),
+    match sources(matches) {
+        Ok(sources) => serve::run(sources),
         Err(exit) => exit.report(),
     }
 }

@@ -19,6 +19,15 @@ pub fn is_output_limit(message: &str) -> bool {
     message.contains("reason: max_output_tokens")
 }
 
+/// The failure behind the end of a process that told none: `exit` is its status, `stderr` its tail.
+pub fn exited(exit: &str, stderr: &str) -> Failure {
+    // A prompt beyond Codex's own limit (1,048,576 characters) never becomes a turn.
+    match stderr.contains("\"input_error_code\":\"input_too_large\"") {
+        true => Failure::ContextLength,
+        false => Failure::CodexExited { status: exit.to_owned(), detail: stderr.to_owned() },
+    }
+}
+
 /// The failure behind a turn's error.
 ///
 /// `info` is `codexErrorInfo`: a string, or an object with one key; absent for `codex exec`.
@@ -109,6 +118,7 @@ impl Said<'_> {
             _ if self.has(&[
                 "ran out of room in the model's context window",
                 "context window exceeded",
+                "input exceeds the maximum length",
                 "maximum context length",
             ]) =>
             {

@@ -214,7 +214,7 @@ async fn keep_surveying(shared: std::sync::Weak<Shared>) {
         let Some(now) = shared.upgrade() else { return };
         let config = now.live.get();
         let before = now.latest.borrow().clone();
-        let unchanged = match before {
+        let unchanged = match &before {
             Some(before) if before.usable.is_ok() && Arc::ptr_eq(&before.config, &config) => {
                 survey::Files::look(&config, &now.inherited).await == before.files
             }
@@ -229,6 +229,7 @@ async fn keep_surveying(shared: std::sync::Weak<Shared>) {
             });
         } else {
             let survey = survey::take(&config, &now.spawner, &now.inherited).await;
+            survey::announce(&survey, before.as_deref());
             now.latest.send_replace(Some(Arc::new(survey)));
         }
         drop(now);

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::turn::{Events, Failure, Phase, Slot, Turn};
 
 use app_server::RateLimit;
@@ -54,6 +56,14 @@ impl Engine {
                 let status = pool.status();
                 Workers { ready: status.ready, total: status.total, reason: status.reason }
             }
+        }
+    }
+
+    /// Marked changed whenever [`Engine::workers`] may have; `None` without workers.
+    pub fn changes(&self) -> Option<watch::Receiver<u64>> {
+        match self {
+            Engine::Exec(_) => None,
+            Engine::AppServer(pool) => Some(pool.changes()),
         }
     }
 

@@ -6,15 +6,21 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
+#[cfg(target_os = "linux")]
+use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{DefaultFields, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{self as layers, FmtContext};
+#[cfg(target_os = "linux")]
+use tracing_subscriber::layer::Context;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
+#[cfg(target_os = "linux")]
+use super::catalog;
 use super::{latency, stderr};
 use crate::config::Config;
 use crate::config::settings::{LogFormat, LogTarget};
@@ -165,6 +171,41 @@ fn journald<S>() -> io::Result<Box<dyn Layer<S> + Send + Sync>>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
+    Ok(Journal(journal_layer()?).boxed())
+}
+
+/// Native fields, `CODEX_` in front, with the message's catalog entry where it has one.
+#[cfg(target_os = "linux")]
+struct Journal(tracing_journald::Layer);
+
+#[cfg(target_os = "linux")]
+impl<S> Layer<S> for Journal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        self.0.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        Layer::<S>::on_record(&self.0, id, values, context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let Some(id) = catalog::message_id(event.metadata().target()) else {
+            return self.0.on_event(event, context);
+        };
+        // The crate prefixes every field of an event, and only constant ones are left alone. These
+        // messages are rare, so each may have a layer of its own.
+        match journal_layer() {
+            Ok(layer) => layer.with_custom_fields([("MESSAGE_ID", id)]).on_event(event, context),
+            Err(_) => self.0.on_event(event, context),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn journal_layer() -> io::Result<tracing_journald::Layer> {
     use tracing_journald::{Priority, PriorityMappings};
     let layer = tracing_journald::layer()?
         .with_field_prefix(Some("CODEX".to_owned()))
@@ -177,7 +218,7 @@ where
             debug: Priority::Debug,
             trace: Priority::Debug,
         });
-    Ok(layer.boxed())
+    Ok(layer)
 }
 
 #[cfg(not(target_os = "linux"))]

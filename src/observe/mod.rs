@@ -5,6 +5,7 @@
 //! `config`. Prompts and answers never pass through: not one function here takes their text to
 //! keep it.
 
+pub mod catalog;
 pub mod latency;
 pub mod log;
 pub mod metrics;

@@ -31,6 +31,17 @@ impl Listener {
         }
     }
 
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn try_clone(&self) -> io::Result<Listener> {
+        Ok(match self {
+            Listener::Tcp(tcp) => Listener::Tcp(tcp.try_clone()?),
+            Listener::Unix(unix) => Listener::Unix(unix.try_clone()?),
+        })
+    }
+
     /// The address of a TCP listener, with the port the kernel chose if 0 was asked for.
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
         match self {
@@ -64,7 +75,7 @@ pub fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-/// The sockets that systemd handed over; none if it did not.
+/// The sockets that systemd or launchd handed over; none if it did not.
 ///
 /// Call it before anything else opens a file: the descriptors are known by number alone. They are
 /// taken once; later calls find none.
@@ -75,6 +86,14 @@ pub fn inherited() -> Result<Vec<Listener>, String> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::SeqCst) {
         return Ok(Vec::new());
+    }
+    #[cfg(target_os = "macos")]
+    {
+        let failed = |error: io::Error| format!("the sockets passed by launchd: {error}");
+        let sockets = super::launchd::sockets(super::launchd::LISTENERS).map_err(failed)?;
+        if !sockets.is_empty() {
+            return sockets.into_iter().map(|owned| adopt(owned).map_err(failed)).collect();
+        }
     }
     let descriptors = sd_notify::listen_fds_with_names()
         .map_err(|error| format!("the sockets passed by the service manager (LISTEN_FDS): {error}"))?;

@@ -1,5 +1,7 @@
 //! What only the operating system can give or knows. The one place where `unsafe` is allowed.
 
+#[cfg(target_os = "macos")]
+pub mod launchd;
 pub mod listen;
 pub mod names;
 pub mod peer;

@@ -1,5 +1,7 @@
 //! What the service manager is told, by sd_notify(3). Without one, all of this does nothing.
 
+use std::time::Duration;
+
 use sd_notify::NotifyState;
 
 fn tell(states: &[NotifyState<'_>]) {
@@ -8,9 +10,19 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Requests are answered now.
+/// Whether somebody listens at all: systemd sets `$NOTIFY_SOCKET`.
+pub fn listens() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Start-up is over, or a reload.
 pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// One line for people: `Status:` of `systemctl status`.
+pub fn status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
 }
 
 /// The settings are being loaded again; [`ready`] ends it.
@@ -25,4 +37,20 @@ pub fn reloading() {
 /// No new requests are taken.
 pub fn stopping(status: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+}
+
+/// Starting or stopping takes that much longer from now on, `TimeoutStopSec=` notwithstanding.
+/// To be said again before the time is over.
+pub fn extend(by: Duration) {
+    tell(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
+}
+
+/// Within which time [`alive`] is expected again and again: `WatchdogSec=`, sd_watchdog_enabled(3).
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
+}
+
+/// Nothing hangs.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
 }

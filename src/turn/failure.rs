@@ -83,10 +83,7 @@ pub enum Failure {
     /// The server is stopping.
     Draining,
     /// The settings are broken; nothing can be served (socket activation).
-    Misconfigured {
-        /// What is broken.
-        message: String,
-    },
+    Misconfigured,
     /// The upstream asks to slow down.
     RateLimited {
         /// When to try again, if it said so.
@@ -214,6 +211,28 @@ impl Failure {
             | Failure::CodexExited { detail, .. }
             | Failure::Internal { detail } => Some(detail),
             _ => None,
+        }
+    }
+}
+
+/// For the log: subject, fact, cause. What a client reads is decided in `api/error.rs`.
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::CodexMissing { bin } => write!(f, "codex_bin {bin:?} was not found or cannot be run"),
+            Failure::CodexTooOld { found, needs } => {
+                write!(f, "the Codex CLI is version {found}; {needs} or newer is needed")
+            }
+            Failure::NotLoggedIn => f.write_str("the Codex CLI is not logged in; run `codex login`"),
+            Failure::LoginNotPortable => f.write_str(
+                "the Codex login is in a keyring that the isolated CODEX_HOME cannot use; set \
+                 cli_auth_credentials_store = \"file\" and log in again",
+            ),
+            Failure::CodexExited { status, detail } => write!(f, "codex ended ({status}): {detail}"),
+            other => match other.detail() {
+                Some(detail) => f.write_str(detail),
+                None => write!(f, "{other:?}"),
+            },
         }
     }
 }

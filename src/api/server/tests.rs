@@ -83,8 +83,15 @@ impl Fixture {
                 route(request, Arc::clone(&gate), Arc::clone(&cancelled))
             })
         };
-        let serving =
-            serve(listeners, service, live.clone(), connections.clone(), stop.clone(), abort.clone());
+        let serving = serve(
+            listeners,
+            service,
+            live.clone(),
+            connections.clone(),
+            stop.clone(),
+            abort.clone(),
+            Backlog::Accept,
+        );
         let done = tokio::spawn(serving.unwrap());
         Fixture { address, stop, abort, connections, served, cancelled, gate, live, done }
     }
@@ -290,14 +297,40 @@ async fn every_request_knows_its_connection() {
 
 #[tokio::test]
 async fn a_client_that_leaves_cancels_its_request() {
+    let more = [
+        b"".to_vec(),
+        // Some clients end a body with a line of its own.
+        b"\r\n".to_vec(),
+        b"GET /ok HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
+        vec![0; 32 << 10],
+    ];
+    for (left, more) in more.into_iter().enumerate() {
+        let server = Fixture::start(100, vec![]);
+        let mut client = server.connect().await;
+        client.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        client.write_all(&more).await.unwrap();
+        until(|| server.served.load(Ordering::SeqCst) == 1).await;
+        assert_eq!(server.cancelled.load(Ordering::SeqCst), 0, "{left}");
+        drop(client);
+        until(|| server.cancelled.load(Ordering::SeqCst) == 1).await;
+        until(|| server.connections.open() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_behind_a_request_is_served_after_it() {
     let server = Fixture::start(100, vec![]);
     let mut client = server.connect().await;
+    let body = "x".repeat(100_000);
+    let next = format!("POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     client.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     until(|| server.served.load(Ordering::SeqCst) == 1).await;
-    assert_eq!(server.cancelled.load(Ordering::SeqCst), 0);
-    drop(client);
-    until(|| server.cancelled.load(Ordering::SeqCst) == 1).await;
-    until(|| server.connections.open() == 0).await;
+    // More than is read ahead, so that the rest stays in the socket.
+    client.write_all(next.as_bytes()).await.unwrap();
+    server.gate.add_permits(1);
+    assert_eq!(answer(&mut client).await.1, "waited");
+    assert_eq!(answer(&mut client).await.1, "100000");
+    assert_eq!(ask(&mut client, "/").await, "ok");
 }
 
 #[tokio::test]
@@ -425,7 +458,9 @@ async fn warp_routes_and_bodies_fit() {
     let address = listeners[0].tcp_addr().unwrap();
     let (stop, abort) = <(CancellationToken, CancellationToken)>::default();
     let live = Live::new(Config::default());
-    let serving = serve(listeners, service, live, Connections::default(), stop.clone(), abort).unwrap();
+    let serving =
+        serve(listeners, service, live, Connections::default(), stop.clone(), abort, Backlog::Accept)
+            .unwrap();
     let done = tokio::spawn(serving);
     let mut client = TcpStream::connect(address).await.unwrap();
     let head = "POST /v1/echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";

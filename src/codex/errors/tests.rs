@@ -126,3 +126,12 @@ fn the_output_limit_is_told_apart() {
     assert!(is_output_limit("stream disconnected: Incomplete response returned, reason: max_output_tokens"));
     assert!(!is_output_limit("Incomplete response returned, reason: content_filter"));
 }
+
+#[test]
+fn a_prompt_codex_does_not_take_is_too_long() {
+    let long = r#"Error: turn/start failed: Input exceeds the maximum length of 1048576 characters. (code -32602), data: {"input_error_code":"input_too_large","max_chars":1048576}"#;
+    assert_eq!(exited("exit status: 1", long), Failure::ContextLength);
+    assert_eq!(kind(&classify(None, long)), "ContextLength");
+    let other = Failure::CodexExited { status: "exit status: 1".into(), detail: "boom".into() };
+    assert_eq!(exited("exit status: 1", "boom"), other);
+}

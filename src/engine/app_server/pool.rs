@@ -218,6 +218,11 @@ impl Pool {
         status
     }
 
+    /// Marked changed whenever [`Pool::status`] may have.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
     /// The account's rate-limit windows, as last reported.
     pub fn limits(&self) -> Vec<RateLimit> {
         let latest = lock(&self.shared.limits);
@@ -475,6 +480,8 @@ impl Shared {
         let grown = async {
             loop {
                 sleep(self.timing.look).await;
+                // Who logs in while nobody asks anything is served by a worker of the new login.
+                (self.source.look_again)();
                 if worker.pid.and_then(resident_bytes).is_some_and(|size| size > LEAK) {
                     return;
                 }

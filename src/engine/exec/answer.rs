@@ -112,7 +112,7 @@ impl Answer {
             None => {
                 let failure = match self.last_error {
                     Some(message) => errors::classify(None, &message),
-                    None => Failure::CodexExited { status: exit.to_owned(), detail: stderr.to_owned() },
+                    None => errors::exited(exit, stderr),
                 };
                 (None, Err(failure))
             }

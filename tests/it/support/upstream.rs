@@ -6,227 +6,23 @@
 //! only, so that it also serves as the stand-alone program behind `make demo`.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 #[path = "persona.rs"]
 mod persona;
+#[path = "reply.rs"]
+mod reply;
+#[path = "wire.rs"]
+mod wire;
 
-/// What the upstream does with one request: steps in order, then the end.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    steps: Vec<Step>,
-    pace: Duration,
-    usage: [u64; 4],
-    end: End,
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Message {
-        deltas: Vec<String>,
-        phase: Option<&'static str>,
-    },
-    /// A message that is announced and streamed but never finished.
-    Partial {
-        deltas: Vec<String>,
-    },
-    Reasoning {
-        summary: Vec<String>,
-    },
-    Call {
-        call_id: String,
-        name: String,
-        arguments: String,
-    },
-    CustomCall {
-        call_id: String,
-        name: String,
-        input: String,
-    },
-    Raw(Value),
-    Wait(Duration),
-    Hang,
-}
-
-#[derive(Clone, Debug)]
-enum End {
-    Completed,
-    Incomplete(String),
-    Failed(Value),
-    /// An HTTP status in place of a stream.
-    Status {
-        code: u16,
-        headers: Vec<(String, String)>,
-        body: String,
-    },
-    /// The socket is shut in the middle of a chunk.
-    Cut,
-    /// The stream is properly closed, but without `response.completed`.
-    Silence,
-}
-
-impl Reply {
-    fn of(steps: Vec<Step>, end: End) -> Reply {
-        Reply { steps, pace: Duration::ZERO, usage: [11, 3, 7, 2], end }
-    }
-
-    /// A whole answer in one delta.
-    pub fn text(text: impl Into<String>) -> Reply {
-        Reply::of(vec![], End::Completed).then_text(&[text.into()])
-    }
-
-    /// An answer in several deltas.
-    pub fn deltas<S: Into<String> + Clone>(deltas: &[S]) -> Reply {
-        Reply::of(vec![], End::Completed).then_text(deltas)
-    }
-
-    /// Completes with nothing in it.
-    pub fn nothing() -> Reply {
-        Reply::of(vec![], End::Completed)
-    }
-
-    /// A function call of the model.
-    pub fn call(name: &str, arguments: &str) -> Reply {
-        Reply::nothing().then_call(name, arguments)
-    }
-
-    /// An error status with this `error` object.
-    pub fn status(code: u16, error: Value) -> Reply {
-        Reply::status_body(code, json!({ "error": error }).to_string())
-    }
-
-    /// An error status with any body.
-    pub fn status_body(code: u16, body: impl Into<String>) -> Reply {
-        Reply::of(vec![], End::Status { code, headers: vec![], body: body.into() })
-    }
-
-    /// `response.failed` with this error.
-    pub fn failed(code: &str, message: &str) -> Reply {
-        Reply::of(vec![], End::Failed(json!({ "code": code, "message": message })))
-    }
-
-    /// No byte of an answer until [`Upstream::release`].
-    pub fn hang() -> Reply {
-        Reply::of(vec![Step::Hang], End::Completed)
-    }
-
-    /// Adds a header to an error status.
-    pub fn header(mut self, name: &str, value: &str) -> Reply {
-        if let End::Status { headers, .. } = &mut self.end {
-            headers.push((name.into(), value.into()));
-        }
-        self
-    }
-
-    /// Then one more message, in these deltas.
-    pub fn then_text<S: Into<String> + Clone>(mut self, deltas: &[S]) -> Reply {
-        let deltas = deltas.iter().cloned().map(Into::into).collect();
-        self.steps.push(Step::Message { deltas, phase: None });
-        self
-    }
-
-    /// Then a message of that phase (`commentary`, `final_answer`).
-    pub fn then_phase(mut self, phase: &'static str, text: &str) -> Reply {
-        self.steps.push(Step::Message { deltas: vec![text.into()], phase: Some(phase) });
-        self
-    }
-
-    /// Then the beginning of a message that never ends.
-    pub fn then_partial<S: Into<String> + Clone>(mut self, deltas: &[S]) -> Reply {
-        let deltas = deltas.iter().cloned().map(Into::into).collect();
-        self.steps.push(Step::Partial { deltas });
-        self
-    }
-
-    /// Then a reasoning summary of these parts.
-    pub fn then_reasoning(mut self, summary: &[&str]) -> Reply {
-        self.steps.push(Step::Reasoning { summary: summary.iter().map(|&part| part.into()).collect() });
-        self
-    }
-
-    /// Then a function call.
-    pub fn then_call(mut self, name: &str, arguments: &str) -> Reply {
-        let call_id = format!("call_{}", next_number());
-        self.steps.push(Step::Call { call_id, name: name.into(), arguments: arguments.into() });
-        self
-    }
-
-    /// Then a call of a free-form tool, such as the JavaScript `exec` of newer models.
-    pub fn then_custom_call(mut self, name: &str, input: &str) -> Reply {
-        let call_id = format!("call_{}", next_number());
-        self.steps.push(Step::CustomCall { call_id, name: name.into(), input: input.into() });
-        self
-    }
-
-    /// Then any event, as it is.
-    pub fn then_event(mut self, event: Value) -> Reply {
-        self.steps.push(Step::Raw(event));
-        self
-    }
-
-    /// Then a pause.
-    pub fn then_wait(mut self, pause: Duration) -> Reply {
-        self.steps.push(Step::Wait(pause));
-        self
-    }
-
-    /// Then nothing until [`Upstream::release`] or the client leaves.
-    pub fn then_hang(mut self) -> Reply {
-        self.steps.push(Step::Hang);
-        self
-    }
-
-    /// Then the socket is cut.
-    pub fn then_cut(mut self) -> Reply {
-        self.end = End::Cut;
-        self
-    }
-
-    /// Then the stream closes without its closing event.
-    pub fn then_silence(mut self) -> Reply {
-        self.end = End::Silence;
-        self
-    }
-
-    /// Then `response.failed`.
-    pub fn then_failed(mut self, code: &str, message: &str) -> Reply {
-        self.end = End::Failed(json!({ "code": code, "message": message }));
-        self
-    }
-
-    /// Then `response.incomplete` for this reason (`max_output_tokens`, `content_filter`).
-    pub fn then_incomplete(mut self, reason: &str) -> Reply {
-        self.end = End::Incomplete(reason.into());
-        self
-    }
-
-    /// Pauses this long before each delta.
-    pub fn pace(mut self, pause: Duration) -> Reply {
-        self.pace = pause;
-        self
-    }
-
-    /// The token counts: input, of that cached, output, of that reasoning.
-    pub fn usage(mut self, input: u64, cached: u64, output: u64, reasoning: u64) -> Reply {
-        self.usage = [input, cached, output, reasoning];
-        self
-    }
-
-    fn usage_json(&self) -> Value {
-        let [input, cached, output, reasoning] = self.usage;
-        json!({
-            "input_tokens": input, "input_tokens_details": { "cached_tokens": cached },
-            "output_tokens": output, "output_tokens_details": { "reasoning_tokens": reasoning },
-            "total_tokens": input + output,
-        })
-    }
-}
+pub use reply::Reply;
+use wire::Wire;
 
 /// How a request's connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -456,10 +252,10 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
     if shared.verbose {
         eprintln!("scripted upstream: {line}, {} bytes", body.len());
     }
-    let mut wire = Wire { stream, shared, index: 0, streaming: false };
+    let mut wire = Wire { stream, shared, index: 0, streaming: false, headers: String::new() };
     if !(line.starts_with("POST ") && line.contains("/responses")) {
         // Model lists and websocket upgrades: Codex takes the hint and goes on without.
-        return wire.status(404, &[], r#"{"error":{"message":"not here"}}"#);
+        return wire.status(404, r#"{"error":{"message":"not here"}}"#);
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let reply = {
@@ -471,6 +267,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
         state.requests.push(request);
         reply
     };
+    wire.headers.clone_from(&reply.headers);
     let outcome = wire.play(&reply, &body);
     let ended = if outcome.is_ok() { Ended::Sent } else { Ended::ClientClosed };
     shared.state().requests[wire.index].ended = Some((ended, Instant::now()));
@@ -506,187 +303,4 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Head>> {
             headers.push((name.trim().to_ascii_lowercase(), value.trim().into()));
         }
     }
-}
-
-/// The answering side of a connection.
-struct Wire<'a> {
-    stream: TcpStream,
-    shared: &'a Shared,
-    /// Which of the recorded requests this is.
-    index: usize,
-    streaming: bool,
-}
-
-impl Wire<'_> {
-    fn status(&mut self, code: u16, headers: &[(String, String)], body: &str) -> io::Result<()> {
-        let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        write!(
-            self.stream,
-            "HTTP/1.1 {code} Scripted\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n{more}\r\n{body}",
-            body.len()
-        )
-    }
-
-    fn event(&mut self, event: &Value) -> io::Result<()> {
-        let kind = event["type"].as_str().unwrap_or_default();
-        let frame = format!("event: {kind}\ndata: {event}\n\n");
-        let head = if self.streaming {
-            ""
-        } else {
-            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
-        };
-        self.streaming = true;
-        // One write per event: what Codex reads at once is what was scripted as one delta.
-        self.stream.write_all(format!("{head}{:x}\r\n{frame}\r\n", frame.len()).as_bytes())
-    }
-
-    /// Passes the time, but notices at once when the client has gone.
-    fn idle_until(&mut self, done: impl Fn() -> bool) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(Duration::from_millis(2)))?;
-        while !done() {
-            match self.stream.peek(&mut [0]) {
-                Ok(0) => return Err(io::ErrorKind::ConnectionAborted.into()),
-                Ok(_) => std::thread::sleep(Duration::from_millis(2)),
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn wait(&mut self, pause: Duration) -> io::Result<()> {
-        if pause.is_zero() {
-            return Ok(());
-        }
-        let (start, shared) = (Instant::now(), self.shared);
-        self.idle_until(|| start.elapsed() >= pause || shared.stopped.load(Ordering::SeqCst))
-    }
-
-    fn play(&mut self, reply: &Reply, body: &Value) -> io::Result<()> {
-        let id = format!("resp_{}", next_number());
-        let mut output = vec![];
-        let created = json!({ "type": "response.created", "response": { "id": id, "status": "in_progress", "output": [] } });
-        for step in &reply.steps {
-            // A reply that begins by hanging sends not even its head.
-            if !self.streaming && !matches!(step, Step::Hang | Step::Wait(_)) {
-                self.event(&created)?;
-            }
-            self.step(step, reply, body, &mut output)?;
-        }
-        if let End::Status { code, headers, body } = &reply.end {
-            return self.status(*code, headers, body);
-        }
-        if !self.streaming {
-            self.event(&created)?;
-        }
-        let response = |status: &str, extra: Value| {
-            let mut response =
-                json!({ "id": id, "status": status, "output": output, "usage": reply.usage_json() });
-            if let (Some(response), Some(extra)) = (response.as_object_mut(), extra.as_object()) {
-                response.extend(extra.clone());
-            }
-            json!({ "type": format!("response.{status}"), "response": response })
-        };
-        match &reply.end {
-            End::Completed => self.event(&response("completed", json!({})))?,
-            End::Incomplete(reason) => {
-                self.event(&response("incomplete", json!({ "incomplete_details": { "reason": reason } })))?;
-            }
-            End::Failed(error) => self.event(&response("failed", json!({ "error": error })))?,
-            End::Cut => {
-                // The head of a chunk without its body: a broken transfer in any reading of HTTP.
-                self.stream.write_all(b"ff\r\nevent: resp")?;
-                return self.stream.shutdown(std::net::Shutdown::Both);
-            }
-            End::Silence | End::Status { .. } => {}
-        }
-        self.stream.write_all(b"0\r\n\r\n")
-    }
-
-    fn step(&mut self, step: &Step, reply: &Reply, body: &Value, output: &mut Vec<Value>) -> io::Result<()> {
-        let (shared, index) = (self.shared, output.len());
-        let item = match step {
-            Step::Wait(pause) => return self.wait(*pause),
-            Step::Hang => return self.idle_until(|| shared.released.load(Ordering::SeqCst)),
-            Step::Raw(event) => return self.event(event),
-            Step::Message { deltas, phase } => {
-                let text = deltas.concat();
-                let item = self.message(index, deltas, *phase, reply.pace)?;
-                with(
-                    item,
-                    json!({ "status": "completed", "content": [{ "type": "output_text", "text": text, "annotations": [] }] }),
-                )
-            }
-            Step::Partial { deltas } => {
-                self.message(index, deltas, None, reply.pace)?;
-                return Ok(());
-            }
-            Step::Reasoning { summary } => {
-                let id = format!("rs_{}", next_number());
-                let item = json!({ "type": "reasoning", "id": id, "summary": [] });
-                self.event(
-                    &json!({ "type": "response.output_item.added", "output_index": index, "item": item }),
-                )?;
-                for (part, text) in summary.iter().enumerate() {
-                    self.event(&json!({ "type": "response.reasoning_summary_part.added", "item_id": id, "output_index": index, "summary_index": part, "part": { "type": "summary_text", "text": "" } }))?;
-                    self.wait(reply.pace)?;
-                    self.event(&json!({ "type": "response.reasoning_summary_text.delta", "item_id": id, "output_index": index, "summary_index": part, "delta": text }))?;
-                }
-                let parts: Vec<Value> =
-                    summary.iter().map(|text| json!({ "type": "summary_text", "text": text })).collect();
-                with(item, json!({ "summary": parts }))
-            }
-            Step::Call { call_id, name, arguments } => {
-                let mut item = json!({ "type": "function_call", "id": format!("fc_{}", next_number()), "call_id": call_id, "name": name, "arguments": "" });
-                if let Some((Some(space), _)) =
-                    tools_of(body).into_iter().find(|(_, offered)| offered == name)
-                {
-                    item = with(item, json!({ "namespace": space }));
-                }
-                self.event(
-                    &json!({ "type": "response.output_item.added", "output_index": index, "item": item }),
-                )?;
-                with(item, json!({ "status": "completed", "arguments": arguments }))
-            }
-            Step::CustomCall { call_id, name, input } => {
-                let item = json!({ "type": "custom_tool_call", "id": format!("ctc_{}", next_number()), "call_id": call_id, "name": name, "input": "" });
-                self.event(
-                    &json!({ "type": "response.output_item.added", "output_index": index, "item": item }),
-                )?;
-                with(item, json!({ "status": "completed", "input": input }))
-            }
-        };
-        self.event(&json!({ "type": "response.output_item.done", "output_index": index, "item": item }))?;
-        output.push(item);
-        Ok(())
-    }
-
-    fn message(
-        &mut self,
-        index: usize,
-        deltas: &[String],
-        phase: Option<&str>,
-        pace: Duration,
-    ) -> io::Result<Value> {
-        let id = format!("msg_{}", next_number());
-        let mut item = json!({ "type": "message", "id": id, "role": "assistant", "status": "in_progress", "content": [] });
-        if let Some(phase) = phase {
-            item = with(item, json!({ "phase": phase }));
-        }
-        self.event(&json!({ "type": "response.output_item.added", "output_index": index, "item": item }))?;
-        for delta in deltas {
-            self.wait(pace)?;
-            self.event(&json!({ "type": "response.output_text.delta", "item_id": id, "output_index": index, "content_index": 0, "delta": delta }))?;
-            self.shared.state().requests[self.index].deltas += 1;
-        }
-        Ok(item)
-    }
-}
-
-fn with(mut item: Value, more: Value) -> Value {
-    if let (Some(item), Some(more)) = (item.as_object_mut(), more.as_object()) {
-        item.extend(more.clone());
-    }
-    item
 }

@@ -5,14 +5,25 @@
 //!
 //! | line | effect |
 //! |---|---|
+//! | `app-server pause METHOD MS` | this method is answered so much later, others meanwhile |
 //! | `app-server error METHOD MESSAGE` | this method is answered with an error |
 //! | `app-server mute METHOD` | this method is never answered |
 //! | `app-server exit METHOD` | the process ends when this method is called |
 //! | `app-server delta TEXT` | one delta of the answer (default: the text asked for, or `pong`) |
 //! | `app-server hang` | the turn stops after its deltas until it is interrupted |
 //! | `app-server failed TEXT` | the turn fails with this message after its deltas |
+//!
+//! Without a script the prompt decides: `Reply with exactly: TEXT`; or `Stream N`, then N deltas of
+//! which each is its number and a space; `Stream N every MS`, paced, and with the time of its
+//! writing (Unix time in microseconds) behind its number; `Stream N and hang`.
+//!
+//! What is written while more requests wait to be read goes out in one piece.
 
+use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::io::{BufRead, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -20,13 +31,25 @@ use crate::script::Script;
 
 /// Serves until stdin ends.
 pub fn run(script: &Script, _arguments: &[String]) -> i32 {
-    let mut server = Server { script, threads: 0, turns: 0, prompt: String::new(), running: None };
-    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+    let mut server = Server { script, threads: 0, turns: 0, prompts: HashMap::new() };
+    let mut input = std::io::BufReader::with_capacity(BATCH, std::io::stdin().lock());
+    let mut line = String::new();
+    loop {
+        if !input.buffer().contains(&b'\n') {
+            flush(&mut lock(&OUT));
+        }
+        line.clear();
+        if input.read_line(&mut line).unwrap_or(0) == 0 {
+            return 0;
+        }
         let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
         script.record_stdin(line.as_bytes());
         let Some(method) = message["method"].as_str() else { continue };
         match server.behaviour(method) {
-            Some("exit") => return 1,
+            Some("exit") => {
+                flush(&mut lock(&OUT));
+                return 1;
+            }
             Some("mute") => {}
             Some(error) => {
                 send(&json!({ "id": message["id"], "error": { "code": -32600, "message": error } }))
@@ -34,17 +57,61 @@ pub fn run(script: &Script, _arguments: &[String]) -> i32 {
             None => server.call(method, &message),
         }
     }
-    0
 }
 
 struct Server<'a> {
     script: &'a Script,
     threads: u64,
     turns: u64,
-    /// What the items injected last said.
-    prompt: String,
-    /// Thread and turn that hang.
-    running: Option<(Value, String)>,
+    /// What the items injected into a thread say.
+    prompts: HashMap<String, String>,
+}
+
+/// Turns that have not ended: their threads.
+static RUNNING: Mutex<Option<HashMap<String, Value>>> = Mutex::new(None);
+
+/// Output that is not written yet.
+static OUT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// So much output is written at the latest.
+const BATCH: usize = 64 << 10;
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn flush(out: &mut Vec<u8>) {
+    let mut stdout = std::io::stdout().lock();
+    if stdout.write_all(out).and_then(|()| stdout.flush()).is_err() {
+        std::process::exit(1);
+    }
+    out.clear();
+}
+
+fn send(message: &Value) {
+    send_line(&message.to_string());
+}
+
+fn send_line(line: &str) {
+    let mut out = lock(&OUT);
+    out.extend_from_slice(line.as_bytes());
+    out.push(b'\n');
+    if out.len() >= BATCH {
+        flush(&mut out);
+    }
+}
+
+fn notify(method: &str, params: Value) {
+    send(&json!({ "method": method, "params": params }));
+}
+
+/// Whether the turn was running until now.
+fn ends(turn: &str) -> bool {
+    lock(&RUNNING).as_mut().is_some_and(|running| running.remove(turn).is_some())
+}
+
+fn is_running(turn: &str) -> bool {
+    lock(&RUNNING).as_ref().is_some_and(|running| running.contains_key(turn))
 }
 
 impl Server<'_> {
@@ -75,11 +142,25 @@ impl Server<'_> {
             "thread/start" => {
                 self.threads += 1;
                 let id = format!("thread-{}", self.threads);
-                reply(json!({ "thread": { "id": id }, "model": "gpt-fake" }));
-                send(&json!({ "method": "thread/started", "params": { "thread": { "id": id } } }));
+                let reply =
+                    json!({ "id": message["id"], "result": { "thread": { "id": id }, "model": "gpt-fake" } });
+                let started = json!({ "method": "thread/started", "params": { "thread": { "id": id } } });
+                match self.pause(method) {
+                    None => {
+                        send(&reply);
+                        send(&started);
+                    }
+                    Some(pause) => drop(std::thread::spawn(move || {
+                        std::thread::sleep(pause);
+                        send(&reply);
+                        send(&started);
+                        flush(&mut lock(&OUT));
+                    })),
+                }
             }
             "thread/inject_items" => {
-                self.prompt = params["items"].to_string();
+                let thread = params["threadId"].as_str().unwrap_or_default();
+                self.prompts.insert(thread.to_owned(), params["items"].to_string());
                 reply(json!({}));
             }
             "turn/start" => {
@@ -88,15 +169,18 @@ impl Server<'_> {
                 reply(json!({ "turn": { "id": turn, "status": "inProgress", "items": [], "error": null } }));
                 self.turn(&params["threadId"], turn);
             }
-            "turn/interrupt" => match self.running.take() {
-                Some((thread, turn)) => {
+            "turn/interrupt" => {
+                let turn = params["turnId"].as_str().unwrap_or_default();
+                let thread = &params["threadId"];
+                if ends(turn) {
                     reply(json!({}));
-                    completed(&thread, &turn, "interrupted", Value::Null);
+                    completed(thread, turn, "interrupted", Value::Null);
+                } else {
+                    send(
+                        &json!({ "id": message["id"], "error": { "code": -32600, "message": "no active turn to interrupt" } }),
+                    );
                 }
-                None => send(
-                    &json!({ "id": message["id"], "error": { "code": -32600, "message": "no active turn to interrupt" } }),
-                ),
-            },
+            }
             "thread/unsubscribe" => reply(json!({ "status": "unsubscribed" })),
             other => send(
                 &json!({ "id": message["id"], "error": { "code": -32600, "message": format!("Invalid request: unknown variant `{other}`") } }),
@@ -104,50 +188,116 @@ impl Server<'_> {
         }
     }
 
+    /// How long the script has a method take.
+    fn pause(&self, method: &str) -> Option<Duration> {
+        let ours = |rest: &str| Some(rest.strip_prefix(method)?.trim().to_owned());
+        let pauses = self.script.app_server().filter(|(word, _)| *word == "pause");
+        pauses.filter_map(|(_, rest)| ours(rest)?.parse().ok()).next().map(Duration::from_millis)
+    }
+
     /// A whole turn: started, deltas, the message, usage, the end.
     fn turn(&mut self, thread: &Value, turn: String) {
-        let notify = |method: &str, params: Value| send(&json!({ "method": method, "params": params }));
-        let mut deltas: Vec<String> = self
-            .script
-            .app_server()
-            .filter(|(word, _)| *word == "delta")
-            .map(|(_, text)| text.into())
-            .collect();
-        if deltas.is_empty() {
-            let asked = self
-                .prompt
-                .split_once("Reply with exactly: ")
-                .and_then(|(_, rest)| rest.split(['"', '\\']).next());
-            deltas.push(asked.unwrap_or("pong").into());
-        }
-        let said =
-            |name: &str| self.script.app_server().find(|(word, _)| *word == name).map(|(_, rest)| rest);
-        let item = format!("msg-{turn}");
+        let prompt = self.prompts.remove(thread.as_str().unwrap_or_default()).unwrap_or_default();
+        lock(&RUNNING).get_or_insert_default().insert(turn.clone(), thread.clone());
         notify("turn/started", json!({ "threadId": thread, "turn": { "id": turn, "status": "inProgress" } }));
         notify(
             "item/started",
-            json!({ "threadId": thread, "turnId": turn, "item": { "type": "agentMessage", "id": item, "text": "" } }),
+            json!({ "threadId": thread, "turnId": turn, "item": { "type": "agentMessage", "id": format!("msg-{turn}"), "text": "" } }),
         );
-        for delta in &deltas {
-            notify(
-                "item/agentMessage/delta",
-                json!({ "threadId": thread, "turnId": turn, "itemId": item, "delta": delta }),
-            );
+        let turn = Running { thread: thread.clone(), turn };
+        let after = |mark: &str| {
+            let rest = prompt.split_once(mark)?.1;
+            Some(rest.split(['"', '\\']).next().unwrap_or_default().to_owned())
+        };
+        if let Some(order) = after("Stream ") {
+            return turn.stream(&order);
+        }
+        let said =
+            |name: &str| self.script.app_server().find(|(word, _)| *word == name).map(|(_, rest)| rest);
+        let mut text = String::new();
+        for (_, delta) in self.script.app_server().filter(|(word, _)| *word == "delta") {
+            turn.delta(delta);
+            text.push_str(delta);
+        }
+        if text.is_empty() {
+            text = after("Reply with exactly: ").unwrap_or_else(|| "pong".into());
+            turn.delta(&text);
         }
         if said("hang").is_some() {
-            self.running = Some((thread.clone(), turn));
             return;
         }
-        if let Some(message) = said("failed") {
-            let error = json!({ "message": message, "codexErrorInfo": "other", "additionalDetails": null });
-            notify(
-                "error",
-                json!({ "threadId": thread, "turnId": turn, "error": error, "willRetry": false }),
-            );
-            completed(thread, &turn, "failed", error);
+        match said("failed") {
+            Some(message) => turn.fail(message),
+            None => turn.complete(&text),
+        }
+    }
+}
+
+/// A turn that has begun.
+struct Running {
+    thread: Value,
+    turn: String,
+}
+
+impl Running {
+    fn delta(&self, delta: &str) {
+        // By hand: a flood of deltas is to cost the reader more than us.
+        let Running { thread, turn } = self;
+        let delta = Value::from(delta);
+        send_line(&format!(
+            r#"{{"method":"item/agentMessage/delta","params":{{"threadId":{thread},"turnId":"{turn}","itemId":"msg-{turn}","delta":{delta}}}}}"#
+        ));
+    }
+
+    /// `N`, `N every MS` or `N and hang`.
+    fn stream(self, order: &str) {
+        let words: Vec<&str> = order.split_whitespace().collect();
+        let count: usize = words.first().and_then(|word| word.parse().ok()).unwrap_or(0);
+        let mut text = String::new();
+        if let ["every", pace] = words[1..] {
+            let pace = Duration::from_millis(pace.parse().unwrap_or(1));
+            std::thread::spawn(move || {
+                // Streams that start together must not beat together.
+                let jitter = self.turn.bytes().fold(7_u32, |sum, byte| sum * 31 % 1009 + u32::from(byte));
+                std::thread::sleep(pace.mul_f64(f64::from(jitter % 100) / 100.0));
+                for number in 0..count {
+                    std::thread::sleep(pace);
+                    if !is_running(&self.turn) {
+                        return;
+                    }
+                    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+                    let from = text.len();
+                    let _ = write!(text, "{number} {now} ");
+                    self.delta(&text[from..]);
+                    flush(&mut lock(&OUT));
+                }
+                self.complete(&text);
+                flush(&mut lock(&OUT));
+            });
             return;
         }
-        let text = deltas.concat();
+        for number in 0..count {
+            let from = text.len();
+            let _ = write!(text, "{number} ");
+            self.delta(&text[from..]);
+        }
+        if words.len() == 1 {
+            self.complete(&text);
+        }
+    }
+
+    fn fail(self, message: &str) {
+        let Running { thread, turn } = self;
+        let error = json!({ "message": message, "codexErrorInfo": "other", "additionalDetails": null });
+        notify("error", json!({ "threadId": thread, "turnId": turn, "error": error, "willRetry": false }));
+        if ends(&turn) {
+            completed(&thread, &turn, "failed", error);
+        }
+    }
+
+    fn complete(self, text: &str) {
+        let Running { thread, turn } = self;
+        let item = format!("msg-{turn}");
         notify(
             "item/completed",
             json!({ "threadId": thread, "turnId": turn, "item": { "type": "agentMessage", "id": item, "text": text } }),
@@ -165,7 +315,9 @@ impl Server<'_> {
             "thread/tokenUsage/updated",
             json!({ "threadId": thread, "turnId": turn, "tokenUsage": { "total": usage, "last": usage, "modelContextWindow": 272000 } }),
         );
-        completed(thread, &turn, "completed", Value::Null);
+        if ends(&turn) {
+            completed(&thread, &turn, "completed", Value::Null);
+        }
     }
 }
 
@@ -173,11 +325,4 @@ fn completed(thread: &Value, turn: &str, status: &str, error: Value) {
     send(
         &json!({ "method": "turn/completed", "params": { "threadId": thread, "turn": { "id": turn, "status": status, "items": [], "error": error } } }),
     );
-}
-
-fn send(message: &Value) {
-    let mut stdout = std::io::stdout().lock();
-    if stdout.write_all(format!("{message}\n").as_bytes()).and_then(|()| stdout.flush()).is_err() {
-        std::process::exit(1);
-    }
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `version TEXT` | what `--version` prints (default `codex-cli 0.169.0`) |
 //! | `logged-out` | `login status` says so and exits 1 |
+//! | `logged-in-at NAME` | the same unless the folder name of `CODEX_HOME` is `NAME` |
 //! | `sandbox N` | the status of `sandbox …` (default 0: confinement works) |
 //! | `models JSON` | what `debug models` prints |
 //! | anything else | a step of every turn, see `exec.rs`; `app-server …` lines, see `app_server.rs` |
@@ -34,7 +35,7 @@ fn main() {
     let script = script.unwrap_or_default();
     let code = match verb {
         "version" => say(script.value("version").unwrap_or("codex-cli 0.169.0")),
-        "login" if script.has("logged-out") => {
+        "login" if script.has("logged-out") || logged_in_elsewhere(&script) => {
             eprintln!("Not logged in");
             1
         }
@@ -73,4 +74,10 @@ fn verb(arguments: &[String]) -> &str {
 fn say(text: &str) -> i32 {
     let _ = writeln!(std::io::stdout(), "{text}");
     0
+}
+
+/// Whether the script has a login that this `CODEX_HOME` does not see, as in a keyring.
+fn logged_in_elsewhere(script: &Script) -> bool {
+    let home = std::env::var_os("CODEX_HOME").map(std::path::PathBuf::from).unwrap_or_default();
+    script.value("logged-in-at").is_some_and(|name| !home.ends_with(name))
 }

@@ -1,0 +1,192 @@
+use super::*;
+use serde_json::json;
+
+fn read(messages: Value) -> Result<Vec<Item>, (String, String)> {
+    decode(messages.as_array().unwrap()).map_err(|failure| match failure {
+        Failure::BadRequest { param, message } => (param.unwrap(), message),
+        Failure::Unsupported { param, message } => (param, message),
+        other => panic!("{other:?}"),
+    })
+}
+
+fn text(role: Role, text: &str) -> Item {
+    Item::Message { role, content: vec![Part::Text(text.into())] }
+}
+
+#[test]
+fn every_role_and_form_is_carried() {
+    let call = |id: &str, name: &str| {
+        Item::ToolCall(ToolCall { id: id.into(), name: name.into(), arguments: "{\"a\": 1}".into() })
+    };
+    let result = |id: &str, text: &str| Item::ToolResult {
+        call_id: id.into(),
+        content: vec![Part::Text(text.into())],
+    };
+    let wire_call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}});
+    let items = read(json!([
+        {"role": "system", "content": "s"},
+        {"role": "developer", "content": [{"type": "text", "text": "d"}]},
+        {"role": "user", "content": [
+            {"type": "input_text", "text": "u"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk=", "detail": "low"}},
+            {"type": "image_url", "image_url": "DATA:image/JPG;base64,aGk="},
+            {"type": "input_image", "image_url": "data:image/webp;base64,aGk="}], "name": "ann"},
+        {"role": "assistant", "content": null, "tool_calls": [wire_call("1"), wire_call("2")]},
+        {"role": "tool", "tool_call_id": "2", "content": "two"},
+        {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "one"}]},
+        {"role": "assistant", "content": "", "function_call": {"name": "g", "arguments": "{\"a\": 1}"}},
+        {"role": "function", "name": "g", "content": "three"},
+        {"role": "assistant", "refusal": "no"},
+        {"role": "user", "content": ""},
+    ]));
+    let image = |kind: &str| Part::Image(Image { media_type: kind.into(), base64: "aGk=".into() });
+    let user = vec![Part::Text("u".into()), image("image/png"), image("image/jpeg"), image("image/webp")];
+    let expect = vec![
+        text(Role::System, "s"),
+        text(Role::Developer, "d"),
+        Item::Message { role: Role::User, content: user },
+        call("1", "f"),
+        call("2", "f"),
+        result("2", "two"),
+        result("1", "one"),
+        call("call_function_6", "g"),
+        result("call_function_6", "three"),
+        text(Role::Assistant, "no"),
+        text(Role::User, ""),
+    ];
+    assert_eq!(items, Ok(expect));
+}
+
+#[test]
+fn errors_name_the_field() {
+    let image =
+        |url: &str| json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]);
+    let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let url = "messages[0].content[0].image_url.url";
+    for (messages, param, message) in [
+        (json!(["x"]), "messages[0]", "messages[0] must be an object, not a string."),
+        (json!([{"content": "x"}]), "messages[0].role", "messages[0].role is required."),
+        (json!([{"role": 1}]), "messages[0].role", "messages[0].role must be a string, not a number."),
+        (
+            json!([{"role": "bot", "content": "x"}]),
+            "messages[0].role",
+            "messages[0].role must be one of system, developer, user, assistant, tool, function.",
+        ),
+        (json!([{"role": "user"}]), "messages[0].content", "messages[0].content is required."),
+        (
+            json!([{"role": "user", "content": null}]),
+            "messages[0].content",
+            "messages[0].content is required.",
+        ),
+        (
+            json!([{"role": "assistant", "content": null}]),
+            "messages[0].content",
+            "messages[0].content is required.",
+        ),
+        (
+            json!([{"role": "user", "content": 1}]),
+            "messages[0].content",
+            "messages[0].content must be a string or an array of parts, not a number.",
+        ),
+        (
+            json!([{"role": "user", "content": []}]),
+            "messages[0].content",
+            "messages[0].content must not be an empty array.",
+        ),
+        (
+            json!([{"role": "user", "content": [1]}]),
+            "messages[0].content[0]",
+            "messages[0].content[0] must be an object, not a number.",
+        ),
+        (
+            json!([{"role": "user", "content": [{"type": "text"}]}]),
+            "messages[0].content[0].text",
+            "messages[0].content[0].text is required.",
+        ),
+        (
+            json!([{"role": "user", "content": [{"type": "video"}]}]),
+            "messages[0].content[0].type",
+            "messages[0].content[0].type must be text or image_url.",
+        ),
+        (
+            json!([{"role": "user", "content": [{"type": "input_audio"}]}]),
+            "messages[0].content[0].type",
+            "Content parts of type input_audio are not supported: Codex takes text and images.",
+        ),
+        (
+            json!([{"role": "system", "content": [{"type": "image_url", "image_url": "x"}]}]),
+            "messages[0].content[0].type",
+            "messages[0].content[0].type may be an image in user messages only.",
+        ),
+        (
+            image("https://example.com/a.png"),
+            url,
+            "messages[0].content[0].image_url.url must be a data: URL with the image itself: this server fetches nothing.",
+        ),
+        (
+            image("file:///etc/passwd"),
+            url,
+            "messages[0].content[0].image_url.url must be a data: URL with the image itself: this server fetches nothing.",
+        ),
+        (
+            image("data:image/png;base64"),
+            url,
+            "messages[0].content[0].image_url.url is not a data: URL: it has no comma.",
+        ),
+        (image("data:image/png,x"), url, "messages[0].content[0].image_url.url must be encoded in base64."),
+        (
+            image("data:image/bmp;base64,aGk="),
+            url,
+            "messages[0].content[0].image_url.url must be of type image/png, image/jpeg, image/gif, image/webp.",
+        ),
+        (image("data:image/png;base64,"), url, "messages[0].content[0].image_url.url has no image data."),
+        (image("data:image/png;base64,a!"), url, "messages[0].content[0].image_url.url is not valid base64."),
+        (
+            json!([{"role": "tool", "content": "x"}]),
+            "messages[0].tool_call_id",
+            "messages[0].tool_call_id is required.",
+        ),
+        (
+            json!([{"role": "tool", "tool_call_id": "1", "content": "x"}]),
+            "messages[0].tool_call_id",
+            "messages[0].tool_call_id names no tool call of the preceding assistant message.",
+        ),
+        (
+            json!([{"role": "function", "name": "f", "content": "x"}]),
+            "messages[0].name",
+            "messages[0].name names no function call of the preceding assistant message.",
+        ),
+        (
+            json!([{"role": "assistant", "tool_calls": [call]}]),
+            "messages[0]",
+            "The tool call \"1\" has no result: a tool message with its tool_call_id must follow.",
+        ),
+        (
+            json!([{"role": "assistant", "tool_calls": [call]}, {"role": "user", "content": "x"}]),
+            "messages[1].role",
+            "messages[1].role must be tool: the tool call \"1\" has no result yet.",
+        ),
+        (
+            json!([{"role": "assistant", "tool_calls": [call, call]}]),
+            "messages[0].tool_calls[1].id",
+            "messages[0].tool_calls[1].id is used by two tool calls.",
+        ),
+        (
+            json!([{"role": "assistant", "tool_calls": [{"id": "1", "type": "custom"}]}]),
+            "messages[0].tool_calls[0].type",
+            "messages[0].tool_calls[0].type must be function.",
+        ),
+        (
+            json!([{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f"}}]}]),
+            "messages[0].tool_calls[0].function.arguments",
+            "messages[0].tool_calls[0].function.arguments is required.",
+        ),
+        (
+            json!([{"role": "assistant", "tool_calls": {}}]),
+            "messages[0].tool_calls",
+            "messages[0].tool_calls must be an array, not an object.",
+        ),
+    ] {
+        assert_eq!(read(messages.clone()), Err((param.to_owned(), message.to_owned())), "{messages}");
+    }
+}

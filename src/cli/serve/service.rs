@@ -1,0 +1,159 @@
+//! What the service manager hears of the server: ready, status, stopping, and that nothing hangs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::api::{App, status};
+use crate::os::systemd;
+
+/// The status line changes no more often than that.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+
+/// How much longer the stop may take is said anew this often…
+const EXTEND_EVERY: Duration = Duration::from_secs(10);
+/// …for so long each time.
+const EXTENSION: Duration = Duration::from_secs(20);
+
+/// Tells the service manager. Without one, it only keeps the notes.
+pub struct Service {
+    app: Arc<App>,
+    notes: watch::Sender<Notes>,
+    /// Whether READY was said.
+    started: Arc<AtomicBool>,
+}
+
+/// What stands in the status line besides the numbers.
+#[derive(Clone, Debug, Default)]
+struct Notes {
+    worries: Vec<String>,
+    reload: Option<String>,
+}
+
+impl Service {
+    /// Says READY as soon as it is true, and keeps the status line and the watchdog going.
+    pub fn start(app: Arc<App>, worries: Vec<String>) -> Service {
+        let notes = watch::Sender::new(Notes { worries, reload: None });
+        let started = Arc::new(AtomicBool::new(false));
+        if systemd::listens() {
+            tokio::spawn(report(Arc::clone(&app), notes.subscribe(), Arc::clone(&started)));
+        }
+        let queue = app.admission.clone();
+        feed_watchdog(move || {
+            queue.load();
+        });
+        Service { app, notes, started }
+    }
+
+    /// A reload begins. Before READY there is nothing it could be told apart from.
+    pub fn reloading(&self) {
+        if self.started.load(Ordering::Acquire) {
+            systemd::reloading();
+        }
+    }
+
+    /// The reload is over; `outcome` stays in the status line if it asks for something.
+    pub fn reloaded(&self, outcome: Option<String>) {
+        self.notes.send_modify(|notes| notes.reload = outcome);
+        if self.started.load(Ordering::Acquire) {
+            systemd::ready(&line(&self.app, &self.notes.borrow()));
+        }
+    }
+
+    /// The stop begins.
+    pub fn stopping(&self) {
+        systemd::stopping(&line(&self.app, &self.notes.borrow()));
+    }
+
+    /// Keeps the service manager patient until the stop has taken `at_most`.
+    pub fn extend(&self, at_most: Duration) -> JoinHandle<()> {
+        let deadline = Instant::now() + at_most;
+        tokio::spawn(async move {
+            while systemd::listens() && Instant::now() < deadline {
+                systemd::extend(EXTENSION);
+                tokio::time::sleep(EXTEND_EVERY).await;
+            }
+        })
+    }
+}
+
+/// Feeds the watchdog, if there is one, for as long as the runtime runs other tasks and `prove`
+/// returns.
+pub fn feed_watchdog(prove: impl Fn() + Clone + Send + 'static) -> Option<JoinHandle<()>> {
+    let mut beat = tokio::time::interval(systemd::watchdog()? / 2);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Some(tokio::spawn(async move {
+        loop {
+            beat.tick().await;
+            let prove = prove.clone();
+            if tokio::spawn(async move { prove() }).await.is_ok() {
+                systemd::alive();
+            }
+        }
+    }))
+}
+
+/// Follows the server for as long as it runs; wakes only when something has changed.
+async fn report(app: Arc<App>, mut notes: watch::Receiver<Notes>, started: Arc<AtomicBool>) {
+    let mut surveys = app.codex.surveys();
+    let mut workers = app.engine.changes();
+    let mut said = String::new();
+    loop {
+        surveys.mark_unchanged();
+        if let Some(workers) = &mut workers {
+            workers.mark_unchanged();
+        }
+        let line = line(&app, &notes.borrow_and_update());
+        if !started.load(Ordering::Acquire) && status::settled(&app) {
+            tracing::info!("started; {line}");
+            systemd::ready(&line);
+            started.store(true, Ordering::Release);
+            said = line;
+        } else if line != said {
+            systemd::status(&line);
+            said = line;
+        }
+        // READY itself must not wait for that.
+        if started.load(Ordering::Acquire) {
+            tokio::time::sleep(STATUS_PAUSE).await;
+        }
+        tokio::select! {
+            () = app.admission.changed() => {}
+            _ = surveys.changed() => {}
+            () = changed(&mut workers) => {}
+            _ = notes.changed() => {}
+        }
+    }
+}
+
+async fn changed(receiver: &mut Option<watch::Receiver<u64>>) {
+    let told = match receiver {
+        Some(receiver) => receiver.changed().await.is_ok(),
+        None => false,
+    };
+    if !told {
+        std::future::pending().await
+    }
+}
+
+/// The status line: `ready; 2 turns running, 1 queued; 1 of 2 workers; …`.
+fn line(app: &App, notes: &Notes) -> String {
+    let load = app.admission.load();
+    let workers = app.engine.workers();
+    let mut parts = vec![match status::reason(app) {
+        _ if load.draining => "stopping".to_owned(),
+        Ok(()) => "ready".to_owned(),
+        Err(reason) => format!("not ready: {}", reason.trim_end_matches('.')),
+    }];
+    parts.push(format!("{} turns running, {} queued", load.running, load.waiting));
+    if workers.total > 0 {
+        parts.push(format!("{} of {} workers", workers.ready, workers.total));
+    }
+    parts.extend(notes.worries.iter().chain(&notes.reload).cloned());
+    // The notification ends at a line break.
+    parts.join("; ").replace(['\n', '\r'], " ")
+}
