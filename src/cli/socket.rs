@@ -83,19 +83,32 @@ pub fn keep_in_step(
         return Ok(None);
     }
     edit::write(&kept.path, &text).map_err(Exit::Failure)?;
-    apply(world).map_err(Exit::Failure)?;
+    apply(world, true).map_err(Exit::Failure)?;
     Ok(Some(kept))
 }
 
-/// Has systemd read the drop-in and listen anew. A socket cannot change while its service runs.
+/// Has systemd read the drop-in, and listen anew if told. A socket cannot change while its service runs.
 ///
 /// # Errors
 /// What systemd said.
-pub fn apply(world: &World) -> Result<(), String> {
+pub fn apply(world: &World, listen: bool) -> Result<(), String> {
     let Manager::Systemd(systemd) = &world.manager else { return Ok(()) };
     systemd.control(&["daemon-reload"])?;
     systemd.control(&["stop", systemd::SOCKET, systemd::SERVICE])?;
-    systemd.control(&["start", systemd::SOCKET])
+    if listen { systemd.control(&["start", systemd::SOCKET]) } else { Ok(()) }
+}
+
+/// Has systemd listen again if it does at each login: `stop` had ended that.
+///
+/// # Errors
+/// What systemd said.
+pub fn resume(world: &World) -> Result<(), Exit> {
+    let Manager::Systemd(systemd) = &world.manager else { return Ok(()) };
+    let socket = world.manager.service()?.socket;
+    if socket.enabled && !socket.listening {
+        systemd.control(&["start", systemd::SOCKET]).map_err(Exit::Failure)?;
+    }
+    Ok(())
 }
 
 /// Says that the settings' address is not the one in force.

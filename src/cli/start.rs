@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SETTLED: Duration = Duration::from_secs(4);
 
 /// How often it is looked at meanwhile.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// `start`, without the settings.
 pub fn command() -> Command {
@@ -118,7 +118,7 @@ impl Launch {
         let uid = self.world.sources.uid;
         let file = Kept::read(managed::path(&self.world.sources)?, uid).map_err(Exit::Failure)?;
         let mut changed = vec![file];
-        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         match self.launch(&given, before, &mut changed) {
             Ok(told) => out(&told),
             Err(exit) => Err(self.undo(exit, &changed, began)),
@@ -164,9 +164,12 @@ impl Launch {
         let mut told = install::ensure(world, &self.service)?;
         let addressed = ["host", "port"].iter().any(|key| given.contains_key(key));
         let socket = world.manager.service()?.socket;
-        changed.extend(socket::keep_in_step(world, &socket, &loaded.config, addressed)?);
         if !self.restart && !socket.listening {
             port_is_free(&loaded.config)?;
+        }
+        changed.extend(socket::keep_in_step(world, &socket, &loaded.config, addressed)?);
+        if !self.restart {
+            socket::resume(world)?;
         }
         let started = if self.restart { world.manager.restart() } else { world.manager.start() };
         started.map_err(Exit::Failure)?;
@@ -176,7 +179,7 @@ impl Launch {
     }
 
     /// Puts everything back and adds to the reason what the log and the service say.
-    fn undo(&self, exit: Exit, changed: &[Kept], began: u64) -> Exit {
+    fn undo(&self, exit: Exit, changed: &[Kept], began: Duration) -> Exit {
         let manager = &self.world.manager;
         let (Exit::Failure(why) | Exit::Config(why) | Exit::Usage(why)) = &exit else { return exit };
         let mut text = why.clone();
@@ -201,7 +204,7 @@ impl Launch {
             }
         }
         if changed.len() > 1
-            && let Err(error) = socket::apply(&self.world)
+            && let Err(error) = socket::apply(&self.world, self.service.socket.listening)
         {
             text += &format!("\n{error}");
         }
@@ -238,7 +241,7 @@ impl Launch {
         for address in &ready.addresses {
             lines.push(match address.url() {
                 Some(url) => format!("  URL: {url}"),
-                None => format!("  Unix socket: {address}"),
+                None => format!("  And {address}"),
             });
         }
         lines.push("Stop it with: codex-api-proxy stop".into());

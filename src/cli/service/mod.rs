@@ -10,6 +10,7 @@ pub mod units;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::cli::Exit;
 use crate::codex::locate;
@@ -18,6 +19,9 @@ use crate::config::Sources;
 pub use launchd::Launchd;
 pub use sockets::Address;
 pub use systemd::Systemd;
+
+/// How many lines of the log tell why something failed.
+const LAST_LINES: usize = 15;
 
 /// Who starts, watches and stops the service.
 #[derive(Debug)]
@@ -197,14 +201,23 @@ impl Manager {
     }
 
     /// The last lines of the log, since that Unix time if given; or why there are none.
-    pub fn last_lines(&self, since: Option<u64>) -> String {
+    pub fn last_lines(&self, since: Option<Duration>) -> String {
         let mut command = match self {
             Manager::Systemd(systemd) => systemd.last_lines(since),
             Manager::Launchd(launchd) => launchd.last_lines(),
             Manager::None(_) => return String::new(),
         };
         match run::run(&mut command) {
-            Ok(ran) if !ran.out.trim().is_empty() => ran.out.trim_end().to_owned(),
+            Ok(ran) if !ran.out.trim().is_empty() => {
+                // Repetitions would push out the line that matters.
+                let mut lines: Vec<&str> = vec![];
+                for line in ran.out.trim_end().lines() {
+                    if !lines.contains(&line) {
+                        lines.push(line);
+                    }
+                }
+                lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+            }
             Ok(ran) if ran.success => "(the log has no line of it)".into(),
             Ok(ran) => format!("(the log cannot be read: {})", ran.why()),
             Err(error) => format!("(the log cannot be read: {error})"),

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::run::run;
 use super::{Address, Service, Socket, State};
@@ -118,11 +119,15 @@ impl Systemd {
         folder("XDG_CONFIG_HOME").or_else(home).map(|config| config.join("systemd/user"))
     }
 
-    /// The program that prints the log's last lines.
-    pub fn last_lines(&self, since: Option<u64>) -> Command {
+    /// The program that prints the log, since that Unix time or the last lines of all.
+    pub fn last_lines(&self, since: Option<Duration>) -> Command {
         let mut command = self.user_program("journalctl");
-        command.args(["-u", "codex-api-proxy", "--no-pager", "-o", "cat", "-n", "15"]);
-        command.args(since.map(|time| format!("--since=@{time}")));
+        command.args(["-u", "codex-api-proxy", "--no-pager", "-o", "cat"]);
+        match since {
+            // Together with --since, -n would give the first lines.
+            Some(time) => command.arg(format!("--since=@{}.{:03}", time.as_secs(), time.subsec_millis())),
+            None => command.arg("-n15"),
+        };
         command
     }
 
@@ -180,7 +185,9 @@ fn read(service: &Properties, socket: &Properties) -> Service {
     Service {
         pid: service.get("MainPID").and_then(|pid| pid.parse().ok()).filter(|pid| *pid != 0),
         since: text("ActiveEnterTimestamp").filter(|_| state == State::Running),
-        says: text("StatusText"),
+        // What it said last is kept after its end.
+        says: text("StatusText")
+            .filter(|_| matches!(state, State::Running | State::Starting | State::Stopping)),
         enabled: enabled(service),
         file: text("FragmentPath").map(PathBuf::from),
         stale: service.get("NeedDaemonReload") == Some("yes"),
