@@ -30,8 +30,9 @@ impl Ran {
 }
 
 struct Machine {
-    setup: Setup,
+    // First, so that it is dropped while the folder with its notes is still there.
     systemd: FakeSystemd,
+    setup: Setup,
     codex: FakeCodex,
 }
 
@@ -39,7 +40,7 @@ impl Machine {
     fn new() -> Machine {
         let (setup, codex) = Setup::fake("start\nanswer pong\ndone");
         let (setup, systemd) = FakeSystemd::install(setup);
-        Machine { setup, systemd, codex }
+        Machine { systemd, setup, codex }
     }
 
     fn run(&self, line: &str) -> Ran {
@@ -213,13 +214,13 @@ fn what_only_this_shell_knows_is_saved() {
     let folder = machine.codex.path().parent().unwrap().display().to_string();
     let manager = machine.setup.scratch().dir("manager").display().to_string();
     let login = machine.setup.scratch().dir("my-login").display().to_string();
-    let Machine { setup, systemd, codex } = machine;
+    let Machine { systemd, setup, codex } = machine;
     let setup = setup
         .env("PATH", &format!("{manager}:{folder}:{path}"))
         .env("CODEX_HOME", &login)
         .env("CODEX_PROXY_PORT", &port.to_string())
         .env("CODEX_PROXY_MAX_QUEUE_SIZE", "7");
-    let machine = Machine { setup, systemd, codex };
+    let machine = Machine { systemd, setup, codex };
     machine.run("start --max-queue-size 8").says(0, &[&format!("{port}/v1")]);
     let saved = machine.saved();
     for line in [

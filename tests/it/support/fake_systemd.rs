@@ -2,7 +2,7 @@
 //! program the unit file names, and write down how they were called.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Setup;
 
@@ -111,9 +111,10 @@ impl FakeSystemd {
         std::fs::read_to_string(self.folder.join("pid")).ok()?.trim().parse().ok()
     }
 
-    /// Whether what it started still runs.
+    /// Whether what it started still runs; a zombie does not.
     pub fn runs(&self) -> bool {
-        self.pid().is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
+        let command = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        self.pid().is_some_and(|pid| !command(pid).is_empty())
     }
 }
 
@@ -121,6 +122,7 @@ impl Drop for FakeSystemd {
     fn drop(&mut self) {
         if let Some(pid) = self.pid() {
             super::proxy::signal("TERM", pid);
+            super::wait::until("what the service manager started has ended", || !self.runs());
         }
     }
 }
