@@ -385,10 +385,12 @@ impl Answer {
     pub fn wire(&self) -> Bytes {
         let body = self.envelope();
         let head = format!(
-            "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nx-should-retry: {}\r\nconnection: close\r\n\r\n",
+            "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nx-should-retry: {}\r\n\
+             x-request-id: {}\r\nconnection: close\r\n\r\n",
             self.status,
             body.len(),
             self.retry,
+            super::ids::fresh("req_"),
         );
         [head.as_bytes(), &body].concat().into()
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use futures_util::Stream;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use warp::Filter;
 use warp::reply::Response;
@@ -191,6 +191,14 @@ async fn visit(app: &App, request: &Request, route: Route) -> Result<Response, F
     let caller = request.connection.caller(rules.wants_peer()).await;
     if let Some(preflight) = rules.preflight(request.head(), caller, route.methods()) {
         return preflight;
+    }
+    if request.method == Method::OPTIONS {
+        // Not a browser's question, but an answer all the same: what the route takes.
+        rules.check(request.head(), caller, Access::Open)?;
+        let mut response = Response::default();
+        *response.status_mut() = http::StatusCode::NO_CONTENT;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods()));
+        return Ok(response);
     }
     if !route.takes(&request.method) {
         return Err(Failure::MethodNotAllowed { allow: route.methods() });

@@ -120,8 +120,9 @@ mod linux {
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         match plan.error.load(Ordering::Relaxed) {
             0 => {
+                let reaper = Reaper::new(pid, pidfd).inspect_err(|_| end(pid))?;
                 let pid = u32::try_from(pid).map_err(io::Error::other)?;
-                Ok(Spawned { pid, stdin, stdout, stderr, reaper: Reaper::new(pid, pidfd)? })
+                Ok(Spawned { pid, stdin, stdout, stderr, reaper })
             }
             error => {
                 // It has exited already: waiting for it takes no time.
@@ -230,6 +231,18 @@ mod linux {
         }
     }
 
+    /// Kills and reaps a child that cannot be watched.
+    fn end(pid: libc::pid_t) {
+        #[allow(unsafe_code)]
+        // SAFETY: kill(2) has no memory effects; `pid` is a child of ours that was not reaped yet.
+        unsafe {
+            libc::kill(pid, libc::SIGKILL);
+        }
+        if let Err(error) = wait(pid, 0) {
+            tracing::warn!(%error, pid, "cannot reap a process that could not be watched");
+        }
+    }
+
     fn wait(pid: libc::pid_t, options: libc::c_int) -> io::Result<Option<ExitStatus>> {
         use std::os::unix::process::ExitStatusExt;
         let mut status = 0;
@@ -258,11 +271,11 @@ mod linux {
     }
 
     impl Reaper {
-        fn new(pid: u32, pidfd: OwnedFd) -> io::Result<Reaper> {
+        fn new(pid: libc::pid_t, pidfd: OwnedFd) -> io::Result<Reaper> {
             #[allow(unsafe_code)]
             // SAFETY: an `OwnedFd` names one open descriptor until it is dropped.
             let registered = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
-            Ok(Reaper { pid: pid as libc::pid_t, pidfd: Some(registered?) })
+            Ok(Reaper { pid, pidfd: Some(registered?) })
         }
 
         /// Resolves when the child has ended, reaped or not.

@@ -57,11 +57,36 @@ const NO_EFFECT: &[&str] = &[
     "web_search_options",
 ];
 
+/// The most JSON values in one body. A body of tiny values takes many times its size once read, so
+/// that its length alone would not bound the memory; no conversation comes near this.
+const MOST_VALUES: usize = 1_000_000;
+
+/// How many values a JSON text has, give or take one for each container: a glance, not a parser.
+fn values(body: &str) -> usize {
+    let (mut count, mut in_string, mut escaped) = (0, false, false);
+    for byte in body.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
 /// Reads a request body.
 ///
 /// # Errors
 /// [`Failure::BadRequest`] or [`Failure::Unsupported`], naming the field.
 pub fn decode(body: &str, config: &Config) -> Result<Ask, Failure> {
+    if values(body) > MOST_VALUES {
+        return Err(Failure::BadRequest {
+            param: None,
+            message: format!("The request body has more than {MOST_VALUES} JSON values."),
+        });
+    }
     let value: Value = serde_json::from_str(body).map_err(|error| Failure::BadRequest {
         param: None,
         message: format!("The request body is not valid JSON: {error}."),

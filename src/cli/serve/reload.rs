@@ -25,6 +25,9 @@ impl Server {
             Ok(Prepared { loaded, rules }) => {
                 loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 warn_of_weakening(&loaded.config);
+                if loaded.config.open_to_strangers() && !self.activated {
+                    tracing::warn!(target: catalog::OPEN_TO_STRANGERS, "no key is set and other machines can connect");
+                }
                 let (config, kept) = keep_fixed(loaded.config, &app.live.get(), self.activated);
                 if let Err(error) = self.log.set_level(&config.log_level) {
                     tracing::error!("log_level not changed: {error}");

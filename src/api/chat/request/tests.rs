@@ -221,3 +221,22 @@ fn aliases_lead_to_models() {
         assert_eq!(upstream_model(model, &config(aliases)).as_deref(), expect, "{aliases:?} {model}");
     }
 }
+
+#[test]
+fn memory_is_bounded_by_the_number_of_values() {
+    for (body, expect) in [
+        ("{}", 1),
+        (r#"{"a": [1, 2], "b": "c"}"#, 4),
+        (r#"["a,[{\"", "\\", ","]"#, 3),
+        ("no json, at all", 1),
+    ] {
+        assert_eq!(values(body), expect, "{body}");
+    }
+    // The object and the array count one each.
+    let list = |length: usize| format!("{{\"a\":[{}0]}}", "0,".repeat(length - 3));
+    let message = |body: &str| refused(decode(body, &Config::default())).1;
+    assert_eq!(message(&list(MOST_VALUES + 1)), "model is required.");
+    assert_eq!(message(&list(MOST_VALUES + 2)), "The request body has more than 1000000 JSON values.");
+    let text = json!({"content": ",".repeat(MOST_VALUES + 1)}).to_string();
+    assert_eq!(message(&text), "model is required.");
+}
