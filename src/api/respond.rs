@@ -231,6 +231,8 @@ impl Frames {
     }
 
     fn fail(&mut self, failure: Failure) {
+        // The first failure cancels the rest, however slowly the client reads of it.
+        self.reply.turns.end_all();
         let bytes = error::sse_error(&failure);
         self.ready.push_back(Frame { bytes, content: false, end: Some(End::Failed(failure)) });
         self.over = true;

@@ -149,7 +149,11 @@ async fn answer<B: Buf, E>(
             };
             let mut trace = Trace::start(info, Arc::clone(&app.observer), arrived);
             match admit(&app, &request, Access::Key).await {
-                Ok(_) => completion(&app, &request, body, trace).await,
+                Ok(_) => {
+                    let mut response = completion(&app, &request, body, trace).await;
+                    status::rate_limit_headers(&app, response.headers_mut());
+                    response
+                }
                 Err(failure) => {
                     note_failure(&mut trace, &failure);
                     error::response(&failure)
@@ -272,6 +276,9 @@ fn refuse(trace: &mut Trace, failure: &Failure) -> Response {
     error::response(failure)
 }
 
+/// The longest body that is read on the runtime, in bytes: well below a millisecond's work.
+const INLINE: usize = 64 << 10;
+
 /// Reads and checks all there is to a request before it takes a place in the queue.
 async fn prepare<B: Buf, E>(
     app: &App,
@@ -283,21 +290,28 @@ async fn prepare<B: Buf, E>(
     let limits = Limits::of(config.max_body_bytes);
     let body = body::read(headers, body, limits, &app.buffers, config.max_buffered_bytes).await?;
 
-    let start = Instant::now();
-    let ask = chat::decode(body.text(), config)?;
+    let large = body.text().len() > INLINE;
+    let settings = Arc::clone(config);
+    let read = move || {
+        let start = Instant::now();
+        let decoded = chat::decode(body.text(), &settings).map(|ask| {
+            let read = start.elapsed();
+            let turn = ask.turn(&settings);
+            (ask, turn, read, start.elapsed() - read)
+        });
+        (decoded, body)
+    };
+    // Off the runtime where it takes its time: a large body, or a directory on a disk.
+    let (decoded, body) = if large || chat::needs_directory(config) {
+        let failed = |error| Failure::Internal { detail: format!("reading the request: {error}") };
+        tokio::task::spawn_blocking(read).await.map_err(failed)?
+    } else {
+        read()
+    };
+    let (ask, turn, read, resolved) = decoded?;
     trace.decoded(ask.stream, &ask.model, u32::try_from(ask.n).unwrap_or(u32::MAX));
-    trace.phase(Phase::PromptBuild, start.elapsed());
-
-    let start = Instant::now();
-    let config = Arc::clone(config);
-    let resolved = tokio::task::spawn_blocking(move || {
-        let turn = ask.turn(&config);
-        (ask, turn)
-    });
-    let (ask, turn) = resolved
-        .await
-        .map_err(|error| Failure::Internal { detail: format!("resolving the working directory: {error}") })?;
-    trace.phase(Phase::CwdResolve, start.elapsed());
+    trace.phase(Phase::PromptBuild, read);
+    trace.phase(Phase::CwdResolve, resolved);
     Ok((ask, turn?, body))
 }
 

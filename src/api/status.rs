@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use warp::reply::Response;
 
@@ -80,8 +80,8 @@ pub fn settled(app: &App) -> bool {
 pub fn ready(app: &App, config: &Config, trusted: bool) -> (bool, Value) {
     let reason = reason(app);
     if reason.is_err() {
-        // Somebody wants to know: look again, so that the next answer is fresh.
-        app.codex.look_again();
+        // Somebody wants to know: the next answer will be fresh.
+        app.codex.look_again_if_stale();
     }
     let mut page = json!({
         "status": if reason.is_ok() { "ready" } else { "not_ready" },
@@ -137,6 +137,22 @@ fn rate_limits(app: &App) -> Value {
     shown.collect()
 }
 
+/// The same as headers, by the names the upstream gives them: `x-codex-primary-used-percent`,
+/// `-window-minutes`, `-reset-at` (Unix seconds), and `secondary` alike. None where Codex has not said.
+pub fn rate_limit_headers(app: &App, headers: &mut HeaderMap) {
+    for limit in app.engine.limits() {
+        let mut set = |what: &str, value: Option<String>| {
+            let name = HeaderName::try_from(format!("x-codex-{}-{what}", limit.name));
+            if let (Ok(name), Some(Ok(value))) = (name, value.map(HeaderValue::try_from)) {
+                headers.insert(name, value);
+            }
+        };
+        set("used-percent", Some(limit.used_percent.to_string()));
+        set("window-minutes", limit.window_minutes.map(|minutes| minutes.to_string()));
+        set("reset-at", limit.resets_at.map(|at| at.to_string()));
+    }
+}
+
 fn gauges(app: &App) -> Gauges {
     let load = app.admission.load();
     let workers = app.engine.workers();
@@ -151,6 +167,12 @@ fn gauges(app: &App) -> Gauges {
         workers_total: workers.total,
         connections: app.connections.open(),
         buffered_bytes: app.buffers.taken(),
+        rate_limits: app
+            .engine
+            .limits()
+            .into_iter()
+            .map(|limit| (limit.name, limit.used_percent / 100.0, limit.resets_at))
+            .collect(),
     }
 }
 

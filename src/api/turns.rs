@@ -155,7 +155,8 @@ impl Turns {
         Some((index, Err(failure)))
     }
 
-    fn end_all(&mut self) {
+    /// Ends every turn: leaves the queue, interrupts what runs.
+    pub fn end_all(&mut self) {
         (0..self.runs.len()).for_each(|index| self.end(index));
     }
 }

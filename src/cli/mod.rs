@@ -1,17 +1,32 @@
 //! The command line: one clap command, one match, and how the program ends.
 
 pub mod config_cmd;
+pub mod doctor;
+pub mod generate;
+pub mod install;
+pub mod logs;
+pub mod managed;
+pub mod probe;
+pub mod restart;
 pub mod serve;
+pub mod service;
+pub mod socket;
+pub mod start;
+pub mod status;
+pub mod stop;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 
 use crate::config::schema::{args, config_arg, flags, replaced_args, replaced_notices};
-use crate::config::{Errors, Sources, render};
+use crate::config::{Errors, Sources};
+
+/// EX_CONFIG of sysexits(3).
+const CONFIG: u8 = 78;
 
 /// How the program ends if not well; the text goes to stderr.
 #[derive(Debug)]
@@ -22,6 +37,8 @@ pub enum Exit {
     Usage(String),
     /// 78 (EX_CONFIG of sysexits(3)): the settings are wrong.
     Config(String),
+    /// The code says it all; what there was to print is printed.
+    Code(u8),
     /// 0: whoever read our output has left.
     ReaderGone,
 }
@@ -38,7 +55,7 @@ impl Exit {
     pub fn into_text(self) -> String {
         match self {
             Exit::Failure(text) | Exit::Usage(text) | Exit::Config(text) => text,
-            Exit::ReaderGone => String::new(),
+            Exit::Code(_) | Exit::ReaderGone => String::new(),
         }
     }
 
@@ -47,11 +64,14 @@ impl Exit {
         let (code, text) = match self {
             Exit::Failure(text) => (1, text),
             Exit::Usage(text) => (64, text),
-            Exit::Config(text) => (78, text),
+            Exit::Config(text) => (CONFIG, text),
+            Exit::Code(code) => return ExitCode::from(code),
             Exit::ReaderGone => return ExitCode::SUCCESS,
         };
-        for line in text.lines() {
-            eprintln!("error: {line}");
+        for (at, line) in text.lines().enumerate() {
+            // Each line about settings is an error of its own; others explain the first.
+            let lead = if at == 0 || code == CONFIG { "error: " } else { "" };
+            eprintln!("{lead}{line}");
         }
         ExitCode::from(code)
     }
@@ -65,23 +85,22 @@ pub fn command() -> Command {
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_settings(Command::new("serve").about("Run the server in the foreground")))
+        .subcommand(with_settings(start::command()))
+        .subcommand(stop::command())
+        .subcommand(with_settings(restart::command()))
+        .subcommand(status::command())
+        .subcommand(logs::command())
         .subcommand(with_settings(
-            Command::new("start").about("The same as serve, with --foreground").arg(
-                Arg::new("foreground")
-                    .long("foreground")
-                    .action(ArgAction::SetTrue)
-                    .required(true)
-                    .help("Run in the foreground"),
-            ),
+            Command::new("serve").about("Run the server in the foreground; what the service manager runs"),
         ))
+        .subcommand(with_settings(doctor::command()))
         .subcommand(config_cmd::command())
-        .subcommand(
-            Command::new("generate")
-                .about("Print what packages ship")
-                .subcommand_required(true)
-                .arg_required_else_help(true)
-                .subcommand(Command::new("config").about("The commented example of a settings file")),
+        .subcommand(install::install_command())
+        .subcommand(install::uninstall_command())
+        .subcommand(generate::command())
+        .after_help(
+            "The server listens on http://127.0.0.1:8765 unless told otherwise. `codex-api-proxy doctor` says what \
+             is missing, if anything.",
         )
 }
 
@@ -96,12 +115,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match matches.subcommand() {
-        Some(("serve" | "start", matches)) => return serve(matches),
+        Some(("serve", matches)) => return serve(matches),
+        Some(("start", matches)) if matches.get_flag("foreground") => return serve(matches),
+        Some(("start", matches)) => start::run(matches),
+        Some(("stop", _)) => stop::run(),
+        Some(("restart", matches)) => restart::run(matches),
+        Some(("status", matches)) => status::run(matches),
+        Some(("logs", matches)) => logs::run(matches),
+        Some(("doctor", matches)) => doctor::run(matches),
         Some(("config", matches)) => config_cmd::run(matches),
-        Some(("generate", matches)) => match matches.subcommand_name() {
-            Some("config") => out(&render::example()),
-            _ => Err(Exit::Usage("generate needs to know what".into())),
-        },
+        Some(("install", matches)) => install::install(matches),
+        Some(("uninstall", matches)) => install::uninstall(matches),
+        Some(("generate", matches)) => generate::run(matches),
         _ => Err(Exit::Usage("a command is missing".into())),
     };
     done.map_or_else(Exit::report, |()| ExitCode::SUCCESS)

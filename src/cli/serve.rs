@@ -126,6 +126,15 @@ fn open_to_strangers(config: &Config, listeners: &[Listener], log_target: &str) 
     Some(format!("{listener} is open to other machines without a key"))
 }
 
+/// Names the operator's overrides that take isolation away.
+fn warn_of_weakening(config: &Config) -> Option<String> {
+    let weakened = args::weakened(&config.codex_configs);
+    let warning = (!weakened.is_empty())
+        .then(|| format!("codex_configs take isolation away: {}", weakened.join(", ")))?;
+    tracing::warn!("{warning}");
+    Some(warning)
+}
+
 struct Server {
     sources: Sources,
     log: LogHandle,
@@ -148,12 +157,7 @@ impl Server {
         let (drain, idle_exit) = (config.drain_seconds, config.idle_exit_seconds);
         let mut worries: Vec<String> = Vec::new();
         worries.extend(open_to_strangers(&config, &listeners, self.log.target()));
-        let weakened = args::weakened(&config.codex_configs);
-        if !weakened.is_empty() {
-            let worry = format!("codex_configs take isolation away: {}", weakened.join(", "));
-            tracing::warn!("{worry}");
-            worries.push(worry);
-        }
+        worries.extend(warn_of_weakening(&config));
 
         let live = Live::new(config);
         let spawner = Spawner::start().map_err(failed("cannot start the spawner threads"))?;

@@ -112,12 +112,14 @@ pub enum Confinement {
     Operator,
 }
 
+/// With one of these among `codex_configs` the operator decides what tools may do.
+const SANDBOX: &[&str] = &["sandbox_mode", "default_permissions", "permissions"];
+
 impl Confinement {
     /// What to try first: `vendor` is Codex's own folder, `hidden` are existing paths that stay
     /// unreadable even below the working directory.
     pub fn wanted(config: &Config, vendor: &Path, hidden: &[&Path]) -> Confinement {
-        let theirs = ["sandbox_mode", "default_permissions", "permissions"];
-        if config.codex_configs.iter().any(|entry| theirs.contains(&root_key(entry))) {
+        if config.codex_configs.iter().any(|entry| SANDBOX.contains(&root_key(entry))) {
             return Confinement::Operator;
         }
         if config.agent_reads == AgentReads::Host {
@@ -273,13 +275,16 @@ pub fn weakened(codex_configs: &[String]) -> Vec<String> {
         "forced_chatgpt_workspace_id",
     ];
     let off = |value: &str| {
-        ["false", "\"disabled\"", "disabled", "\"none\"", "\"read-only\"", "read-only", "\"never\"", "never"]
-            .contains(&value.trim())
+        ["false", "\"disabled\"", "disabled", "\"none\"", "\"never\"", "never"].contains(&value.trim())
     };
     codex_configs
         .iter()
         .filter_map(|entry| entry.split_once('='))
-        .filter(|(key, value)| !HARMLESS.contains(&root_key(key)) && !off(value))
+        // Even `sandbox_mode="read-only"` replaces a profile of ours that confines reads too.
+        .filter(|(key, value)| {
+            let root = root_key(key);
+            SANDBOX.contains(&root) || (!HARMLESS.contains(&root) && !off(value))
+        })
         // Values may hold secrets; the key says enough.
         .map(|(key, _)| key.trim().to_owned())
         .collect()
@@ -416,7 +421,7 @@ mod tests {
         let entries: Vec<String> = entries.map(str::to_owned).to_vec();
         assert_eq!(
             weakened(&entries),
-            ["sandbox_mode", "mcp_servers.x.command", "web_search", "features.hooks"]
+            ["sandbox_mode", "sandbox_mode", "mcp_servers.x.command", "web_search", "features.hooks"]
         );
     }
 }

@@ -29,14 +29,20 @@ const USUAL: &[&str] = &[
 ///
 /// Blocking: looks at the disk.
 pub fn find(bin: &str, path: Option<&OsStr>, home: Option<&Path>) -> Option<PathBuf> {
-    let found = if bin.contains('/') {
-        Some(PathBuf::from(bin)).filter(|file| executable(file))
-    } else {
-        let on_path = path.into_iter().flat_map(std::env::split_paths).filter(|folder| folder.is_absolute());
-        let usual = USUAL.iter().flat_map(|pattern| folders(pattern, home));
-        on_path.chain(usual).map(|folder| folder.join(bin)).find(|file| executable(file))
-    }?;
+    let found = named(bin, path, home)?;
     Some(native_behind(&found).unwrap_or(found))
+}
+
+/// The executable `bin` names as it is installed: the wrapper, where npm put one in front.
+///
+/// Blocking: looks at the disk.
+pub fn named(bin: &str, path: Option<&OsStr>, home: Option<&Path>) -> Option<PathBuf> {
+    if bin.contains('/') {
+        return Some(PathBuf::from(bin)).filter(|file| executable(file));
+    }
+    let on_path = path.into_iter().flat_map(std::env::split_paths).filter(|folder| folder.is_absolute());
+    let usual = USUAL.iter().flat_map(|pattern| folders(pattern, home));
+    on_path.chain(usual).map(|folder| folder.join(bin)).find(|file| executable(file))
 }
 
 fn executable(file: &Path) -> bool {

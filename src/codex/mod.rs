@@ -197,6 +197,15 @@ impl Codex {
         }
     }
 
+    /// Asks for another look at a machine that was not usable, unless the last is fresh: status
+    /// pages may be asked by anybody, as often as they like.
+    pub fn look_again_if_stale(&self) {
+        let stale = |survey: Arc<Survey>| survey.usable.is_err() && survey.at.elapsed() > FAILURE_LASTS;
+        if self.survey().is_some_and(stale) {
+            self.look_again();
+        }
+    }
+
     /// Asks for a look at the machine; returns at once.
     pub fn look_again(&self) {
         self.shared.look_again.notify_one();
@@ -214,7 +223,7 @@ async fn keep_surveying(shared: std::sync::Weak<Shared>) {
         let Some(now) = shared.upgrade() else { return };
         let config = now.live.get();
         let before = now.latest.borrow().clone();
-        let unchanged = match before {
+        let unchanged = match &before {
             Some(before) if before.usable.is_ok() && Arc::ptr_eq(&before.config, &config) => {
                 survey::Files::look(&config, &now.inherited).await == before.files
             }
@@ -229,6 +238,7 @@ async fn keep_surveying(shared: std::sync::Weak<Shared>) {
             });
         } else {
             let survey = survey::take(&config, &now.spawner, &now.inherited).await;
+            survey::announce(&survey, before.as_deref());
             now.latest.send_replace(Some(Arc::new(survey)));
         }
         drop(now);

@@ -33,16 +33,11 @@ impl Files {
             let program = find(&config, &inherited);
             let login = login_home(&config, &inherited).join("auth.json");
             let own = config.app_server_codex_home.join("auth.json");
+            // A login that Codex refreshes in place is another one too: a worker knows only the one it was
+            // started with. Starting another changes nothing, so that this comes to rest.
             let stamp = |path: &Path| {
                 let meta = path.metadata().ok()?;
-                // An auth.json that is refreshed in place is still the same login.
-                let time = if path == program.as_deref().unwrap_or(Path::new("")) {
-                    (meta.mtime(), meta.mtime_nsec())
-                } else {
-                    (0, 0)
-                };
-                let inode = if time == (0, 0) { 0 } else { meta.ino() };
-                Some((meta.dev(), inode, time.0, time.1))
+                Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec()))
             };
             Files(vec![program.as_deref().and_then(stamp), stamp(&login), stamp(&own)])
         })
@@ -96,11 +91,16 @@ pub(super) async fn take(config: &Arc<Config>, spawner: &Spawner, inherited: &Va
         models: Vec::new(),
         usable: Err(Failure::Internal { detail: "no survey was made".into() }),
         config: Arc::clone(config),
-        files: Files::look(config, inherited).await,
+        files: Files::default(),
         at: Instant::now(),
     };
     survey.usable = fill(&mut survey, spawner, inherited).await;
     survey.at = Instant::now();
+    survey
+}
+
+/// Logs what a survey found. The same failure is not news each time somebody asks.
+pub(super) fn announce(survey: &Survey, before: Option<&Survey>) {
     match &survey.usable {
         Ok(found) => tracing::info!(
             program = %found.program.display(),
@@ -109,18 +109,18 @@ pub(super) async fn take(config: &Arc<Config>, spawner: &Spawner, inherited: &Va
             reads = found.confinement.name(),
             "codex is ready"
         ),
+        Err(failure) if before.is_some_and(|before| before.usable.as_ref().err() == Some(failure)) => return,
         Err(failure @ (Failure::NotLoggedIn | Failure::LoginNotPortable)) => {
-            tracing::warn!(target: messages::NOT_LOGGED_IN, "codex is not usable: {failure:?}");
+            tracing::warn!(target: messages::NOT_LOGGED_IN, "codex is not usable: {failure}");
         }
         Err(failure @ (Failure::CodexMissing { .. } | Failure::CodexTooOld { .. })) => {
-            tracing::warn!(target: messages::CODEX_UNUSABLE, "codex is not usable: {failure:?}");
+            tracing::warn!(target: messages::CODEX_UNUSABLE, "codex is not usable: {failure}");
         }
-        Err(failure) => tracing::warn!(detail = failure.detail(), "codex is not usable: {failure:?}"),
+        Err(failure) => tracing::warn!("codex is not usable: {failure}"),
     }
     if let Some(Confinement::Host { reason }) = &survey.confinement {
         tracing::warn!(target: messages::READS_NOT_CONFINED, "codex's tools may read every file this user can read: {reason}");
     }
-    survey
 }
 
 async fn fill(
@@ -137,6 +137,8 @@ async fn fill(
 
     let (look, variables) = (Arc::clone(&config), inherited.to_vec());
     let home = off_runtime(move || prepare_folders(&look, &login_home(&look, &variables))).await??;
+    // Only now: our link to the login may be new, and is not to look like a new login.
+    survey.files = Files::look(&config, inherited).await;
     let env = environment::build(&config, inherited.to_vec(), &home.path);
     let ask = Ask { spawner, program: &program, cwd: &home.path };
 

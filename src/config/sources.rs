@@ -44,23 +44,33 @@ impl Sources {
         flags: Vec<(&'static str, Vec<String>)>,
         config_file: Option<PathBuf>,
     ) -> std::io::Result<Sources> {
-        let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let home = std::env::home_dir().filter(|home| home.is_absolute());
+        let environment: Vec<_> = std::env::vars_os().collect();
+        let sources = Sources::of_environment(&environment)?;
+        Ok(Sources { config_file, flags, cwd: std::env::current_dir()?, ..sources })
+    }
+
+    /// What a process of this user sees that has these variables and no flags, started at home.
+    ///
+    /// # Errors
+    /// If the system refuses a pipe.
+    pub fn of_environment(variables: &[(OsString, OsString)]) -> std::io::Result<Sources> {
+        let find = |name: &str| variables.iter().find(|(key, value)| key == name && !value.is_empty());
+        let folder = |name: &str| find(name).map(|(_, value)| PathBuf::from(value));
+        let home = folder("HOME").or_else(std::env::home_dir).filter(|home| home.is_absolute());
         // The XDG specification tells to ignore relative paths.
         let config_home = folder("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
         let config_home = config_home.or_else(|| home.as_ref().map(|home| home.join(".config")));
-        let state = std::env::var_os("STATE_DIRECTORY").filter(|value| !value.is_empty());
-        let state = state.and_then(|all| std::env::split_paths(&all).next());
+        let state = find("STATE_DIRECTORY").and_then(|(_, all)| std::env::split_paths(all).next());
         Ok(Sources {
             etc_dir: Some(Path::new("/etc").join(FOLDER)),
             user_dir: config_home.map(|path| path.join(FOLDER)),
-            config_file,
-            env: std::env::vars_os().filter(|(name, _)| is_ours(name)).collect(),
+            config_file: None,
+            env: variables.iter().filter(|(name, _)| is_ours(name)).cloned().collect(),
             credentials_dir: folder("CREDENTIALS_DIRECTORY"),
-            flags,
+            flags: vec![],
+            cwd: home.clone().unwrap_or_else(|| "/".into()),
             home,
             state_directory: state,
-            cwd: std::env::current_dir()?,
             uid: effective_uid()?,
         })
     }

@@ -44,6 +44,9 @@ pub struct Gauges {
     pub connections: usize,
     /// Bytes of request bodies held in memory.
     pub buffered_bytes: u64,
+    /// The account's rate-limit windows: name, how much is used (of 1), and the Unix time at which it starts
+    /// anew, if known.
+    pub rate_limits: Vec<(&'static str, f64, Option<u64>)>,
 }
 
 /// Counts generation requests. Share one behind an `Arc`.

@@ -84,6 +84,16 @@ metrics! {
         |out, _, gauges| out.value(gauges.connections);
     Gauge "buffered_bytes": "Bytes of request bodies held in memory.",
         |out, _, gauges| out.value(gauges.buffered_bytes);
+    Gauge "rate_limit_used_ratio": "How much of the account's rate-limit window is used, as Codex last said.",
+        |out, _, gauges| for (window, used, _) in &gauges.rate_limits {
+            out.labelled(&[("window", window)], used);
+        };
+    Gauge "rate_limit_reset_timestamp_seconds": "When the account's rate-limit window starts anew, Unix time.",
+        |out, _, gauges| for (window, _, resets_at) in &gauges.rate_limits {
+            if let Some(at) = resets_at {
+                out.labelled(&[("window", window)], at);
+            }
+        };
     Counter "tokens_total":
         "Tokens as Codex reported them; cached_input is part of input, reasoning_output part of output.",
         |out, totals, _| for (kind, count) in [
@@ -286,6 +296,7 @@ mod tests {
             uptime_seconds: 12.25,
             slots: 3,
             app_server_pool_started: true,
+            rate_limits: vec![("primary", 0.125, Some(1_763_825_000)), ("secondary", 0.5, None)],
             ..Gauges::default()
         };
         let samples = parse(&observer.prometheus(&gauges));
@@ -295,6 +306,9 @@ mod tests {
             ("uptime_seconds", 12.25),
             ("slots", 3.0),
             ("app_server_pool_started", 1.0),
+            (r#"rate_limit_used_ratio{window="primary"}"#, 0.125),
+            (r#"rate_limit_used_ratio{window="secondary"}"#, 0.5),
+            (r#"rate_limit_reset_timestamp_seconds{window="primary"}"#, 1_763_825_000.0),
             ("requests_total", 4.0),
             ("requests_ok_total", 2.0),
             ("requests_in_flight", 1.0),

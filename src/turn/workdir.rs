@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 
-/// A directory that lies inside an allowed root. Only [`Workdir::resolve`] makes one.
+/// A directory that lies inside an allowed root. Nothing else makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workdir(PathBuf);
 
@@ -46,7 +46,13 @@ impl Workdir {
         if inside && real.is_dir() { Ok(Workdir(real)) } else { Err(outside()) }
     }
 
-    /// The directory, absolute and free of links.
+    /// The configured default as it stands, for a turn that never looks at its directory. Free of any
+    /// look at the disk; that it lies inside the roots is a rule of the settings.
+    pub fn unseen(default: &Path) -> Workdir {
+        Workdir(default.to_path_buf())
+    }
+
+    /// The directory: absolute, and free of links unless it is [`Workdir::unseen`].
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -271,6 +271,28 @@ fn errors_of_the_upstream_have_their_status() {
 }
 
 #[test]
+fn the_accounts_limits_are_told() {
+    let Some((setup, upstream)) = app_server() else { return };
+    let proxy = setup.start();
+    assert_eq!(proxy.ask("hi").send().header("x-codex-primary-used-percent"), None);
+    let limited = Reply::text("pong")
+        .header("x-codex-primary-used-percent", "42")
+        .header("x-codex-primary-window-minutes", "300")
+        .header("x-codex-primary-reset-at", "4000000000");
+    upstream.reply(limited);
+    proxy.ask("hi").send().answer();
+    wait::until("the limits are known", || proxy.get("/ready").send().text().contains("4000000000"));
+    for call in [proxy.ask("hi"), proxy.ask_streamed("hi")] {
+        let answer = call.open().whole();
+        for (name, value) in [("used-percent", "42"), ("window-minutes", "300"), ("reset-at", "4000000000")] {
+            assert_eq!(answer.header(&format!("x-codex-primary-{name}")), Some(value), "{name}");
+        }
+    }
+    let metrics = proxy.get("/metrics/prometheus").send().text();
+    assert!(metrics.contains(r#"codex_api_proxy_rate_limit_used_ratio{window="primary"} 0.42"#), "{metrics}");
+}
+
+#[test]
 fn a_model_that_tries_runs_nothing() {
     let Some((setup, upstream)) = app_server() else { return };
     setup.scratch().write("home/secret", "LEAK");

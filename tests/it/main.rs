@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod support;
+mod workers;
 
 mod app_server;
 mod auth;
@@ -27,3 +28,4 @@ mod queue;
 mod reload;
 mod sdk;
 mod systemd;
+mod verbs;

@@ -8,4 +8,4 @@ pub mod reply;
 mod request;
 mod tools;
 
-pub use request::{Ask, decode};
+pub use request::{Ask, decode, needs_directory};

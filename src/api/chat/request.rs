@@ -109,17 +109,23 @@ pub fn decode(body: &str, config: &Config) -> Result<Ask, Failure> {
 }
 
 impl Ask {
-    /// The turn to run. Blocking: resolves the working directory on the disk.
+    /// The turn to run. Blocking if it [needs a directory](needs_directory): resolves it on the disk.
     ///
     /// # Errors
     /// [`Failure::BadRequest`] on `metadata.cwd`.
     pub fn turn(&self, config: &Config) -> Result<Turn, Failure> {
         // In the lean profile the model sees no files, so every directory is as good.
         let asked = self.cwd.as_deref().filter(|_| config.profile() == Profile::Agent);
+        let default = Path::new(&config.default_cwd);
+        let workdir = if needs_directory(config) {
+            Workdir::resolve(asked, default, &config.allowed_roots)?
+        } else {
+            Workdir::unseen(default)
+        };
         Ok(Turn {
             model: self.upstream_model.clone(),
             conversation: Arc::clone(&self.conversation),
-            workdir: Workdir::resolve(asked, Path::new(&config.default_cwd), &config.allowed_roots)?,
+            workdir,
             output: self.output.clone(),
             effort: self.effort,
             verbosity: self.verbosity,
@@ -138,6 +144,11 @@ impl Ask {
     pub fn tool_choice(&self) -> &ToolChoice {
         &self.tool_choice
     }
+}
+
+/// Whether a turn looks at its directory: an agent works in it, and `codex exec` starts in it.
+pub fn needs_directory(config: &Config) -> bool {
+    config.profile() == Profile::Agent || config.engine == EngineKind::Exec
 }
 
 fn unsupported(param: &str, message: &str) -> Failure {

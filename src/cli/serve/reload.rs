@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::observe::catalog;
 
 use super::service::Service;
-use super::{Prepared, Server};
+use super::{Prepared, Server, warn_of_weakening};
 use crate::cli::Exit;
 
 impl Server {
@@ -24,17 +24,19 @@ impl Server {
             }
             Ok(Prepared { loaded, rules }) => {
                 loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                warn_of_weakening(&loaded.config);
                 let (config, kept) = keep_fixed(loaded.config, &app.live.get(), self.activated);
                 if let Err(error) = self.log.set_level(&config.log_level) {
                     tracing::error!("log_level not changed: {error}");
                 }
                 app.reload(config, rules);
-                (!kept.is_empty()).then(|| format!("a restart is needed for {}", kept.join(", ")))
+                (!kept.is_empty())
+                    .then(|| format!("settings reloaded; a restart is needed for {}", kept.join(", ")))
             }
         };
         match &outcome {
             None => tracing::info!("settings reloaded"),
-            Some(note) => tracing::warn!("settings reloaded: {note}"),
+            Some(note) => tracing::warn!("{note}"),
         }
         service.reloaded(outcome);
     }

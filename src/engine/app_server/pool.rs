@@ -480,6 +480,8 @@ impl Shared {
         let grown = async {
             loop {
                 sleep(self.timing.look).await;
+                // Who logs in while nobody asks anything is served by a worker of the new login.
+                (self.source.look_again)();
                 if worker.pid.and_then(resident_bytes).is_some_and(|size| size > LEAK) {
                     return;
                 }

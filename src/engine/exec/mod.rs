@@ -47,10 +47,7 @@ impl Exec {
         let (sink, events) = events();
         let run =
             Run { config: self.live.get(), codex: self.codex.clone(), turn, sink, granted: Instant::now() };
-        tokio::spawn(async move {
-            run.complete().await;
-            drop(slot);
-        });
+        tokio::spawn(run.complete(slot));
         events
     }
 }
@@ -83,14 +80,20 @@ impl From<Failure> for Stop {
 }
 
 impl Run {
-    async fn complete(self) {
+    async fn complete(self, slot: Slot) {
         let last = match self.answer().await {
-            Ok(outcome) => outcome,
-            Err(Stop::Failed(failure)) => Err(failure),
+            Ok(items) => items,
+            Err(Stop::Failed(failure)) => vec![Err(failure)],
             // Nobody is left to tell.
             Err(Stop::Gone) => return,
         };
-        let _ = self.sink.send(last).await;
+        // Nothing runs any more: a client that reads slowly keeps its answer waiting, not the slot.
+        drop(slot);
+        for item in last {
+            if let Err(Gone) = self.sink.send(item).await {
+                return;
+            }
+        }
     }
 
     /// Runs `work` unless the client leaves or the turn's time is up first.
@@ -107,7 +110,8 @@ impl Run {
         self.sink.send(Ok(Event::Phase(phase, took))).await
     }
 
-    async fn answer(&self) -> Result<Outcome, Stop> {
+    /// Runs the turn to its end; returns what is left to tell when the process is reaped.
+    async fn answer(&self) -> Result<Vec<Outcome>, Stop> {
         let installation = self.bounded(self.codex.ready()).await??;
 
         let start = Instant::now();
@@ -125,7 +129,7 @@ impl Run {
         prompt: &str,
         files: Option<&TurnFiles>,
         start: Instant,
-    ) -> Result<Outcome, Stop> {
+    ) -> Result<Vec<Outcome>, Stop> {
         let (schema, images) = match files {
             Some(files) => (files.schema.as_deref(), files.images.as_slice()),
             None => (None, &[][..]),
@@ -156,7 +160,7 @@ impl Run {
             Err(gone) => Err(gone.into()),
         };
         match talked {
-            Ok(()) => self.finish(child, answer, running).await,
+            Ok(()) => Ok(self.finish(child, answer, running).await),
             Err(stop) => {
                 child.stop().await;
                 Err(stop)
@@ -260,25 +264,26 @@ impl Run {
         Ok(())
     }
 
-    /// Reaps the process and tells the end.
-    async fn finish(&self, child: Child, answer: Answer, running: Instant) -> Result<Outcome, Stop> {
+    /// Reaps the process; returns the end of the turn.
+    async fn finish(&self, child: Child, answer: Answer, running: Instant) -> Vec<Outcome> {
         let eof = Instant::now();
         let parsing = answer.parsing();
         let (exit, stderr) = match child.finish(PATIENCE).await {
             Ok((status, stderr)) => (status.to_string(), stderr),
             Err(error) => (error.to_string(), String::new()),
         };
-        self.phase(Phase::CodexProcessWait, eof.elapsed()).await?;
-        self.phase(Phase::CodexCommunicate, running.elapsed()).await?;
-        self.phase(Phase::CodexOutputParse, parsing).await?;
+        let mut items = vec![
+            Ok(Event::Phase(Phase::CodexProcessWait, eof.elapsed())),
+            Ok(Event::Phase(Phase::CodexCommunicate, running.elapsed())),
+            Ok(Event::Phase(Phase::CodexOutputParse, parsing)),
+        ];
         let (text, mut end) = answer.finish(&exit, &stderr);
         if let Err(Failure::NoModel { model }) = &mut end {
             *model = self.turn.model.clone().or(self.config.model.clone()).unwrap_or_default();
         }
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            self.sink.send(Ok(Event::Text(text))).await?;
-        }
-        Ok(end)
+        items.extend(text.filter(|text| !text.is_empty()).map(|text| Ok(Event::Text(text))));
+        items.push(end);
+        items
     }
 }
 

@@ -163,6 +163,12 @@ impl Setup {
         self.scratch.dir("home/.codex-api-proxy/workspace")
     }
 
+    /// The flags that `start` would give to `serve`, Codex included.
+    pub fn flags(&self) -> Vec<String> {
+        let codex = format!("--codex-bin={}", self.codex.display());
+        std::iter::once(codex).chain(self.flags.iter().cloned()).collect()
+    }
+
     /// The command, not yet started; `arguments` follow the program's name.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let dir = |name: &str| self.scratch.dir(name);

@@ -9,6 +9,8 @@ use super::next_number;
 /// What the upstream does with one request: steps in order, then the end.
 #[derive(Clone, Debug)]
 pub struct Reply {
+    /// Header lines of its own.
+    pub(super) headers: String,
     pub(super) steps: Vec<Step>,
     pub(super) pace: Duration,
     usage: [u64; 4],
@@ -51,7 +53,6 @@ pub(super) enum End {
     /// An HTTP status in place of a stream.
     Status {
         code: u16,
-        headers: Vec<(String, String)>,
         body: String,
     },
     /// The socket is shut in the middle of a chunk.
@@ -62,7 +63,7 @@ pub(super) enum End {
 
 impl Reply {
     fn of(steps: Vec<Step>, end: End) -> Reply {
-        Reply { steps, pace: Duration::ZERO, usage: [11, 3, 7, 2], end }
+        Reply { headers: String::new(), steps, pace: Duration::ZERO, usage: [11, 3, 7, 2], end }
     }
 
     /// A whole answer in one delta.
@@ -92,7 +93,7 @@ impl Reply {
 
     /// An error status with any body.
     pub fn status_body(code: u16, body: impl Into<String>) -> Reply {
-        Reply::of(vec![], End::Status { code, headers: vec![], body: body.into() })
+        Reply::of(vec![], End::Status { code, body: body.into() })
     }
 
     /// `response.failed` with this error.
@@ -105,11 +106,9 @@ impl Reply {
         Reply::of(vec![Step::Hang], End::Completed)
     }
 
-    /// Adds a header to an error status.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Reply {
-        if let End::Status { headers, .. } = &mut self.end {
-            headers.push((name.into(), value.into()));
-        }
+        self.headers.push_str(&format!("{name}: {value}\r\n"));
         self
     }
 

@@ -252,10 +252,10 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
     if shared.verbose {
         eprintln!("scripted upstream: {line}, {} bytes", body.len());
     }
-    let mut wire = Wire { stream, shared, index: 0, streaming: false };
+    let mut wire = Wire { stream, shared, index: 0, streaming: false, headers: String::new() };
     if !(line.starts_with("POST ") && line.contains("/responses")) {
         // Model lists and websocket upgrades: Codex takes the hint and goes on without.
-        return wire.status(404, &[], r#"{"error":{"message":"not here"}}"#);
+        return wire.status(404, r#"{"error":{"message":"not here"}}"#);
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let reply = {
@@ -267,6 +267,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
         state.requests.push(request);
         reply
     };
+    wire.headers.clone_from(&reply.headers);
     let outcome = wire.play(&reply, &body);
     let ended = if outcome.is_ok() { Ended::Sent } else { Ended::ClientClosed };
     shared.state().requests[wire.index].ended = Some((ended, Instant::now()));

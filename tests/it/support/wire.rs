@@ -17,11 +17,13 @@ pub(super) struct Wire<'a> {
     /// Which of the recorded requests this is.
     pub(super) index: usize,
     pub(super) streaming: bool,
+    /// Header lines of the reply's own.
+    pub(super) headers: String,
 }
 
 impl Wire<'_> {
-    pub(super) fn status(&mut self, code: u16, headers: &[(String, String)], body: &str) -> io::Result<()> {
-        let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    pub(super) fn status(&mut self, code: u16, body: &str) -> io::Result<()> {
+        let more = &self.headers;
         write!(
             self.stream,
             "HTTP/1.1 {code} Scripted\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n{more}\r\n{body}",
@@ -33,9 +35,12 @@ impl Wire<'_> {
         let kind = event["type"].as_str().unwrap_or_default();
         let frame = format!("event: {kind}\ndata: {event}\n\n");
         let head = if self.streaming {
-            ""
+            String::new()
         } else {
-            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: close\r\n{}\r\n",
+                self.headers
+            )
         };
         self.streaming = true;
         // One write per event: what Codex reads at once is what was scripted as one delta.
@@ -76,8 +81,8 @@ impl Wire<'_> {
             }
             self.step(step, reply, body, &mut output)?;
         }
-        if let End::Status { code, headers, body } = &reply.end {
-            return self.status(*code, headers, body);
+        if let End::Status { code, body } = &reply.end {
+            return self.status(*code, body);
         }
         if !self.streaming {
             self.event(&created)?;

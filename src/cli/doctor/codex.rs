@@ -1,0 +1,202 @@
+//! The Codex CLI: found, new enough, logged in, isolated, confined.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Finding;
+use crate::api::error;
+use crate::cli::Exit;
+use crate::cli::service::World;
+use crate::codex::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
+use crate::codex::{Codex, Confinement, Installation, Login, Survey, locate};
+use crate::config::{Config, EngineKind, Isolation, Live, Profile};
+use crate::process::Spawner;
+use crate::turn::Failure;
+
+/// A survey of the machine, the one that the server makes, and what it takes to run a turn.
+pub(super) struct Examined {
+    pub runtime: tokio::runtime::Runtime,
+    pub live: Live,
+    pub codex: Codex,
+    pub usable: Result<Arc<Installation>, Failure>,
+    survey: Option<Arc<Survey>>,
+}
+
+impl Examined {
+    /// Looks, with the environment that the service has.
+    pub fn look(config: &Config, env: &[(OsString, OsString)]) -> Result<Examined, Exit> {
+        let failed = |error: std::io::Error| Exit::Failure(format!("cannot start a runtime: {error}"));
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_all().build().map_err(failed)?;
+        let live = Live::new(config.clone());
+        let (codex, usable) = runtime.block_on(async {
+            let spawner = Spawner::start().map_err(failed)?;
+            let codex = Codex::start(live.clone(), spawner, env.to_vec());
+            let usable = codex.ready().await;
+            Ok::<_, Exit>((codex, usable))
+        })?;
+        let survey = codex.survey();
+        Ok(Examined { runtime, live, codex, usable, survey })
+    }
+
+    /// Everything found, in the order in which one needs the other.
+    pub fn findings(&self, config: &Config, world: &World) -> Vec<Finding> {
+        let mut findings = vec![];
+        let survey = self.survey.as_deref();
+        let Some(program) = survey.and_then(|survey| survey.program.as_deref()) else {
+            return vec![self.missing(config)];
+        };
+        let path = world.variable("PATH");
+        let named = locate::named(&config.codex_bin, path.map(AsRef::as_ref), world.sources.home.as_deref());
+        findings.push(found(program, named.as_deref().unwrap_or(program)));
+        let (floor, needs) = match config.engine {
+            EngineKind::Exec => EXEC_FLOOR,
+            EngineKind::AppServer => APP_SERVER_FLOOR,
+        };
+        if let Some(version) = survey.and_then(|survey| survey.version) {
+            let engine = config.engine.name();
+            findings.push(if version < floor {
+                Finding::broken(
+                    "version",
+                    format!("{version} is too old: engine = {engine} needs {needs} or newer"),
+                )
+                .fix("npm install -g @openai/codex@latest (or as you installed it)")
+            } else {
+                Finding::good("version", format!("{version} (engine = {engine} needs {needs})"))
+            });
+        }
+        if let Some(login) = survey.and_then(|survey| survey.login) {
+            findings.push(self.login(login, config));
+        }
+        if let Ok(installation) = &self.usable {
+            findings.extend(confined(installation, config));
+        }
+        findings.extend(self.usable.as_ref().err().and_then(unexplained));
+        findings
+    }
+
+    fn missing(&self, config: &Config) -> Finding {
+        let text = format!(
+            "codex_bin = {} is not found on the service's PATH nor in the usual folders",
+            config.codex_bin
+        );
+        Finding::broken("codex", text)
+            .fix("npm install -g @openai/codex")
+            .fix("or name it: codex-api-proxy config set codex_bin /path/to/codex")
+    }
+
+    fn login(&self, login: Login, config: &Config) -> Finding {
+        let home = config.app_server_codex_home.display();
+        match login {
+            Login::Codex => {
+                let place = self.usable.as_ref().map_or(String::new(), |found| place(&found.home));
+                Finding::good("login", format!("Codex is logged in{place}"))
+            }
+            Login::ApiKey => Finding::good("login", "by CODEX_API_KEY of the service's environment"),
+            Login::NotNeeded => Finding::good("login", "not needed by the configured model provider"),
+            Login::Missing => Finding::broken("login", "Codex is not logged in").fix("codex login").fix(
+                "logged in with another CODEX_HOME? codex-api-proxy config set login_home /that/folder",
+            ),
+            Login::NotPortable => Finding::broken(
+                "login",
+                "Codex keeps its login in a keyring, which the isolated CODEX_HOME cannot use (login_not_portable)",
+            )
+            .fix("put cli_auth_credentials_store = \"file\" into ~/.codex/config.toml, then: codex login")
+            .fix(format!("or log in once for the isolated home: CODEX_HOME={home} codex login")),
+        }
+    }
+}
+
+fn place(home: &crate::codex::Home) -> String {
+    match std::fs::read_link(home.path.join("auth.json")) {
+        Ok(target) => format!(", in {}", target.display()),
+        Err(_) if home.has_auth => format!(", in {}", home.path.join("auth.json").display()),
+        Err(_) => String::new(),
+    }
+}
+
+fn found(program: &Path, named: &Path) -> Finding {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
+    let (shown, wrapper) = (program.display(), real(named));
+    match () {
+        () if real(program) == wrapper && wrapper.extension().is_some_and(|end| end == "js") => {
+            Finding::mind(
+                "codex",
+                format!("{shown} is npm's Node wrapper, and the native program behind it was not found"),
+            )
+            .fix("npm install -g @openai/codex@latest (with optional dependencies)")
+        }
+        () if real(program) == wrapper => Finding::good("codex", shown.to_string()),
+        () => Finding::good("codex", format!("{shown}, the native program behind {}", named.display())),
+    }
+}
+
+fn confined(installation: &Installation, config: &Config) -> Vec<Finding> {
+    let home = installation.home.path.display();
+    let isolation = match config.isolation {
+        Isolation::Strict => {
+            Finding::good("isolation", format!("strict: Codex runs in {home}, with the login only"))
+        }
+        Isolation::Shared => {
+            let text =
+                format!("shared: Codex runs in {home}, with your configuration, MCP servers and skills");
+            Finding::mind("isolation", text).fix("codex-api-proxy config set isolation strict")
+        }
+    };
+    let reads = match &installation.confinement {
+        // Without tools there is nothing to confine.
+        _ if config.profile() == Profile::Model => {
+            Finding::good("reads", "profile = model: the model has no tools of Codex's to read with")
+        }
+        Confinement::Workspace(_) => {
+            Finding::good("reads", "workspace: tools read the working directory and system files; tried")
+        }
+        Confinement::Host { reason } => Finding::mind(
+            "reads",
+            format!("host: a prompt can have Codex read whatever you can read ({reason})"),
+        )
+        .fix("a chat model without tools: codex-api-proxy config set profile model"),
+        Confinement::Operator => Finding::mind("reads", "decided by your codex_configs")
+            .fix("remove sandbox settings from codex_configs"),
+    };
+    vec![isolation, reads]
+}
+
+/// What has no finding of its own yet.
+fn unexplained(failure: &Failure) -> Option<Finding> {
+    let told = matches!(
+        failure,
+        Failure::CodexMissing { .. }
+            | Failure::CodexTooOld { .. }
+            | Failure::NotLoggedIn
+            | Failure::LoginNotPortable
+    );
+    let text = failure.detail().map_or_else(|| error::answer(failure).message, str::to_owned);
+    (!told).then(|| Finding::broken("codex", text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wrapper_and_what_is_behind_it_are_named() {
+        let base = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = base.path().join(name);
+            std::fs::write(&path, "").unwrap();
+            path
+        };
+        let (native, wrapper, link) = (file("native"), file("codex.js"), base.path().join("codex"));
+        std::os::unix::fs::symlink(&wrapper, &link).unwrap();
+        for (program, named, part) in [
+            (&native, &native, "native"),
+            (&native, &link, "the native program behind"),
+            (&link, &link, "npm's Node wrapper"),
+        ] {
+            let finding = found(program, named);
+            assert!(finding.text.contains(part), "{}", finding.text);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What is around the program: its folders, its port, its unit, its log.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::Finding;
+use crate::cli::probe::Holder;
+use crate::cli::service::{Manager, Service, State, World};
+use crate::cli::start::{addresses, addresses_of, ask_ready, why_not};
+use crate::cli::{install, socket};
+use crate::config::Config;
+use crate::os::listen;
+use crate::os::names::own_uid;
+
+/// The state folder and the workspace.
+pub(super) fn folders(config: &Config) -> Vec<Finding> {
+    vec![folder("state", &config.state_dir, true), folder("workspace", &config.default_cwd, false)]
+}
+
+fn folder(subject: &'static str, path: &Path, private: bool) -> Finding {
+    let shown = path.display();
+    let meta = match path.metadata() {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Finding::good(subject, format!("{shown}, made when first needed"));
+        }
+        Err(error) => return Finding::broken(subject, format!("{shown}: {error}")),
+    };
+    if !meta.is_dir() {
+        return Finding::broken(subject, format!("{shown} is not a folder")).fix(format!("rm {shown}"));
+    }
+    if private && meta.uid() != own_uid() {
+        let text = format!("{shown} belongs to user {}, not to you", meta.uid());
+        return Finding::broken(subject, text).fix(format!("sudo chown -R {} {shown}", own_uid()));
+    }
+    // The mode alone does not tell of read-only file systems.
+    let probe = path.join(format!(".codex-api-proxy-doctor.{}", std::process::id()));
+    let written = std::fs::write(&probe, "");
+    // What was not written needs no removing.
+    _ = std::fs::remove_file(&probe);
+    match written {
+        Err(error) if private => Finding::broken(subject, format!("{shown} cannot be written: {error}")),
+        _ if private && meta.mode() & 0o077 != 0 => {
+            let text = format!("{shown} has mode {:04o}: others can look into it", meta.mode() & 0o7777);
+            Finding::mind(subject, text).fix(format!("chmod 700 {shown}"))
+        }
+        _ => Finding::good(subject, shown.to_string()),
+    }
+}
+
+/// The service and its port.
+pub(super) fn service(world: &World, config: &Config) -> Vec<Finding> {
+    let service = match &world.manager {
+        Manager::None(why) => {
+            return vec![
+                port(config, None),
+                Finding::mind("service", why).fix("run it in the foreground: codex-api-proxy serve"),
+            ];
+        }
+        manager => match manager.service() {
+            Ok(service) => service,
+            Err(_) => return vec![Finding::broken("service", "the service manager does not answer")],
+        },
+    };
+    let mut findings = vec![port(config, Some(&service)), unit(world, &service, config)];
+    if let Manager::Systemd(systemd) = &world.manager {
+        findings.push(match systemd.lingers() {
+            Some(true) => Finding::good("lingering", "on: the service runs without a login"),
+            Some(false) => Finding::mind(
+                "lingering",
+                install::notes_on_login(&world.manager, true).split(". To").next().unwrap_or_default(),
+            )
+            .fix("loginctl enable-linger"),
+            None => Finding::mind("lingering", "loginctl does not tell"),
+        });
+        if service.socket.known {
+            findings.push(sockets(&service, config));
+        }
+        let lines = world.manager.last_lines(None);
+        findings.push(if lines.starts_with("(the log cannot") {
+            Finding::mind("log", lines).fix("sudo usermod -aG systemd-journal $USER, then log in again")
+        } else {
+            Finding::good("log", "codex-api-proxy logs")
+        });
+    }
+    findings
+}
+
+fn port(config: &Config, service: Option<&Service>) -> Finding {
+    let listening = service.is_some_and(|service| {
+        service.socket.listening || matches!(service.state, State::Running | State::Starting)
+    });
+    if let (true, Some(service)) = (listening, service) {
+        let places: Vec<String> = addresses(service, config).iter().map(ToString::to_string).collect();
+        return Finding::good("port", format!("the service listens on {}", places.join(", ")));
+    }
+    let wanted = format!("{} port {}", config.host, config.port);
+    let Err(why) = listen::bind(&config.host, config.port) else {
+        return Finding::good("port", format!("{wanted} is free"));
+    };
+    let address = addresses_of(config).into_iter().find_map(|address| address.reachable());
+    match address.filter(|_| why.contains("in use")) {
+        Some(address) => match Holder::of(address) {
+            Holder::Ours(pid) => {
+                let process = pid.map_or(String::new(), |pid| format!(", process {pid}"));
+                Finding::good("port", format!("{address} is held by codex-api-proxy serve{process}"))
+            }
+            holder => Finding::broken("port", holder.explain(address)),
+        },
+        None => Finding::broken("port", why).fix("codex-api-proxy config set port 8766"),
+    }
+}
+
+fn unit(world: &World, service: &Service, config: &Config) -> Finding {
+    let file = service.file.as_ref().map_or(String::new(), |file| format!(" ({})", file.display()));
+    match &service.state {
+        State::Missing => {
+            Finding::mind("service", "not installed").fix("codex-api-proxy start installs and starts it")
+        }
+        State::Masked => Finding::broken("service", format!("masked{file}: it must not start"))
+            .fix("systemctl --user unmask codex-api-proxy"),
+        State::Failed(how) => Finding::broken("service", format!("failed{file}: {how}"))
+            .fix("codex-api-proxy logs")
+            .fix("when the cause is gone: codex-api-proxy start"),
+        State::Running => match ask_ready(&addresses(service, config), config) {
+            Ok(page) if page.status == 200 => Finding::good("service", format!("running and ready{file}")),
+            Ok(page) => Finding::broken("service", format!("running but not ready: {}", why_not(&page.body))),
+            Err(error) => Finding::broken("service", format!("running but not to be reached: {error}")),
+        },
+        state if service.socket.listening => {
+            Finding::good("service", format!("{}, started by the next connection{file}", state.name()))
+        }
+        state => {
+            let text = format!("{}{file}", state.name());
+            let enabled = service.enabled || service.socket.enabled;
+            let finding = Finding::mind("service", text).fix("codex-api-proxy start");
+            if enabled {
+                finding
+            } else {
+                finding.fix(format!("at each login: {}", world.manager.how_to_enable()))
+            }
+        }
+    }
+}
+
+fn sockets(service: &Service, config: &Config) -> Finding {
+    match socket::compare(&service.socket, config) {
+        Ok(socket::Step::Differ(_)) => Finding::mind("socket", socket::differ(&service.socket, config)),
+        Err(why) => Finding::broken("socket", why),
+        Ok(socket::Step::Same) if service.socket.listening => {
+            Finding::good("socket", "systemd listens for the service")
+        }
+        Ok(socket::Step::Same) => {
+            Finding::good("socket", "not used (systemctl --user enable --now codex-api-proxy.socket)")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn folders_are_private_writable_or_still_to_be_made() {
+        let base = tempfile::tempdir().unwrap();
+        let make = |name: &str, mode: u32| {
+            let path = base.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let file = base.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for (path, private, expect) in [
+            (base.path().join("none"), true, Verdict::Good),
+            (make("private", 0o700), true, Verdict::Good),
+            (make("open", 0o755), true, Verdict::Mind),
+            (make("work", 0o755), false, Verdict::Good),
+            (file, false, Verdict::Broken),
+        ] {
+            assert_eq!(folder("state", &path, private).verdict, expect, "{}", path.display());
+        }
+        assert_eq!(base.path().join("private").read_dir().unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_port_in_use_names_its_holder() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port_number = listener.local_addr().unwrap().port();
+        let config = Config { port: port_number, ..Config::default() };
+        let finding = port(&config, None);
+        assert_eq!(finding.verdict, Verdict::Broken);
+        assert!(finding.text.contains(&std::process::id().to_string()), "{}", finding.text);
+        drop(listener);
+        assert_eq!(port(&config, None).verdict, Verdict::Good);
+    }
+}

@@ -1,0 +1,283 @@
+//! `install` and `uninstall`: unit or plist files for people without a distribution package.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::managed::{self, Kept};
+use super::service::{Manager, Service, State, World, no_manager, own_program, systemd, units};
+use super::{Exit, out};
+use crate::config::{edit, load};
+use crate::os::names::own_uid;
+
+const SYSTEM_UNITS: &str = "/etc/systemd/system";
+const SYSTEM_DAEMONS: &str = "/Library/LaunchDaemons";
+
+/// `install`.
+pub fn install_command() -> Command {
+    Command::new("install")
+        .about("Write the unit files (systemd) or plist (launchd) that run this program as a service")
+        .arg(system_arg("For the whole system, as root: templates that run as the user named in them"))
+        .arg(
+            Arg::new("force")
+                .long("force")
+                .action(ArgAction::SetTrue)
+                .help("Replace files that this command did not write"),
+        )
+}
+
+/// `uninstall`.
+pub fn uninstall_command() -> Command {
+    Command::new("uninstall")
+        .about("Stop the service and remove the files that install wrote; settings and login stay")
+        .arg(system_arg("The files of the whole system, as root"))
+}
+
+fn system_arg(help: &'static str) -> Arg {
+    Arg::new("system").long("system").action(ArgAction::SetTrue).help(help)
+}
+
+/// Runs `install`.
+///
+/// # Errors
+/// How the program ends, if not well.
+pub fn install(matches: &ArgMatches) -> Result<(), Exit> {
+    let force = matches.get_flag("force");
+    if matches.get_flag("system") {
+        return install_system(force);
+    }
+    let world = World::look()?;
+    let service = world.manager.service()?;
+    if let Some(file) = &service.file
+        && !is_ours(file)
+        && !force
+        && !beside(&world, file)
+    {
+        return out(&format!(
+            "Already installed by a package: {}\nStart it with: codex-api-proxy start\n",
+            file.display()
+        ));
+    }
+    let mut text = String::new();
+    for file in write_all(&user_files(&world)?, force)? {
+        text += &format!("Wrote {}\n", file.display());
+    }
+    reload(&world)?;
+    // What this shell knows and the service would not find.
+    let loaded = load(&world.sources)?;
+    let adopted = managed::adopted(&loaded.config, &world);
+    if !adopted.is_empty() {
+        let kept = Kept::read(managed::path(&world.sources)?, world.sources.uid).map_err(Exit::Failure)?;
+        let merged = managed::text(kept.before.as_deref(), &adopted).map_err(Exit::Failure)?;
+        edit::write(&kept.path, &merged).map_err(Exit::Failure)?;
+        let keys: Vec<&str> = adopted.keys().copied().collect();
+        text += &format!("Saved {} in {}\n", keys.join(" and "), kept.path.display());
+    }
+    text += "\nStart it now:       codex-api-proxy start\n";
+    text += &format!("Start it at login:  {}\n", world.manager.how_to_enable());
+    text += &notes_on_login(&world.manager, true);
+    out(&text)
+}
+
+/// What a person must know about logging out, where the manager ends with the login.
+pub fn notes_on_login(manager: &Manager, always: bool) -> String {
+    match manager {
+        Manager::Systemd(systemd) if systemd.lingers() == Some(true) => String::new(),
+        Manager::Systemd(systemd) if always || systemd.lingers() == Some(false) => {
+            "Lingering is off: the service ends when you log out, and starts only after you log in. To keep it \
+             running:\n                    loginctl enable-linger\n"
+                .into()
+        }
+        _ => String::new(),
+    }
+}
+
+/// The files of this user's service, with their places.
+fn user_files(world: &World) -> Result<Vec<(PathBuf, String)>, Exit> {
+    let program = own_program()?;
+    match &world.manager {
+        Manager::Systemd(systemd) => {
+            let none = || Exit::Failure("there is no folder for units: HOME is not set".into());
+            let folder = systemd.unit_folder().ok_or_else(none)?;
+            Ok(units::user(&program).into_iter().map(|(name, text)| (folder.join(name), text)).collect())
+        }
+        Manager::Launchd(launchd) => {
+            let config = load(&world.sources)?.config;
+            let home = world.sources.home.clone().unwrap_or_default();
+            // The plist's log file needs its folder.
+            std::fs::create_dir_all(home.join("Library/Logs"))
+                .map_err(|error| Exit::Failure(format!("~/Library/Logs: {error}")))?;
+            let (_, text) = units::agent(&program, &home, &config.host, config.port);
+            Ok(vec![(launchd.plist.clone(), text)])
+        }
+        Manager::None(why) => Err(no_manager(why)),
+    }
+}
+
+/// Whether the file lies where `install` would write.
+fn beside(world: &World, file: &Path) -> bool {
+    match &world.manager {
+        Manager::Systemd(systemd) => systemd.unit_folder().as_deref() == file.parent(),
+        Manager::Launchd(launchd) => launchd.plist == file,
+        Manager::None(_) => false,
+    }
+}
+
+fn is_ours(file: &Path) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| units::is_ours(&text))
+}
+
+/// Writes what differs; gives the files written.
+fn write_all(files: &[(PathBuf, String)], force: bool) -> Result<Vec<PathBuf>, Exit> {
+    for (path, _) in files {
+        if path.symlink_metadata().is_ok() && !is_ours(path) && !force {
+            return Err(Exit::Failure(format!(
+                "{} exists and was not written by this program; --force replaces it",
+                path.display()
+            )));
+        }
+    }
+    let mut written = vec![];
+    for (path, text) in files {
+        if std::fs::read_to_string(path).is_ok_and(|old| old == *text) {
+            continue;
+        }
+        let failed = |error: std::io::Error| Exit::Failure(format!("{}: {error}", path.display()));
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        // Not in place: the manager never reads half a file. Readable for it and for everybody.
+        let new = path.with_extension("new");
+        std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)).map_err(failed)?;
+        written.push(path.clone());
+    }
+    Ok(written)
+}
+
+fn reload(world: &World) -> Result<(), Exit> {
+    match &world.manager {
+        Manager::Systemd(systemd) => systemd.control(&["daemon-reload"]).map_err(Exit::Failure),
+        _ => Ok(()),
+    }
+}
+
+/// Sees to it that there is a unit, that ours runs this program, and that the manager has read it.
+/// Gives a line for each thing done.
+///
+/// # Errors
+/// Files cannot be written, or the manager refuses.
+pub fn ensure(world: &World, service: &Service) -> Result<Vec<String>, Exit> {
+    let ours = service.file.as_deref().is_some_and(is_ours);
+    let mut written = vec![];
+    if service.state == State::Missing || service.file.is_none() || ours {
+        written = write_all(&user_files(world)?, false)?;
+    }
+    if !written.is_empty() || service.stale {
+        reload(world)?;
+    }
+    Ok(written.into_iter().map(|path| format!("Wrote {}", path.display())).collect())
+}
+
+fn install_system(force: bool) -> Result<(), Exit> {
+    if own_uid() != 0 {
+        return Err(Exit::Failure(
+            "install --system writes files of root; run it with sudo, or install for yourself: codex-api-proxy \
+             install"
+                .into(),
+        ));
+    }
+    let program = own_program()?;
+    let mut text = String::new();
+    if cfg!(target_os = "macos") {
+        let user = std::env::var("SUDO_USER").unwrap_or_default();
+        if user.is_empty() {
+            return Err(Exit::Failure(
+                "run it with sudo, as the user whose Codex login is to be used".into(),
+            ));
+        }
+        let home = PathBuf::from("/Users").join(&user);
+        let (name, plist) = units::daemon(&program, &home, &user, "127.0.0.1", 8765);
+        let path = Path::new(SYSTEM_DAEMONS).join(name);
+        for file in write_all(&[(path.clone(), plist)], force)? {
+            text += &format!("Wrote {}\n", file.display());
+        }
+        text += &format!("\nStart it: sudo launchctl bootstrap system {}\n", path.display());
+        return out(&text);
+    }
+    let place = |(name, text): units::File| (Path::new(SYSTEM_UNITS).join(name), text);
+    for file in write_all(&units::system(&program).into_iter().map(place).collect::<Vec<_>>(), force)? {
+        text += &format!("Wrote {}\n", file.display());
+    }
+    text += "\nFor a user with a Codex login, here alice:\n  systemctl daemon-reload\n  systemctl enable --now \
+             codex-api-proxy@alice.socket\nIt listens on /run/codex-api-proxy/alice.sock; TCP is a drop-in, \
+             described in codex-api-proxy@.socket.\n";
+    out(&text)
+}
+
+/// Runs `uninstall`.
+///
+/// # Errors
+/// How the program ends, if not well.
+pub fn uninstall(matches: &ArgMatches) -> Result<(), Exit> {
+    if matches.get_flag("system") {
+        return uninstall_system();
+    }
+    let world = World::look()?;
+    let service = world.manager.service()?;
+    let files: Vec<PathBuf> = user_files(&world)?.into_iter().map(|(path, _)| path).collect();
+    let ours: Vec<&PathBuf> = files.iter().filter(|path| is_ours(path)).collect();
+    if ours.is_empty() {
+        return out(&match &service.file {
+            Some(file) => format!(
+                "{} belongs to a package or was written by hand; nothing was removed. Stop the service with: \
+                 codex-api-proxy stop\n",
+                file.display()
+            ),
+            None => "Nothing of it is installed here.\n".into(),
+        });
+    }
+    world.manager.stop(&service).map_err(Exit::Failure)?;
+    if let Manager::Systemd(systemd) = &world.manager {
+        // Links of `enable` would be left behind, leading nowhere.
+        systemd.control(&["disable", systemd::SERVICE, systemd::SOCKET]).map_err(Exit::Failure)?;
+    }
+    let mut text = String::new();
+    for path in ours {
+        std::fs::remove_file(path)
+            .map_err(|error| Exit::Failure(format!("{} cannot be removed: {error}", path.display())))?;
+        text += &format!("Removed {}\n", path.display());
+    }
+    if let Some(socket) = files.iter().find(|path| path.ends_with(systemd::SOCKET)) {
+        let drop_in = super::socket::drop_in(socket.parent().unwrap_or(Path::new("/")));
+        if std::fs::remove_file(&drop_in).is_ok() {
+            text += &format!("Removed {}\n", drop_in.display());
+            // Others may have drop-ins there, too.
+            _ = drop_in.parent().map(std::fs::remove_dir);
+        }
+    }
+    reload(&world)?;
+    let folder = world.sources.user_dir.as_deref().map_or(String::new(), |path| path.display().to_string());
+    text += &format!("\nKept: settings in {folder}, state in ~/.codex-api-proxy, your Codex login.\n");
+    out(&text)
+}
+
+fn uninstall_system() -> Result<(), Exit> {
+    if own_uid() != 0 {
+        return Err(Exit::Failure("uninstall --system removes files of root; run it with sudo".into()));
+    }
+    let names: &[&str] = if cfg!(target_os = "macos") {
+        &["/Library/LaunchDaemons/local.codex-api-proxy.daemon.plist"]
+    } else {
+        &["/etc/systemd/system/codex-api-proxy@.service", "/etc/systemd/system/codex-api-proxy@.socket"]
+    };
+    let mut text = String::new();
+    for path in names.iter().map(Path::new).filter(|path| is_ours(path)) {
+        std::fs::remove_file(path)
+            .map_err(|error| Exit::Failure(format!("{} cannot be removed: {error}", path.display())))?;
+        text += &format!("Removed {}\n", path.display());
+    }
+    if text.is_empty() {
+        return out("Nothing of it is installed for the whole system.\n");
+    }
+    text += "Instances that still run go on until they are stopped; then run: systemctl daemon-reload\n";
+    out(&text)
+}

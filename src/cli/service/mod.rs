@@ -1,0 +1,268 @@
+//! The operating system's service manager, as the verbs need it: one closed enum, its programs run
+//! with explicit arguments, what they print read by pure functions.
+
+pub mod launchd;
+pub mod run;
+pub mod sockets;
+pub mod systemd;
+pub mod units;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::cli::Exit;
+use crate::codex::locate;
+use crate::config::Sources;
+
+pub use launchd::Launchd;
+pub use sockets::Address;
+pub use systemd::Systemd;
+
+/// How many lines of the log tell why something failed.
+const LAST_LINES: usize = 15;
+
+/// Who starts, watches and stops the service.
+#[derive(Debug)]
+pub enum Manager {
+    /// The user's own systemd.
+    Systemd(Systemd),
+    /// launchd of macOS.
+    Launchd(Launchd),
+    /// Nobody, and why.
+    None(String),
+}
+
+/// How the service is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There is no unit or agent of that name.
+    Missing,
+    /// It must not be started.
+    Masked,
+    /// It does not run.
+    Stopped,
+    /// It does not run because it failed; how.
+    Failed(String),
+    /// On its way up.
+    Starting,
+    /// It runs.
+    Running,
+    /// On its way down.
+    Stopping,
+}
+
+impl State {
+    /// A word for people and programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Missing => "not installed",
+            State::Masked => "masked",
+            State::Stopped => "stopped",
+            State::Failed(_) => "failed",
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Stopping => "stopping",
+        }
+    }
+}
+
+/// What the manager knows of the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// How it is.
+    pub state: State,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Since when it runs, as the manager writes times.
+    pub since: Option<String>,
+    /// What it says of itself (`STATUS=` of sd_notify(3)).
+    pub says: Option<String>,
+    /// Whether it is started at login.
+    pub enabled: bool,
+    /// Its unit or plist file.
+    pub file: Option<PathBuf>,
+    /// Whether the file is newer than what the manager read.
+    pub stale: bool,
+    /// The sockets that the manager holds for it.
+    pub socket: Socket,
+}
+
+/// Sockets that the manager holds for the service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Socket {
+    /// Whether it listens now.
+    pub listening: bool,
+    /// Whether it will listen after the next login.
+    pub enabled: bool,
+    /// Whether there is such a unit.
+    pub known: bool,
+    /// Where.
+    pub addresses: Vec<Address>,
+}
+
+/// The service manager and the surroundings that it gives to the service.
+pub struct World {
+    /// Who starts the service.
+    pub manager: Manager,
+    /// The environment that the service gets; ours where there is no manager.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where the service reads its settings.
+    pub sources: Sources,
+}
+
+impl World {
+    /// Finds out who is in charge here.
+    ///
+    /// # Errors
+    /// Our own working directory is gone.
+    pub fn look() -> Result<World, Exit> {
+        let manager = Manager::detect();
+        let env = match &manager {
+            Manager::Systemd(systemd) => systemd.environment.clone(),
+            Manager::Launchd(_) => launchd::environment(std::env::vars_os()),
+            Manager::None(_) => std::env::vars_os().collect(),
+        };
+        let mut sources = Sources::of_environment(&env).map_err(|error| Exit::Failure(error.to_string()))?;
+        if matches!(manager, Manager::None(_)) {
+            sources.cwd = std::env::current_dir().map_err(|error| Exit::Failure(error.to_string()))?;
+        }
+        Ok(World { manager, env, sources })
+    }
+
+    /// A variable of the service.
+    pub fn variable(&self, name: &str) -> Option<&OsString> {
+        self.env.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
+    }
+}
+
+impl Manager {
+    fn detect() -> Manager {
+        if cfg!(target_os = "macos") {
+            return Manager::Launchd(Launchd::new());
+        }
+        match Systemd::connect() {
+            Ok(systemd) => Manager::Systemd(systemd),
+            Err(why) => Manager::None(why),
+        }
+    }
+
+    /// What the manager knows of the service.
+    ///
+    /// # Errors
+    /// It cannot be asked, or there is none.
+    pub fn service(&self) -> Result<Service, Exit> {
+        match self {
+            Manager::Systemd(systemd) => systemd.service().map_err(Exit::Failure),
+            Manager::Launchd(launchd) => launchd.service().map_err(Exit::Failure),
+            Manager::None(why) => Err(no_manager(why)),
+        }
+    }
+
+    /// Starts the service and waits until the manager calls it started.
+    ///
+    /// # Errors
+    /// What the manager said.
+    pub fn start(&self) -> Result<(), String> {
+        match self {
+            Manager::Systemd(systemd) => systemd.control(&["start", systemd::SERVICE]),
+            Manager::Launchd(launchd) => launchd.start(),
+            Manager::None(why) => Err(why.clone()),
+        }
+    }
+
+    /// Stops the service and starts it again.
+    ///
+    /// # Errors
+    /// What the manager said.
+    pub fn restart(&self) -> Result<(), String> {
+        match self {
+            Manager::Systemd(systemd) => systemd.control(&["restart", systemd::SERVICE]),
+            Manager::Launchd(launchd) => launchd.restart(),
+            Manager::None(why) => Err(why.clone()),
+        }
+    }
+
+    /// Stops the service and the sockets held for it.
+    ///
+    /// # Errors
+    /// What the manager said.
+    pub fn stop(&self, service: &Service) -> Result<(), String> {
+        match self {
+            Manager::Systemd(systemd) if service.socket.known => {
+                // The socket first: a connection would start the service again.
+                systemd.control(&["stop", systemd::SOCKET, systemd::SERVICE])
+            }
+            Manager::Systemd(systemd) => systemd.control(&["stop", systemd::SERVICE]),
+            Manager::Launchd(launchd) => launchd.stop(),
+            Manager::None(why) => Err(why.clone()),
+        }
+    }
+
+    /// The last lines of the log, since that Unix time if given; or why there are none.
+    pub fn last_lines(&self, since: Option<Duration>) -> String {
+        let mut command = match self {
+            Manager::Systemd(systemd) => systemd.last_lines(since),
+            Manager::Launchd(launchd) => launchd.last_lines(),
+            Manager::None(_) => return String::new(),
+        };
+        match run::run(&mut command) {
+            Ok(ran) if !ran.out.trim().is_empty() => {
+                // Repetitions would push out the line that matters.
+                let mut lines: Vec<&str> = vec![];
+                for line in ran.out.trim_end().lines() {
+                    if !lines.contains(&line) {
+                        lines.push(line);
+                    }
+                }
+                lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+            }
+            Ok(ran) if ran.success => "(the log has no line of it)".into(),
+            Ok(ran) => format!("(the log cannot be read: {})", ran.why()),
+            Err(error) => format!("(the log cannot be read: {error})"),
+        }
+    }
+
+    /// The program that shows the log.
+    ///
+    /// # Errors
+    /// There is no manager.
+    pub fn log(&self, follow: bool, lines: Option<u64>, more: &[String]) -> Result<Command, Exit> {
+        match self {
+            Manager::Systemd(systemd) => Ok(systemd.log(follow, lines, more)),
+            Manager::Launchd(launchd) => Ok(launchd.log(follow, lines, more)),
+            Manager::None(why) => Err(Exit::Failure(format!(
+                "{why}\nThere is no service log here. `codex-api-proxy serve` writes its log to standard error."
+            ))),
+        }
+    }
+
+    /// How a person has it started at each login.
+    pub fn how_to_enable(&self) -> &'static str {
+        match self {
+            Manager::Systemd(_) => "systemctl --user enable codex-api-proxy",
+            _ => "launchctl enable gui/$(id -u)/local.codex-api-proxy.agent",
+        }
+    }
+}
+
+/// Said by every verb that needs a manager where there is none.
+pub fn no_manager(why: &str) -> Exit {
+    Exit::Failure(format!(
+        "{why}\nThis command works through the service manager (systemd or launchd). Without one, as in a \
+         container, run the server in the foreground: codex-api-proxy serve"
+    ))
+}
+
+/// This program by the name it will keep: a link on PATH survives an upgrade, what it leads to may not.
+///
+/// # Errors
+/// The system does not tell where this program is.
+pub fn own_program() -> Result<PathBuf, Exit> {
+    let exe = std::env::current_exe()
+        .map_err(|error| Exit::Failure(format!("where this program is, is not known: {error}")))?;
+    let on_path = locate::named("codex-api-proxy", std::env::var_os("PATH").as_deref(), None);
+    let real = |path: &Path| path.canonicalize().ok();
+    Ok(on_path.filter(|path| real(path).is_some() && real(path) == real(&exe)).unwrap_or(exe))
+}

@@ -1,0 +1,338 @@
+//! `start`: saves the given settings, has the service manager start the service, and waits until it
+//! is ready; what does not come up leaves everything as it was.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::Value as Json;
+
+use super::managed::{self, Kept};
+use super::probe::{Answer, Ask, Holder};
+use super::service::{Address, Manager, Service, State, World, sockets};
+use super::{Exit, install, out, socket, warn};
+use crate::config::schema::replaced_notices;
+use crate::config::{Config, Loaded, edit, layers, load, render};
+
+/// How long the service may take from the manager's "started" to answering turns.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A reason given for so long is not about to go away by itself.
+const SETTLED: Duration = Duration::from_secs(4);
+
+/// How often it is looked at meanwhile.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// `start`, without the settings.
+pub fn command() -> Command {
+    Command::new("start")
+        .about("Start the service in the background with these settings, and remember them")
+        .after_help(
+            "The settings given here (flags, and CODEX_PROXY_* variables of this shell) are saved as the whole of one \
+             file, config.d/50-start.toml in your config folder; restart uses them again. Settings to keep for good: \
+             codex-api-proxy config set.\n\nExamples:\n  codex-api-proxy start\n  codex-api-proxy start --host 0.0.0.0 \
+             --api-key-file ~/keys\n  codex-api-proxy start --fast --engine app-server --workers 4\n  codex-api-proxy \
+             start --proxy http://127.0.0.1:8118 --port 9000",
+        )
+        .arg(
+            Arg::new("foreground")
+                .long("foreground")
+                .action(ArgAction::SetTrue)
+                .help("Run in the foreground instead, saving nothing: the same as serve"),
+        )
+}
+
+/// Runs it.
+///
+/// # Errors
+/// How the program ends, if not well.
+pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
+    warn(&replaced_notices(matches));
+    let world = World::look()?;
+    let service = world.manager.service()?;
+    if let State::Running | State::Starting = service.state {
+        return out(&format!(
+            "codex-api-proxy is already {}{}; nothing was changed.\nTo apply settings: codex-api-proxy restart \
+             [settings]\n",
+            service.state.name(),
+            process(&service)
+        ));
+    }
+    let given = given(matches)?;
+    Launch { world, service, restart: false }.run(given, None)
+}
+
+/// ` (process 123, since …)`.
+fn process(service: &Service) -> String {
+    match (service.pid, &service.since) {
+        (Some(pid), Some(since)) => format!(" (process {pid}, since {since})"),
+        (Some(pid), None) => format!(" (process {pid})"),
+        _ => String::new(),
+    }
+}
+
+/// Settings by their keys.
+pub type Given = std::collections::BTreeMap<&'static str, figment::value::Value>;
+
+/// What the flags and this shell's variables set.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn given(matches: &ArgMatches) -> Result<Given, Exit> {
+    let sources = super::sources(matches)?;
+    if sources.config_file.is_some() {
+        return Err(Exit::Usage(
+            "--config is for serve and start --foreground: the service reads the files that `codex-api-proxy \
+             config path` lists"
+                .into(),
+        ));
+    }
+    if sources.env.iter().any(|(name, value)| name == "CODEX_PROXY_CONFIG" && !value.is_empty()) {
+        warn(&["CODEX_PROXY_CONFIG is not passed on: the service reads the files of `config path`".into()]);
+    }
+    if sources.flags.iter().any(|(key, _)| *key == "api_key") {
+        warn(&[
+            "--api-key: other users can see the command line while it runs; CODEX_PROXY_API_KEY is not seen"
+                .into(),
+        ]);
+    }
+    Ok(layers::given(&sources)?)
+}
+
+/// One start or restart.
+pub struct Launch {
+    /// Where.
+    pub world: World,
+    /// How the service was before.
+    pub service: Service,
+    /// Whether it is to be restarted.
+    pub restart: bool,
+}
+
+impl Launch {
+    /// Writes the settings (merged into `before` if given), starts, waits, tells.
+    ///
+    /// # Errors
+    /// Why it did not come up; everything is as before then.
+    pub fn run(self, given: Given, before: Option<&str>) -> Result<(), Exit> {
+        self.refuse_masked()?;
+        let uid = self.world.sources.uid;
+        let file = Kept::read(managed::path(&self.world.sources)?, uid).map_err(Exit::Failure)?;
+        let mut changed = vec![file];
+        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        match self.launch(&given, before, &mut changed) {
+            Ok(told) => out(&told),
+            Err(exit) => Err(self.undo(exit, &changed, began)),
+        }
+    }
+
+    fn refuse_masked(&self) -> Result<(), Exit> {
+        let (State::Masked, Manager::Systemd(_)) = (&self.service.state, &self.world.manager) else {
+            return if self.service.state == State::Masked {
+                Err(Exit::Failure(format!(
+                    "the agent is disabled; first run: {}",
+                    self.world.manager.how_to_enable()
+                )))
+            } else {
+                Ok(())
+            };
+        };
+        Err(Exit::Failure(
+            "the unit codex-api-proxy.service is masked: somebody decided that it must not start. To allow it: \
+             systemctl --user unmask codex-api-proxy"
+                .into(),
+        ))
+    }
+
+    fn launch(&self, given: &Given, before: Option<&str>, changed: &mut Vec<Kept>) -> Result<String, Exit> {
+        let world = &self.world;
+        let path = changed[0].path.clone();
+        let write = |given: &Given, before: Option<&str>| {
+            let text = managed::text(before, given)
+                .map_err(|why| Exit::Config(format!("{}: {why}", path.display())))?;
+            edit::write(&path, &text).map_err(Exit::Failure)?;
+            Ok::<String, Exit>(text)
+        };
+        let text = write(given, before)?;
+        let mut loaded = load(&world.sources)?;
+        let adopted = managed::adopted(&loaded.config, world);
+        if !adopted.is_empty() {
+            write(&adopted, Some(&text))?;
+            loaded = load(&world.sources)?;
+        }
+        warn(&loaded.warnings);
+
+        let mut told = install::ensure(world, &self.service)?;
+        let addressed = ["host", "port"].iter().any(|key| given.contains_key(key));
+        let socket = world.manager.service()?.socket;
+        if !self.restart && !socket.listening {
+            port_is_free(&loaded.config)?;
+        }
+        changed.extend(socket::keep_in_step(world, &socket, &loaded.config, addressed)?);
+        if !self.restart {
+            socket::resume(world)?;
+        }
+        let started = if self.restart { world.manager.restart() } else { world.manager.start() };
+        started.map_err(Exit::Failure)?;
+        let (service, ready) = wait(world, &loaded.config).map_err(Exit::Failure)?;
+        told.extend(self.tell(&path, &loaded, &service, &ready));
+        Ok(told.join("\n") + "\n")
+    }
+
+    /// Puts everything back and adds to the reason what the log and the service say.
+    fn undo(&self, exit: Exit, changed: &[Kept], began: Duration) -> Exit {
+        let manager = &self.world.manager;
+        let (Exit::Failure(why) | Exit::Config(why) | Exit::Usage(why)) = &exit else { return exit };
+        let mut text = why.clone();
+        let started = manager.service().ok().filter(|now| now.state != self.service.state || self.restart);
+        let config_only = matches!(exit, Exit::Config(_));
+        if started.is_some() && !config_only {
+            text += "\nIts last log lines:\n";
+            for line in manager.last_lines(Some(began)).lines() {
+                text += &format!("  {line}\n");
+            }
+        }
+        if let (Some(now), false, false) = (&started, self.restart, config_only) {
+            // A restart policy would try again and again.
+            let held = Service { socket: super::service::Socket::default(), ..now.clone() };
+            if let Err(error) = manager.stop(&held) {
+                text += &format!("\n{error}");
+            }
+        }
+        for file in changed {
+            if let Err(error) = file.put_back() {
+                text += &format!("\n{error}");
+            }
+        }
+        if changed.len() > 1
+            && let Err(error) = socket::apply(&self.world, self.service.socket.listening)
+        {
+            text += &format!("\n{error}");
+        }
+        let was = matches!(self.service.state, State::Running | State::Starting);
+        if self.restart && was && !config_only {
+            text += match manager.restart() {
+                Ok(()) => "\nThe previous settings are back, and the service was started with them.",
+                Err(_) => {
+                    "\nThe previous settings are back, but the service does not start with them either."
+                }
+            };
+        } else {
+            text += match changed[0].before {
+                Some(_) => "\nThe previously saved settings are back in place.",
+                None => "\nNo settings were saved.",
+            };
+        }
+        match exit {
+            Exit::Config(_) => Exit::Config(text),
+            Exit::Usage(_) => Exit::Usage(text),
+            _ => Exit::Failure(text),
+        }
+    }
+
+    fn tell(&self, path: &std::path::Path, loaded: &Loaded, service: &Service, ready: &Ready) -> Vec<String> {
+        let mut lines = vec![
+            format!("Settings saved in {}", path.display()),
+            "Settings in force, and where each comes from:".into(),
+        ];
+        lines.extend(render::show(loaded).lines().map(|line| format!("  {line}")));
+        let verb = if self.restart { "was restarted and is" } else { "is" };
+        lines.push(String::new());
+        lines.push(format!("codex-api-proxy {verb} running{}.", process(service)));
+        for address in &ready.addresses {
+            lines.push(match address.url() {
+                Some(url) => format!("  URL: {url}"),
+                None => format!("  And {address}"),
+            });
+        }
+        lines.push("Stop it with: codex-api-proxy stop".into());
+        if !service.enabled && !service.socket.enabled {
+            lines.push(format!(
+                "It is not started at login. To have that: {}",
+                self.world.manager.how_to_enable()
+            ));
+        }
+        let linger = install::notes_on_login(&self.world.manager, false);
+        lines.extend(linger.lines().map(str::to_owned));
+        lines
+    }
+}
+
+/// A port that somebody else holds is found out before anything is started.
+fn port_is_free(config: &Config) -> Result<(), Exit> {
+    let Err(why) = crate::os::listen::bind(&config.host, config.port) else { return Ok(()) };
+    if !why.contains("in use") {
+        return Err(Exit::Failure(why));
+    }
+    let address = addresses_of(config).into_iter().find_map(|address| address.reachable());
+    Err(Exit::Failure(address.map_or(why, |address| Holder::of(address).explain(address))))
+}
+
+/// Where the settings want it to listen.
+pub fn addresses_of(config: &Config) -> Vec<Address> {
+    let host = config.host.trim_matches(['[', ']']);
+    let found = std::net::ToSocketAddrs::to_socket_addrs(&(host, config.port));
+    found.map_or_else(|_| vec![], |found| found.map(Address::Tcp).collect())
+}
+
+/// A service that answers.
+pub struct Ready {
+    /// Where it listens.
+    pub addresses: Vec<Address>,
+    /// Its page.
+    pub page: Answer,
+}
+
+/// Where the service really listens: its process is asked, then its sockets, then the settings.
+pub fn addresses(service: &Service, config: &Config) -> Vec<Address> {
+    let bound = service.pid.map(sockets::of_process).unwrap_or_default();
+    match bound.is_empty() {
+        false => bound,
+        true if service.socket.listening => service.socket.addresses.clone(),
+        true => addresses_of(config),
+    }
+}
+
+/// Asks the service whether it is ready, with its key if it has one.
+pub fn ask_ready(addresses: &[Address], config: &Config) -> std::io::Result<Answer> {
+    let ask = Ask { path: "/ready", key: config.keys.first().map(|key| key.expose()), ..Ask::default() };
+    let none = Err(std::io::Error::other("it listens nowhere"));
+    addresses
+        .iter()
+        .fold(none, |answer, address| answer.or_else(|_| ask.send(address, Duration::from_secs(5))))
+}
+
+/// Waits until turns are served.
+fn wait(world: &World, config: &Config) -> Result<(Service, Ready), String> {
+    let start = Instant::now();
+    let mut same = (Instant::now(), String::new());
+    loop {
+        let service = world.manager.service().map_err(|_| "the service manager does not answer any more")?;
+        let reason = match &service.state {
+            State::Failed(how) => return Err(format!("the service failed: {how}")),
+            State::Running => {
+                let addresses = addresses(&service, config);
+                match ask_ready(&addresses, config) {
+                    Ok(page) if page.status == 200 => return Ok((service, Ready { addresses, page })),
+                    Ok(page) => why_not(&page.body),
+                    Err(error) => format!("it cannot be reached: {error}"),
+                }
+            }
+            state => format!("it is {}", state.name()),
+        };
+        if reason != same.1 {
+            same = (Instant::now(), reason);
+        }
+        let reason = &same.1;
+        // These two end by themselves.
+        let passing = reason.contains("being looked for") || reason.contains("are starting");
+        if start.elapsed() > PATIENCE || (!passing && same.0.elapsed() > SETTLED) {
+            return Err(format!("the service did not become ready: {reason}"));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// The reason that `/ready` gives.
+pub fn why_not(page: &Json) -> String {
+    page["reason"].as_str().unwrap_or("it gives no reason").to_owned()
+}

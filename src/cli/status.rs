@@ -1,0 +1,302 @@
+//! `status`: what the service manager knows, what the kernel says it listens on, and what the service
+//! says of itself.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Value as Json, json};
+
+use super::probe::Answer;
+use super::service::{Manager, Service, State, World};
+use super::start::{addresses, ask_ready, why_not};
+use super::{Exit, install, out, socket};
+use crate::config::schema::{replaced_args, replaced_notices};
+use crate::config::{Config, Loaded, load, render};
+
+/// As LSB has it for init scripts: the program is not running.
+const NOT_RUNNING: u8 = 3;
+/// And its status is unknown, since there is no such unit.
+const NO_UNIT: u8 = 4;
+
+/// `status`.
+pub fn command() -> Command {
+    Command::new("status")
+        .about("Show whether the service runs, where it listens and whether it is ready")
+        .after_help("Exit status: 0 running or listening, 3 not running, 4 not installed.")
+        .arg(
+            Arg::new("verbose")
+                .long("verbose")
+                .short('v')
+                .action(ArgAction::SetTrue)
+                .help("Also every setting in force and where it comes from"),
+        )
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON for programs"))
+        .args(replaced_args())
+}
+
+/// Everything there is to tell.
+struct Report {
+    service: Service,
+    listening: Vec<String>,
+    urls: Vec<String>,
+    /// `/ready`, or why it cannot be asked; `None` if nothing runs.
+    ready: Option<Result<Answer, String>>,
+    /// What to mind, one line each.
+    notes: Vec<String>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// How the program ends, if the service does not run.
+pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
+    super::warn(&replaced_notices(matches));
+    let world = World::look()?;
+    let loaded = load(&world.sources);
+    let report = match &world.manager {
+        Manager::None(why) if matches.get_flag("json") => {
+            out(&format!("{:#}\n", json!({ "state": "no service manager", "notes": [why] })))?;
+            return Err(Exit::Code(NO_UNIT));
+        }
+        Manager::None(why) => {
+            out(&without_manager(why, loaded.as_ref().ok()))?;
+            return Err(Exit::Code(NO_UNIT));
+        }
+        manager => look(&world, manager.service()?, loaded.as_ref().map_err(ToString::to_string)),
+    };
+    if matches.get_flag("json") {
+        let settings = loaded.as_ref().ok().filter(|_| matches.get_flag("verbose"));
+        out(&format!("{:#}\n", as_json(&report, settings)))?;
+    } else {
+        let mut text = as_text(&report);
+        if let (true, Ok(loaded)) = (matches.get_flag("verbose"), &loaded) {
+            text += "\nSettings in force, and where each comes from:\n";
+            text.extend(render::show(loaded).lines().map(|line| format!("  {line}\n")));
+        }
+        out(&text)?;
+    }
+    match code(&report.service) {
+        0 => Ok(()),
+        code => Err(Exit::Code(code)),
+    }
+}
+
+fn code(service: &Service) -> u8 {
+    match service.state {
+        State::Running | State::Starting | State::Stopping => 0,
+        _ if service.socket.listening => 0,
+        State::Missing => NO_UNIT,
+        _ => NOT_RUNNING,
+    }
+}
+
+fn without_manager(why: &str, loaded: Option<&Loaded>) -> String {
+    let mut text = format!("{why}\nSo there is no service to show.");
+    let answer = loaded.map(|loaded| {
+        let places = super::start::addresses_of(&loaded.config);
+        (places.first().map(ToString::to_string).unwrap_or_default(), ask_ready(&places, &loaded.config))
+    });
+    text += &match answer {
+        Some((place, Ok(page))) => {
+            let how = if page.status == 200 {
+                "ready".into()
+            } else {
+                format!("not ready: {}", why_not(&page.body))
+            };
+            format!(" But a server answers on {place}, and is {how}\n")
+        }
+        _ => " Run the server in the foreground: codex-api-proxy serve\n".to_owned(),
+    };
+    text
+}
+
+fn look(world: &World, service: Service, loaded: Result<&Loaded, String>) -> Report {
+    let mut report = Report { listening: vec![], urls: vec![], ready: None, notes: vec![], service };
+    let service = &report.service;
+    let default = Config::default();
+    let config = loaded.as_ref().map_or(&default, |loaded| &loaded.config);
+    let up = matches!(service.state, State::Running | State::Starting | State::Stopping);
+    if up || service.socket.listening {
+        let places = addresses(service, config);
+        report.listening = places.iter().map(ToString::to_string).collect();
+        report.urls = places.iter().filter_map(super::service::Address::url).collect();
+        if up {
+            // Without a process, asking would start one.
+            report.ready = Some(ask_ready(&places, config).map_err(|error| error.to_string()));
+        }
+    }
+    let mut note = |text: String| report.notes.push(text);
+    if let Err(errors) = loaded {
+        note(format!("the settings are broken: {}", errors.replace('\n', "; ")));
+    }
+    match &service.state {
+        State::Missing => note("install and start it with: codex-api-proxy start".into()),
+        State::Masked => note("to allow it again: systemctl --user unmask codex-api-proxy".into()),
+        State::Stopped if !service.socket.listening => note("start it with: codex-api-proxy start".into()),
+        State::Failed(how) => {
+            note(format!("it failed: {how}"));
+            let lines = world.manager.last_lines(None);
+            let start = lines.lines().count().saturating_sub(5);
+            lines.lines().skip(start).for_each(|line| note(format!("log: {line}")));
+            note("when the cause is gone: codex-api-proxy start (systemctl --user reset-failed clears the state)".into());
+        }
+        _ => {}
+    }
+    if service.stale {
+        note("the unit file is newer than what systemd has read; codex-api-proxy restart reads it".into());
+    }
+    if let Ok(socket::Step::Differ(_)) = socket::compare(&service.socket, config)
+        && matches!(world.manager, Manager::Systemd(_))
+    {
+        note(socket::differ(&service.socket, config));
+    }
+    if service.state != State::Missing {
+        if !service.enabled && !service.socket.enabled {
+            note(format!("it is not started at login; to have that: {}", world.manager.how_to_enable()));
+        }
+        let linger = install::notes_on_login(&world.manager, false);
+        if !linger.is_empty() {
+            note(linger.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+    }
+    report
+}
+
+fn as_text(report: &Report) -> String {
+    let service = &report.service;
+    let on_demand = service.socket.listening && !matches!(service.state, State::Running | State::Starting);
+    let headline = match (&service.state, on_demand) {
+        (state, true) => format!("{}, started by the next connection", state.name()),
+        (state, false) => state.name().into(),
+    };
+    let mut text = format!("codex-api-proxy: {headline}\n");
+    let mut row = |name: &str, value: &str| text += &format!("  {name:<10} {value}\n");
+    if let Some(file) = &service.file {
+        row("unit", &file.display().to_string());
+    }
+    if let Some(pid) = service.pid {
+        let since = service.since.as_ref().map_or(String::new(), |since| format!(", since {since}"));
+        row("process", &format!("{pid}{since}"));
+    }
+    if !report.listening.is_empty() {
+        row("listening", &report.listening.join(", "));
+    }
+    report.urls.iter().for_each(|url| row("URL", url));
+    match &report.ready {
+        Some(Ok(page)) if page.status == 200 => row("ready", "yes"),
+        Some(Ok(page)) => row("ready", &format!("no: {}", why_not(&page.body))),
+        Some(Err(error)) => row("ready", &format!("no: it cannot be reached ({error})")),
+        None => {}
+    }
+    if let Some(Ok(page)) = &report.ready {
+        let word = |key: &str| page.body[key].as_str();
+        if let Some(queue) = page.body.get("queue") {
+            let (running, waiting) = (&queue["running"], &queue["waiting"]);
+            row("turns", &format!("{running} running, {waiting} queued, {} at once", queue["slots"]));
+        }
+        if let (Some(version), Some(engine)) = (word("codex_version"), word("engine")) {
+            let login = word("login").unwrap_or("unknown");
+            row("codex", &format!("{version}, engine {engine}, login {login}"));
+        }
+    }
+    if let Some(says) = &service.says {
+        row("says", says);
+    }
+    report.notes.iter().for_each(|note| row("note", note));
+    text
+}
+
+fn as_json(report: &Report, settings: Option<&Loaded>) -> Json {
+    let service = &report.service;
+    let ready = report.ready.as_ref();
+    let page = ready.and_then(|ready| ready.as_ref().ok());
+    let reason = match ready {
+        Some(Ok(page)) if page.status == 200 => None,
+        Some(Ok(page)) => Some(why_not(&page.body)),
+        Some(Err(error)) => Some(format!("it cannot be reached: {error}")),
+        None => Some(format!("it is {}", service.state.name())),
+    };
+    let mut whole = json!({
+        "state": service.state.name(),
+        "pid": service.pid,
+        "since": service.since,
+        "unit": service.file,
+        "enabled": service.enabled,
+        "socket": { "listening": service.socket.listening, "enabled": service.socket.enabled },
+        "listening": report.listening,
+        "urls": report.urls,
+        "ready": reason.is_none(),
+        "reason": reason,
+        "running": page.map(|page| &page.body["queue"]["running"]),
+        "queued": page.map(|page| &page.body["queue"]["waiting"]),
+        "status": service.says,
+        "notes": report.notes,
+    });
+    if let Some(loaded) = settings {
+        // The same text that `config show --json` prints, so it is JSON.
+        let shown: Json = serde_json::from_str(&render::show_json(loaded)).unwrap_or_default();
+        whole["settings"] = shown["settings"].clone();
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::service::Socket;
+
+    fn service(state: State, listening: bool) -> Service {
+        Service {
+            state,
+            pid: None,
+            since: None,
+            says: None,
+            enabled: false,
+            file: None,
+            stale: false,
+            socket: Socket { listening, ..Socket::default() },
+        }
+    }
+
+    #[test]
+    fn the_exit_status_tells_scripts() {
+        for (state, listening, expect) in [
+            (State::Running, false, 0),
+            (State::Starting, false, 0),
+            (State::Stopped, false, 3),
+            (State::Stopped, true, 0),
+            (State::Failed("x".into()), false, 3),
+            (State::Masked, false, 3),
+            (State::Missing, false, 4),
+        ] {
+            assert_eq!(code(&service(state.clone(), listening)), expect, "{state:?} {listening}");
+        }
+    }
+
+    #[test]
+    fn a_person_reads_one_fact_a_line() {
+        let page = json!({
+            "status": "ready", "reason": null, "engine": "exec", "codex_version": "0.169.0", "login": "codex",
+            "queue": { "running": 1, "waiting": 2, "slots": 1 },
+        });
+        let running = Service { pid: Some(7), since: Some("noon".into()), ..service(State::Running, false) };
+        let report = Report {
+            service: running,
+            listening: vec!["127.0.0.1:8765".into()],
+            urls: vec!["http://127.0.0.1:8765/v1".into()],
+            ready: Some(Ok(Answer { status: 200, body: page })),
+            notes: vec!["mind this".into()],
+        };
+        assert_eq!(
+            as_text(&report),
+            "codex-api-proxy: running\n\
+             \x20 process    7, since noon\n\
+             \x20 listening  127.0.0.1:8765\n\
+             \x20 URL        http://127.0.0.1:8765/v1\n\
+             \x20 ready      yes\n\
+             \x20 turns      1 running, 2 queued, 1 at once\n\
+             \x20 codex      0.169.0, engine exec, login codex\n\
+             \x20 note       mind this\n"
+        );
+        let json = as_json(&report, None);
+        assert_eq!((&json["ready"], &json["running"], &json["queued"]), (&json!(true), &json!(1), &json!(2)));
+    }
+}

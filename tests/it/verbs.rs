@@ -1,0 +1,326 @@
+//! The verbs as a person types them, against a service manager of sorts.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use crate::support::fake_codex::FakeCodex;
+use crate::support::fake_systemd::FakeSystemd;
+use crate::support::{Reply, Setup, real};
+
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn says(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
+        for part in parts {
+            assert!(
+                self.out.contains(part) || self.err.contains(part),
+                "{part:?} in {}{}",
+                self.out,
+                self.err
+            );
+        }
+    }
+}
+
+struct Machine {
+    setup: Setup,
+    systemd: FakeSystemd,
+    codex: FakeCodex,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let (setup, codex) = Setup::fake("start\nanswer pong\ndone");
+        let (setup, systemd) = FakeSystemd::install(setup);
+        Machine { setup, systemd, codex }
+    }
+
+    fn run(&self, line: &str) -> Ran {
+        run(&self.setup, line)
+    }
+
+    /// `start` with this machine's Codex on that port.
+    fn start(&self, port: u16, more: &str) -> Ran {
+        self.run(&format!("start --codex-bin {} --port {port} {more}", self.codex.path().display()))
+    }
+
+    fn managed(&self) -> PathBuf {
+        self.setup.scratch().path().join("config/codex-api-proxy/config.d/50-start.toml")
+    }
+
+    fn saved(&self) -> String {
+        std::fs::read_to_string(self.managed()).unwrap_or_default()
+    }
+}
+
+fn run(setup: &Setup, line: &str) -> Ran {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let output = setup.command(&words).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_life_from_install_to_uninstall() {
+    let machine = Machine::new();
+    let port = free_port();
+    machine.run("status").says(4, &["not installed", "codex-api-proxy start"]);
+    machine.run("stop").says(0, &["nothing to stop"]);
+
+    let started =
+        machine.start(port, "--api-key s3cret --fast --codex-config a=1 --codex-config b=2 --pid-file x");
+    let url = format!("http://127.0.0.1:{port}/v1");
+    started.says(
+        0,
+        &["50-start.toml", &url, "running (process", "***", "systemctl --user enable", "enable-linger"],
+    );
+    started.says(0, &["--pid-file has no effect"]);
+    assert!(!started.out.contains("s3cret") && !started.err.contains("s3cret"), "{}", started.out);
+    assert_eq!(machine.managed().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let saved = machine.saved();
+    for line in
+        [format!("port = {port}"), "api_key = \"s3cret\"".into(), "codex_configs = [\"a=1\", \"b=2\"]".into()]
+    {
+        assert!(saved.contains(&line), "{line} in {saved}");
+    }
+    assert_eq!(machine.systemd.calls(), ["--user daemon-reload", "--user start codex-api-proxy.service"]);
+
+    machine.start(port, "--port 1").says(0, &["already running", "nothing was changed", "restart"]);
+    assert_eq!(machine.saved(), saved, "nothing was changed");
+
+    machine.run("status").says(0, &["running", &url, "ready      yes", "0 running, 0 queued"]);
+    let shown = machine.run("status --verbose --json");
+    let shown: serde_json::Value = serde_json::from_str(&shown.out).unwrap();
+    assert_eq!((&shown["ready"], &shown["urls"][0]), (&true.into(), &url.as_str().into()), "{shown}");
+    assert_eq!(shown["listening"][0], format!("127.0.0.1:{port}"));
+    assert_eq!(shown["settings"]["fast"]["value"], true);
+
+    machine.run("restart --codex-config c=3").says(0, &["was restarted and is running", &url]);
+    let saved = machine.saved();
+    assert!(saved.contains("codex_configs = [\"c=3\"]") && saved.contains("fast = true"), "{saved}");
+    machine.run("logs -f -- -o json").says(0, &["listening on"]);
+    assert!(machine.systemd.all_calls().contains("journalctl --user -u codex-api-proxy -f -o json"));
+
+    machine.run("stop").says(0, &["is stopped"]);
+    assert!(!machine.systemd.runs());
+    machine.run("stop").says(0, &["is not running"]);
+    machine.run("status").says(3, &["stopped", "codex-api-proxy start"]);
+    machine.run("restart").says(0, &["was not running", &url]);
+    machine.run("uninstall").says(0, &["Removed", "codex-api-proxy.service", "Kept"]);
+    assert!(!machine.systemd.runs());
+    machine.run("status").says(4, &[]);
+}
+
+#[test]
+fn what_does_not_come_up_leaves_everything_as_it_was() {
+    let machine = Machine::new();
+    let port = free_port();
+    let failed = machine.run(&format!("start --port {port} --codex-bin /no/such/codex"));
+    failed.says(1, &["did not become ready", "last log lines", "No settings were saved"]);
+    assert!(!machine.managed().exists() && !machine.systemd.runs());
+
+    machine.start(port, "").says(0, &[]);
+    let good = machine.saved();
+    let failed = machine.run("restart --codex-bin /no/such/codex");
+    failed.says(1, &["did not become ready", "The previous settings are back, and the service was started"]);
+    assert_eq!(machine.saved(), good);
+    machine.run("status").says(0, &["ready      yes"]);
+    machine.run("stop").says(0, &[]);
+
+    machine.systemd.set("refuses", "");
+    machine
+        .start(port, "--fast")
+        .says(1, &["Job for codex-api-proxy.service failed", "previously saved settings are back"]);
+    assert_eq!(machine.saved(), good);
+    machine.setup.scratch().write("config/codex-api-proxy/config.toml", "prot = 1\n");
+    machine.start(port, "").says(78, &["prot", "config.toml"]);
+    assert_eq!(machine.saved(), good);
+}
+
+#[test]
+fn wrong_words_are_refused_before_anything_is_written() {
+    let machine = Machine::new();
+    for (line, code, part) in [
+        ("start --port many", 64, "--port"),
+        ("start --prot 1", 64, "--port"),
+        ("start --config x.toml", 64, "--config is for serve"),
+        ("restart --workers 0", 64, "--workers"),
+    ] {
+        machine.run(line).says(code, &[part]);
+        assert!(!machine.managed().exists(), "{line}");
+    }
+    assert_eq!(machine.systemd.calls().len(), 0);
+}
+
+#[test]
+fn units_that_cannot_start_are_explained() {
+    let machine = Machine::new();
+    machine.systemd.set("state", "LoadState=masked\nActiveState=inactive\n");
+    machine.run("start").says(1, &["masked", "systemctl --user unmask"]);
+    machine.run("status").says(3, &["masked", "unmask"]);
+    machine.systemd.set("log", "settings: port must be a number\n");
+    machine
+        .systemd
+        .set("state", "LoadState=loaded\nActiveState=failed\nResult=exit-code\nExecMainStatus=78\n");
+    machine.run("status").says(3, &["failed", "settings are wrong", "port must be a number", "reset-failed"]);
+    machine.run("doctor").says(1, &["FAIL  service", "settings are wrong"]);
+}
+
+/// A server that answers every request so, until the test ends.
+fn server(body: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            let asked = stream.read(&mut head).unwrap_or(0);
+            let found = head[..asked].starts_with(b"GET /health");
+            let (status, body) = if found { ("200 OK", body) } else { ("404 Not Found", "{}") };
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nconnection: close\r\n\r\n{body}");
+        }
+    });
+    port
+}
+
+#[test]
+fn whoever_holds_the_port_is_named() {
+    let machine = Machine::new();
+    let python = server(r#"{"status":"ok","codex_available":true,"codex_bin":"codex"}"#);
+    machine.start(python, "").says(1, &["Python program", "codex-api-proxy stop", "No settings were saved"]);
+    let other = server(r#"{"status":"ok"}"#);
+    let pid = std::process::id().to_string();
+    machine.start(other, "").says(1, &["another program", &pid, "--port"]);
+    assert!(!machine.systemd.calls().iter().any(|call| call.contains("start codex")), "nothing was started");
+}
+
+#[test]
+fn what_only_this_shell_knows_is_saved() {
+    let machine = Machine::new();
+    let port = free_port();
+    let path = std::env::var("PATH").unwrap();
+    let folder = machine.codex.path().parent().unwrap().display().to_string();
+    let manager = machine.setup.scratch().dir("manager").display().to_string();
+    let login = machine.setup.scratch().dir("my-login").display().to_string();
+    let Machine { setup, systemd, codex } = machine;
+    let setup = setup
+        .env("PATH", &format!("{manager}:{folder}:{path}"))
+        .env("CODEX_HOME", &login)
+        .env("CODEX_PROXY_PORT", &port.to_string())
+        .env("CODEX_PROXY_MAX_QUEUE_SIZE", "7");
+    let machine = Machine { setup, systemd, codex };
+    machine.run("start --max-queue-size 8").says(0, &[&format!("{port}/v1")]);
+    let saved = machine.saved();
+    for line in [
+        format!("codex_bin = \"{folder}/codex\""),
+        format!("login_home = \"{login}\""),
+        format!("port = {port}"),
+        "max_queue_size = 8".into(),
+    ] {
+        assert!(saved.contains(&line), "{line} in {saved}");
+    }
+}
+
+#[test]
+fn the_socket_unit_follows_host_and_port() {
+    let machine = Machine::new();
+    let (old, new) = (free_port(), free_port());
+    let socket = format!(
+        "LoadState=loaded\nActiveState=inactive\nUnitFileState=enabled\nListen=127.0.0.1:{old} (Stream)\nListen=/run/x.sock (Stream)\n"
+    );
+    machine.systemd.set("socket", &socket);
+    machine.start(new, "").says(0, &["running"]);
+    let drop_in =
+        machine.setup.scratch().path().join("config/systemd/user/codex-api-proxy.socket.d/50-start.conf");
+    let text = std::fs::read_to_string(drop_in).unwrap();
+    assert!(
+        text.ends_with(&format!(
+            "[Socket]\nListenStream=\nListenStream=127.0.0.1:{new}\nListenStream=/run/x.sock\n"
+        )),
+        "{text}"
+    );
+    let calls = machine.systemd.calls();
+    let expect = ["--user daemon-reload", "--user stop codex-api-proxy.socket codex-api-proxy.service"];
+    assert!(calls.windows(2).any(|pair| pair == expect), "{calls:?}");
+    machine.run("status").says(0, &["codex-api-proxy.socket listens on", "have no effect"]);
+}
+
+#[test]
+fn without_a_service_manager_serve_is_named() {
+    let (setup, _codex) = Setup::fake("");
+    let empty = setup.scratch().dir("empty");
+    let setup = setup.env("PATH", empty.to_str().unwrap()).env("CODEX_PROXY_PORT", &free_port().to_string());
+    for (line, code) in
+        [("start", 1), ("restart", 1), ("stop", 1), ("logs", 1), ("install", 1), ("status", 4)]
+    {
+        run(&setup, line).says(code, &["no systemctl on PATH", "codex-api-proxy serve"]);
+    }
+    run(&setup, "doctor").says(1, &["no systemctl on PATH", "FAIL  codex", "npm install -g @openai/codex"]);
+}
+
+#[test]
+fn packages_get_their_files_from_the_program() {
+    let (setup, _codex) = Setup::fake("");
+    let units = run(&setup, "generate units");
+    units.says(0, &["#### systemd/user/codex-api-proxy.service", "ExecStart=/usr/bin/codex-api-proxy serve"]);
+    let folder = setup.scratch().dir("package");
+    run(&setup, &format!("generate units --output {}", folder.display())).says(0, &["launchd/"]);
+    let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("systemd/user/codex-api-proxy.socket");
+    let written = folder.join("systemd/user/codex-api-proxy.socket");
+    assert_eq!(std::fs::read(written).unwrap(), std::fs::read(shipped).unwrap());
+}
+
+#[test]
+fn files_of_others_are_left_alone() {
+    let machine = Machine::new();
+    let unit =
+        machine.setup.scratch().write("config/systemd/user/codex-api-proxy.service", "# mine\n[Service]\n");
+    machine.run("install").says(1, &["was not written by this program", "--force"]);
+    machine.run("uninstall").says(0, &["nothing was removed"]);
+    assert!(unit.exists());
+    machine.run("install --force").says(0, &["Wrote", "Start it now", "enable-linger"]);
+    machine.run("uninstall").says(0, &["Removed"]);
+    assert!(!unit.exists());
+}
+
+#[test]
+fn doctor_looks_at_everything_and_asks_the_real_codex() {
+    let Some((setup, upstream)) = real() else { return };
+    let (setup, _systemd) = FakeSystemd::install(setup);
+    upstream.reply(Reply::text("pong"));
+    let flags = setup.flags();
+    let mut arguments = vec!["doctor", "--live"];
+    let port = format!("--port={}", free_port());
+    arguments.push(&port);
+    arguments.extend(flags.iter().map(String::as_str));
+    let output = setup.command(&arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "ok    settings",
+        "ok    codex",
+        "ok    version     0.",
+        "ok    login       not needed",
+        "ok    isolation   strict",
+        " reads ",
+        "is free",
+        "warn  service     not installed",
+        "warn  lingering",
+        "ok    live        exec answered \"pong\"",
+        "All that a turn needs is there.",
+    ] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+    assert!(output.status.success() && !text.contains('\x1b'), "{text}");
+    assert_eq!(upstream.requests().len(), 1, "one turn was spent");
+}
