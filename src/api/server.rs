@@ -188,13 +188,15 @@ where
     let tasks = TaskTracker::new();
     Ok(async move {
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = server.accept_all(&mut acceptors, &live, &connections, &tasks) => {}
         }
         if backlog == Backlog::Accept {
-            server.accept_rest(&mut acceptors, &connections, &tasks).await;
+            server.accept_rest(acceptors, &connections, &tasks);
+        } else {
+            drop(acceptors);
         }
-        drop(acceptors);
         tasks.close();
         tasks.wait().await;
     })
@@ -226,16 +228,12 @@ where
         });
     }
 
-    /// Accepts what has been waiting.
-    async fn accept_rest(&self, acceptors: &mut [Acceptor], connections: &Connections, tasks: &TaskTracker) {
+    /// Accepts what has been waiting. Asks the kernel itself: the runtime may not have heard yet.
+    fn accept_rest(&self, acceptors: Vec<Acceptor>, connections: &Connections, tasks: &TaskTracker) {
         for acceptor in acceptors {
-            loop {
-                let next = std::future::poll_fn(|cx| Poll::Ready(acceptor.poll_accept(cx))).await;
-                match next {
-                    Poll::Ready(Ok(accepted)) => self.enter(accepted, connections, tasks),
-                    Poll::Ready(Err(error)) if is_of_one_client(&error) => {}
-                    Poll::Ready(Err(_)) | Poll::Pending => break,
-                }
+            let ended = acceptor.accept_rest(|accepted| self.enter(accepted, connections, tasks));
+            if let Err(error) = ended {
+                tracing::debug!(%error, "what waited to be accepted is left");
             }
         }
     }
@@ -364,6 +362,27 @@ impl Acceptor {
         })
     }
 
+    /// Accepts until nobody waits.
+    fn accept_rest(self, mut enter: impl FnMut(Accepted)) -> io::Result<()> {
+        match self {
+            Acceptor::Tcp(tcp) => {
+                let tcp = tcp.into_std()?;
+                while let Some((stream, peer)) = unless_none(tcp.accept())? {
+                    stream.set_nonblocking(true)?;
+                    enter(Accepted::Tcp(TcpStream::from_std(stream)?, peer));
+                }
+            }
+            Acceptor::Unix(unix) => {
+                let unix = unix.into_std()?;
+                while let Some((stream, _)) = unless_none(unix.accept())? {
+                    stream.set_nonblocking(true)?;
+                    enter(Accepted::Unix(UnixStream::from_std(stream)?));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         Poll::Ready(Ok(match self {
             Acceptor::Tcp(tcp) => {
@@ -372,6 +391,15 @@ impl Acceptor {
             }
             Acceptor::Unix(unix) => Accepted::Unix(ready!(unix.poll_accept(cx))?.0),
         }))
+    }
+}
+
+/// `None` if there is nothing to accept.
+fn unless_none<T>(accepted: io::Result<T>) -> io::Result<Option<T>> {
+    match accepted {
+        Ok(accepted) => Ok(Some(accepted)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

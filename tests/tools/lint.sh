@@ -7,6 +7,7 @@ set -x
 cargo fmt --check
 cargo clippy --all-targets --locked -- -D warnings
 RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked --quiet
+tests/tools/check-macos.sh
 cargo deny --log-level error check licenses bans sources
 git ls-files '*.sh' .ci/run | xargs shellcheck
 set +x

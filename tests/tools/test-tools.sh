@@ -22,6 +22,13 @@ python3 -c 'import ensurepip' 2>/dev/null || need python3-venv
 { command -v node && command -v npm; } >/dev/null || need nodejs npm
 command -v curl >/dev/null || need curl
 
+# The tests boot a systemd of their own, which only root can.
+if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ]; then
+    { command -v loginctl && command -v dbus-daemon && command -v ip && command -v unshare &&
+        ls /lib/*/security/pam_systemd.so /usr/lib/systemd/user/dbus.socket; } >/dev/null 2>&1 ||
+        need systemd dbus dbus-user-session libpam-systemd iproute2 util-linux
+fi
+
 # Done already if the list that was installed is the list of today.
 fresh() { cmp -s "$1" "$2"; }
 

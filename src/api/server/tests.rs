@@ -334,6 +334,57 @@ async fn what_was_sent_behind_a_request_is_served_after_it() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_gets_one_more_answer_when_stopping() {
+    let server = Fixture::start(100, vec![]);
+    let (mut idle, mut silent) = (server.connect().await, server.connect().await);
+    assert_eq!(ask(&mut idle, "/").await, "ok");
+    until(|| server.connections.open() == 2).await;
+    server.stop.cancel();
+    for client in [&mut idle, &mut silent] {
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let (head, body) = answer(client).await;
+        assert!(head.contains("connection: close") && body == "ok", "{head}");
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    }
+    server.done.await.unwrap();
+}
+
+/// The runtime has one thread, so nothing is accepted between connecting and stopping.
+#[tokio::test]
+async fn who_waits_in_the_backlog_is_answered_unless_the_socket_lives_on() {
+    for backlog in [Backlog::Accept, Backlog::Leave] {
+        let listeners = listen::bind("127.0.0.1", 0).unwrap();
+        let address = listeners[0].tcp_addr().unwrap();
+        let kept = listeners[0].try_clone().unwrap();
+        let service =
+            service_fn(|_: Request<Incoming>| async { Ok(Response::new(Full::<Bytes>::from("ok"))) });
+        let stop = CancellationToken::new();
+        let mut client = std::net::TcpStream::connect(address).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        stop.cancel();
+        let (live, abort) = (Live::new(Config::default()), CancellationToken::new());
+        let serving = serve(listeners, service, live, Connections::default(), stop, abort, backlog);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut first = [0; 12];
+            let read = client
+                .set_read_timeout(Some(Duration::from_millis(300)))
+                .and_then(|()| client.read(&mut first));
+            (read.unwrap_or(0), first)
+        });
+        serving.unwrap().await;
+        let (read, first) = reading.await.unwrap();
+        match backlog {
+            Backlog::Accept => assert_eq!(&first[..read], b"HTTP/1.1 200"),
+            Backlog::Leave => {
+                assert_eq!(read, 0);
+                let Listener::Tcp(next) = kept else { panic!("a TCP listener") };
+                next.accept().unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn stopping_ends_the_idle_and_lets_the_busy_finish() {
     let server = Fixture::start(100, vec![]);
     let (mut idle, mut silent, mut busy) =
