@@ -22,7 +22,7 @@ test: test-tools lint ## Get what the tests need, lint, run every test
 lint: ## Formatting, clippy, rustdoc, licences and sources of the crates, shell scripts
 	@tests/tools/lint.sh
 
-bench: ## Measure what the proxy adds to spawning Codex directly
+bench: ## Measure what the proxy adds to using Codex directly, either engine
 	cargo build --release --bins --examples
 	@target/release/examples/bench $(ARGS)
 
