@@ -596,6 +596,52 @@ def a_user_unit_takes_its_key_as_a_credential():
     assert ask("hi").status == 401
 
 
+def verb(line, code=0):
+    """Runs the program as the user types it; returns what it printed."""
+    done = user.run("codex-api-proxy", *line.split(), check=False)
+    text = done.stdout + done.stderr
+    assert done.returncode == code, f"codex-api-proxy {line}: {done.returncode}, not {code}: {text}"
+    return text
+
+
+def the_verbs_of_the_python_program_work_word_by_word():
+    stop_all()
+    configure()
+    assert "http://127.0.0.1:8765" in verb("start")
+    assert user.show("ActiveState") == "active" and get("/ready").status == 200
+    assert ask("Reply with exactly: started").answer() == "started"
+    pid = user.show("MainPID")
+    assert "already running" in verb("start --host 0.0.0.0") and user.show("MainPID") == pid
+    assert "running" in verb("status")
+    assert "max_queue_size" in verb("status --verbose")
+    verb("restart")
+    assert user.show("MainPID") != pid and get("/ready").status == 200
+    assert "http://127.0.0.1:8118" in verb("restart --proxy=http://127.0.0.1:8118")
+    verb("stop")
+    # The saved proxy is gone: start takes only what it is given.
+    assert "8118" not in verb("start --fast")
+    assert ask("Reply with exactly: fast").answer() == "fast"
+    verb("stop")
+    verb("start --engine app-server --workers 2")
+    # They start one at a time; the first makes the service ready.
+    until("both workers are up", lambda: get("/ready").json()["workers"] == {"ready": 2, "total": 2})
+    verb("stop")
+    verb("start --proxy=http://127.0.0.1:8118 --fast --engine app-server --workers 4")
+    assert get("/ready").json()["workers"]["total"] == 4
+    # A restart that cannot work leaves the old settings running.
+    verb("restart --codex-bin /no/such", 1)
+    assert get("/ready").json()["workers"]["total"] == 4
+    verb("stop")
+    verb("stop")
+    assert "stopped" in verb("status", 3)
+    until("nothing of codex is left", lambda: not codex_processes())
+    warned = verb("start --host 0.0.0.0")
+    assert "warning" in warned and "api_key" in warned and "quota" in warned, warned
+    assert "listening" in verb("logs")
+    verb("doctor --live")
+    verb("stop")
+
+
 CHECKS = [
     units_verify,
     ready_comes_after_the_first_look_and_health_before,
@@ -615,6 +661,7 @@ CHECKS = [
     not_logged_in_is_explained,
     app_server_workers_are_up_at_ready,
     a_user_unit_takes_its_key_as_a_credential,
+    the_verbs_of_the_python_program_work_word_by_word,
     the_system_template_serves_with_its_key,
 ]
 
