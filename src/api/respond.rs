@@ -18,6 +18,7 @@ use crate::turn::{Failure, Outcome, Phase, Usage};
 use super::answer::{Answer, Piece};
 use super::body::Buffered;
 use super::chat::reply::{Chunks, Whole, whole};
+use super::server::Connection;
 use super::turns::Turns;
 use super::{error, sse};
 
@@ -139,6 +140,7 @@ pub struct Frames {
     ready: VecDeque<Frame>,
     keepalive: Duration,
     silence: Pin<Box<Sleep>>,
+    connection: Connection,
     over: bool,
 }
 
@@ -156,7 +158,7 @@ enum End {
 
 impl Frames {
     /// A stream that has not said anything yet.
-    pub fn new(reply: Reply, chunks: Chunks, keepalive: Duration) -> Frames {
+    pub fn new(reply: Reply, chunks: Chunks, keepalive: Duration, connection: Connection) -> Frames {
         let n = reply.answers.len();
         Frames {
             reply,
@@ -166,6 +168,7 @@ impl Frames {
             ready: VecDeque::new(),
             keepalive,
             silence: Box::pin(tokio::time::sleep(keepalive)),
+            connection,
             over: false,
         }
     }
@@ -233,6 +236,7 @@ impl Frames {
     fn fail(&mut self, failure: Failure) {
         // The first failure cancels the rest, however slowly the client reads of it.
         self.reply.turns.end_all();
+        self.connection.end_with_this_answer();
         let bytes = error::sse_error(&failure);
         self.ready.push_back(Frame { bytes, content: false, end: Some(End::Failed(failure)) });
         self.over = true;

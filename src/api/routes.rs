@@ -267,7 +267,7 @@ async fn completion<B: Buf, E>(
     };
     let chunks = Chunks { heading, include_usage: ask.include_usage };
     let mut response = if ask.stream {
-        streamed(reply, chunks, config.keepalive_seconds).await
+        streamed(reply, chunks, config.keepalive_seconds, &request.connection).await
     } else {
         replied(reply, &chunks).await
     };
@@ -338,8 +338,8 @@ async fn replied(reply: Reply, chunks: &Chunks) -> Response {
     }
 }
 
-async fn streamed(reply: Reply, chunks: Chunks, keepalive: Duration) -> Response {
-    let mut frames = Frames::new(reply, chunks, keepalive);
+async fn streamed(reply: Reply, chunks: Chunks, keepalive: Duration, connection: &Connection) -> Response {
+    let mut frames = Frames::new(reply, chunks, keepalive, connection.clone());
     match frames.open().await {
         Err(failure) => refuse(frames.trace(), &failure),
         Ok(()) => {

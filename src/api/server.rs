@@ -48,6 +48,7 @@ pub struct Connection(Arc<Inner>);
 struct Inner {
     kind: Kind,
     owner: OnceCell<Owner>,
+    last_answer: CancellationToken,
 }
 
 /// Over what a request came.
@@ -67,7 +68,13 @@ pub enum Kind {
 impl Connection {
     /// A connection of that kind.
     pub fn new(kind: Kind) -> Connection {
-        Connection(Arc::new(Inner { kind, owner: OnceCell::new() }))
+        Connection(Arc::new(Inner { kind, owner: OnceCell::new(), last_answer: CancellationToken::new() }))
+    }
+
+    /// Has the connection end with the answer that is being written, so that its end cannot be
+    /// taken for that of a complete one.
+    pub fn end_with_this_answer(&self) {
+        self.0.last_answer.cancel();
     }
 
     /// Over what it came.
@@ -288,6 +295,7 @@ where
         let progress = Arc::new(Progress::default());
         let wire = Wire::new(stream, Arc::clone(&progress), self.timeouts);
         let connection = Connection::new(kind);
+        let last_answer = connection.0.last_answer.clone();
         let service = Introduced { service: self.service, connection, progress, stop: self.stop.clone() };
         let mut conversation = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -306,7 +314,9 @@ where
                 biased;
                 ended = &mut conversation => break ended,
                 () = self.abort.cancelled() => return,
-                () = &mut lingered, if !closing => {
+                () = async { tokio::select! { () = &mut lingered => {}, () = last_answer.cancelled() => {} } },
+                    if !closing =>
+                {
                     closing = true;
                     Pin::new(&mut conversation).graceful_shutdown();
                 }
@@ -446,10 +456,10 @@ where
         let progress = Arc::clone(&self.progress);
         let answering = progress.answering();
         let response = self.service.call(request);
-        let stop = self.stop.clone();
+        let (stop, last) = (self.stop.clone(), self.connection.0.last_answer.clone());
         Box::pin(async move {
             let mut response = response.await?;
-            if stop.is_cancelled() {
+            if stop.is_cancelled() || last.is_cancelled() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             // A success of POST has read its body; whatever else may have left it in the socket.

@@ -229,3 +229,22 @@ fn a_failure_after_the_answer_began_never_ends_as_complete() {
     // A failure after the 200 counts under the status it would have had.
     wait::until("it is counted", || proxy.metrics()["errors_by_status"]["502"] == 1);
 }
+
+#[test]
+fn a_connection_ends_with_a_stream_that_failed() {
+    let Some((setup, upstream)) = real() else { return };
+    let proxy = setup.set("keepalive_seconds", "0.05").start();
+    upstream.reply(Reply::nothing().then_partial(&["half"]).then_hang().then_cut());
+    let mut connection = proxy.ask_streamed("hi").send_only();
+    wait::until("the turn runs", || upstream.requests().len() == 1);
+    upstream.release();
+    wait::until("the error is sent", || proxy.metrics()["errors_by_status"]["502"] == 1);
+    // After a complete answer, or one that can be taken for it, this would be answered.
+    connection.send(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let all = String::from_utf8(connection.rest()).unwrap();
+    assert!(all.contains(r#"data: {"error":"#), "{all}");
+    assert!(!all.contains("[DONE]"), "{all}");
+    // One that came in the very moment of the end is the last.
+    let (_, next) = all.split_at("HTTP/1.1 200".len());
+    assert!(!next.contains("HTTP/1.1 200") || next.contains("connection: close"), "{all}");
+}
