@@ -47,8 +47,11 @@ impl FakeCodex {
 
     /// Every call so far.
     pub fn calls(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.path.with_extension("calls")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).expect("a record is JSON")).collect()
+        let bytes = std::fs::read(self.path.with_extension("calls")).unwrap_or_default();
+        // A record that is being written may be seen in part; it counts once its line has ended.
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let lines = bytes[..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).expect("a record is JSON")).collect()
     }
 }
 
