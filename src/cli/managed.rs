@@ -167,9 +167,9 @@ mod tests {
         for (ours, theirs, expect) in [
             ("", "", ""),
             ("/home/me/.codex", "", ""),
-            ("/work/codex", "", "/work/codex"),
-            ("/work/codex", "/work/codex", ""),
-            ("/home/me/.codex", "/work/codex", "/home/me/.codex"),
+            ("/srv/codex", "", "/srv/codex"),
+            ("/srv/codex", "/srv/codex", ""),
+            ("/home/me/.codex", "/srv/codex", "/home/me/.codex"),
         ] {
             let saved = login_to_save(path(ours), path(theirs), Some(Path::new("/home/me")));
             assert_eq!(saved, path(expect), "{ours} {theirs}");

@@ -1,7 +1,7 @@
 use super::*;
 
 fn base() -> Base<'static> {
-    Base { home: Some(Path::new("/home/me")), folder: Path::new("/work") }
+    Base { home: Some(Path::new("/home/me")), folder: Path::new("/srv") }
 }
 
 /// Each row: the key, the text of a variable, and its normal form or the end of its message.
@@ -40,14 +40,14 @@ fn texts() {
         ("engine", "appserver", Err("one of exec, app-server, not `appserver`")),
         ("default_cwd", "~", Ok("/home/me")),
         ("default_cwd", "~/a b", Ok("/home/me/a b")),
-        ("default_cwd", "./a//b/.", Ok("/work/a/b")),
-        ("default_cwd", "../a", Ok("/work/../a")),
+        ("default_cwd", "./a//b/.", Ok("/srv/a/b")),
+        ("default_cwd", "../a", Ok("/srv/../a")),
         ("default_cwd", "~root/a", Err("a path in which ~ stands alone or before a slash, not `~root/a`")),
         ("default_cwd", "", Err("a path, not ``")),
         ("codex_bin", "codex", Ok("codex")),
-        ("codex_bin", "./codex", Ok("/work/codex")),
+        ("codex_bin", "./codex", Ok("/srv/codex")),
         ("codex_bin", "~/bin/codex", Ok("/home/me/bin/codex")),
-        ("allowed_roots", "/a: b:", Ok("/a:/work/b")),
+        ("allowed_roots", "/a: b:", Ok("/a:/srv/b")),
         ("codex_configs", "a=1;;b=x;y;;", Ok("a=1;;b=x;y")),
         (
             "codex_configs",
@@ -96,7 +96,7 @@ fn toml() {
         ("api_key = \"\"", None),
         ("model = \"\"", None),
         ("engine = \"exec\"", Some("exec")),
-        ("default_cwd = \"sub\"", Some("/work/sub")),
+        ("default_cwd = \"sub\"", Some("/srv/sub")),
         ("default_cwd = \"a\\u0000\"", None),
         ("allowed_hosts = [\"B\", \"a\"]", Some("b,a")),
         ("allowed_hosts = []", Some("")),
