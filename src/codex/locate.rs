@@ -101,16 +101,9 @@ fn native_behind(wrapper: &Path) -> Option<PathBuf> {
 /// What Codex's own sandbox must be able to read so that its helpers start: the vendor folder of
 /// an npm install, else the program itself.
 pub fn vendor(program: &Path) -> PathBuf {
-    let parents = (program.parent(), program.parent().and_then(Path::parent));
-    match parents {
-        (Some(bin), Some(triple))
-            if triple.parent().and_then(Path::file_name) == Some(OsStr::new("vendor")) =>
-        {
-            debug_assert!(bin.starts_with(triple));
-            triple.to_path_buf()
-        }
-        _ => program.to_path_buf(),
-    }
+    let triple = program.parent().and_then(Path::parent);
+    let is_vendors = |triple: &&Path| triple.parent().and_then(Path::file_name) == Some(OsStr::new("vendor"));
+    triple.filter(is_vendors).unwrap_or(program).to_path_buf()
 }
 
 #[cfg(test)]

@@ -185,11 +185,6 @@ impl Child {
         self.stderr.finish().await
     }
 
-    /// What stderr said last, so far.
-    pub fn stderr_so_far(&self) -> String {
-        self.stderr.text()
-    }
-
     /// Waits for the leader's end, then kills whatever of its group still runs, and reaps it.
     async fn end_within(&mut self, patience: Duration) -> io::Result<ExitStatus> {
         #[cfg(target_os = "linux")]

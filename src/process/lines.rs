@@ -29,8 +29,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// The next line without its end, or `None` at the end of the input. A last line without
     /// `\n` counts.
     ///
-    /// Not cancel-safe in the middle of a line unless polled again on the same value: what was
-    /// read stays in the buffer and the next call goes on.
+    /// Cancel-safe: what was read of a line stays in the buffer, and the next call goes on.
     ///
     /// # Errors
     /// The pipe's, or `InvalidData` for a line over the limit (nothing after it can be trusted).
