@@ -71,7 +71,7 @@ choices! {
 choices! {
     /// Where the log goes.
     LogTarget {
-        /// The journal under systemd, else stderr.
+        /// The journal under systemd, the unified log under launchd, else stderr.
         Auto = "auto",
         /// The journal.
         Journald = "journald",

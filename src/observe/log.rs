@@ -1,4 +1,9 @@
-//! Where log lines go: the journal with native fields, or stderr as text or JSON.
+//! Where log lines go: the journal with native fields, the unified log of macOS, or stderr as text or JSON.
+
+#[cfg(target_os = "linux")]
+mod journal;
+#[cfg(any(target_os = "macos", test))]
+mod oslog;
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -6,27 +11,24 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
-#[cfg(target_os = "linux")]
-use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{DefaultFields, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{self as layers, FmtContext};
-#[cfg(target_os = "linux")]
-use tracing_subscriber::layer::Context;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
-#[cfg(target_os = "linux")]
-use super::catalog;
 use super::{latency, stderr};
 use crate::config::Config;
 use crate::config::settings::{LogFormat, LogTarget};
 
 /// How much of a child's stderr is worth keeping, in bytes.
 const TAIL: usize = 2048;
+
+/// Our subsystem in the unified log, and how the labels of our property lists begin.
+pub const SUBSYSTEM: &str = "local.codex-api-proxy";
 
 type Filter = reload::Layer<EnvFilter, Registry>;
 type Output = Box<dyn Layer<Layered<Filter, Registry>> + Send + Sync>;
@@ -49,7 +51,7 @@ impl LogHandle {
         self.filter.reload(filter).map_err(|error| format!("log_level: {error}"))
     }
 
-    /// Where the lines go: `journald` or `stderr`.
+    /// Where the lines go: `journald`, `oslog` or `stderr`.
     pub fn target(&self) -> &'static str {
         self.target
     }
@@ -85,11 +87,10 @@ pub fn start(config: &Config) -> Result<LogHandle, String> {
                 to_stderr(config.log_format)?
             }
         },
-        LogTarget::Oslog if cfg!(target_os = "macos") => {
-            notice = Some("log_target = oslog is not supported by this build; logging to stderr".to_owned());
-            to_stderr(config.log_format)?
+        LogTarget::Auto if cfg!(target_os = "macos") && launched(std::env::var("XPC_SERVICE_NAME")) => {
+            (unified()?, None, "oslog")
         }
-        LogTarget::Oslog => return Err("log_target = oslog exists on macOS only".to_owned()),
+        LogTarget::Oslog => (unified()?, None, "oslog"),
         LogTarget::Auto | LogTarget::Stderr => to_stderr(config.log_format)?,
     };
     tracing_subscriber::registry()
@@ -166,64 +167,24 @@ fn names(stream: &str, fd: impl AsFd) -> bool {
     stream == format!("{}:{}", meta.dev(), meta.ino())
 }
 
-#[cfg(target_os = "linux")]
-fn journald<S>() -> io::Result<Box<dyn Layer<S> + Send + Sync>>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    Ok(Journal(journal_layer()?).boxed())
+/// Whether launchd started us from one of our property lists, by the name of the job. In a terminal
+/// the variable names the terminal's own.
+fn launched<E>(job: Result<String, E>) -> bool {
+    job.is_ok_and(|job| job.starts_with(SUBSYSTEM))
 }
 
-/// Native fields, `CODEX_` in front, with the message's catalog entry where it has one.
-#[cfg(target_os = "linux")]
-struct Journal(tracing_journald::Layer);
-
-#[cfg(target_os = "linux")]
-impl<S> Layer<S> for Journal
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        self.0.on_new_span(attributes, id, context);
-    }
-
-    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        Layer::<S>::on_record(&self.0, id, values, context);
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let Some(id) = catalog::message_id(event.metadata().target()) else {
-            return self.0.on_event(event, context);
-        };
-        // The crate prefixes every field of an event, and only constant ones are left alone. These
-        // messages are rare, so each may have a layer of its own.
-        match journal_layer() {
-            Ok(layer) => layer.with_custom_fields([("MESSAGE_ID", id)]).on_event(event, context),
-            Err(_) => self.0.on_event(event, context),
-        }
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn journal_layer() -> io::Result<tracing_journald::Layer> {
-    use tracing_journald::{Priority, PriorityMappings};
-    let layer = tracing_journald::layer()?
-        .with_field_prefix(Some("CODEX".to_owned()))
-        .with_syslog_identifier("codex-api-proxy".to_owned())
-        // The crate's own mapping makes every info line a "notice", above syslog's "info".
-        .with_priority_mappings(PriorityMappings {
-            error: Priority::Error,
-            warn: Priority::Warning,
-            info: Priority::Informational,
-            debug: Priority::Debug,
-            trace: Priority::Debug,
-        });
-    Ok(layer)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn journald<S>() -> io::Result<Box<dyn Layer<S> + Send + Sync>> {
+fn journald() -> io::Result<Output> {
+    #[cfg(target_os = "linux")]
+    return Ok(journal::layer()?.boxed());
+    #[cfg(not(target_os = "linux"))]
     Err(io::Error::new(io::ErrorKind::Unsupported, "there is no journal on this system"))
+}
+
+fn unified() -> Result<Output, String> {
+    #[cfg(target_os = "macos")]
+    return Ok(oslog::OneMessage(tracing_oslog::OsLogger::new(SUBSYSTEM, "service")).boxed());
+    #[cfg(not(target_os = "macos"))]
+    Err("log_target = oslog exists on macOS only".to_owned())
 }
 
 fn to_stderr(format: LogFormat) -> Result<(Output, Option<stderr::Writer>, &'static str), String> {
@@ -270,24 +231,30 @@ where
                 false => write!(out, " {} ", meta.level())?,
             }
         }
-        let mut text = String::new();
-        if meta.target() == latency::TARGET {
-            // The message has every field in it already.
-            event.record(&mut |field: &tracing::field::Field, value: &dyn fmt::Debug| {
-                if field.name() == "message" {
-                    let _ = write!(text, "{value:?}");
-                }
-            });
-        } else {
-            if !meta.target().starts_with("codex_api_proxy") {
-                write!(out, "{}: ", meta.target())?;
-            }
-            DefaultFields::new().format_fields(Writer::new(&mut text), event)?;
-        }
-        let mut line = String::with_capacity(text.len());
-        escape_into(&mut line, &text);
-        writeln!(out, "{line}")
+        writeln!(out, "{}", one_line(event)?)
     }
+}
+
+/// The event's message and fields as one line, made safe for a terminal.
+fn one_line(event: &Event<'_>) -> Result<String, fmt::Error> {
+    let target = event.metadata().target();
+    let mut text = String::new();
+    if target == latency::TARGET {
+        // The message has every field in it already.
+        event.record(&mut |field: &tracing::field::Field, value: &dyn fmt::Debug| {
+            if field.name() == "message" {
+                let _ = write!(text, "{value:?}");
+            }
+        });
+    } else {
+        if !target.starts_with("codex_api_proxy") {
+            write!(text, "{target}: ")?;
+        }
+        DefaultFields::new().format_fields(Writer::new(&mut text), event)?;
+    }
+    let mut line = String::with_capacity(text.len());
+    escape_into(&mut line, &text);
+    Ok(line)
 }
 
 #[cfg(test)]

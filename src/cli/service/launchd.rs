@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::run::{Ran, run};
 use super::{Address, Service, Socket, State};
+use crate::observe::log::SUBSYSTEM;
 use crate::os::names::own_uid;
 
 /// The agent's label.
@@ -98,26 +99,33 @@ impl Launchd {
 
     /// The program that prints the log's last lines.
     pub fn last_lines(&self) -> Command {
-        let mut command = Command::new("log");
-        command.args(["show", "--last", "2m", "--style", "compact", "--predicate", PREDICATE]);
-        command
+        viewer(&["show", "--last", "2m", "--info"])
     }
 
     /// The program that shows the log.
-    pub fn log(&self, follow: bool, _lines: Option<u64>, more: &[String]) -> Command {
-        let mut command = Command::new("log");
-        if follow {
-            command.args(["stream", "--level", "info"]);
-        } else {
-            command.args(["show", "--last", "1h", "--info"]);
-        }
-        command.args(["--style", "compact", "--predicate", PREDICATE]).args(more);
-        command
+    pub fn log(&self, follow: bool, lines: Option<u64>, more: &[String]) -> Command {
+        // With the levels that `log_level` lets through; it has no wish for older lines to follow from.
+        let mut log = match follow {
+            true => viewer(&["stream", "--level", "debug"]),
+            false => viewer(&["show", "--last", "1h", "--info", "--debug"]),
+        };
+        log.args(more);
+        let Some(lines) = lines.filter(|_| !follow) else { return log };
+        // log(1) has no option for it.
+        let mut tail = Command::new("/bin/sh");
+        tail.args(["-c", "lines=$1; shift; \"$@\" | tail -n \"$lines\"", "sh", &lines.to_string()]);
+        tail.arg(log.get_program()).args(log.get_args());
+        tail
     }
 }
 
-/// Whatever the program logs, in any subsystem.
-const PREDICATE: &str = "process == \"codex-api-proxy\"";
+/// log(1) for what the service said.
+fn viewer(arguments: &[&str]) -> Command {
+    let mut command = Command::new("/usr/bin/log");
+    command.args(arguments).args(["--style", "compact", "--predicate"]);
+    command.arg(format!("subsystem == \"{SUBSYSTEM}\""));
+    command
+}
 
 /// What an agent gets of the session: not the shell's PATH nor its variables.
 pub fn environment(ours: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
@@ -191,6 +199,30 @@ mod tests {
             let read = read(printed, file, disabled, None);
             assert_eq!((read.state, read.pid), (expect, pid), "{printed:?}");
         }
+    }
+
+    #[test]
+    fn the_log_is_that_of_our_subsystem() {
+        // By this the service knows that launchd started it.
+        let labels: Vec<&str> = super::super::units::SHIPPED
+            .iter()
+            .filter_map(|(path, _)| path.strip_prefix("launchd/")?.strip_suffix(".plist"))
+            .collect();
+        assert!(labels.contains(&LABEL) && labels.iter().all(|label| label.starts_with(SUBSYSTEM)));
+        let launchd = Launchd { domain: String::new(), plist: PathBuf::new() };
+        let words = |command: Command| -> Vec<String> {
+            let words = [command.get_program()].into_iter().chain(command.get_args());
+            words.map(|word| word.to_string_lossy().into_owned()).collect()
+        };
+        let predicate = ["--style", "compact", "--predicate", "subsystem == \"local.codex-api-proxy\""];
+        let shown = ["/usr/bin/log", "show", "--last", "1h", "--info", "--debug"];
+        assert_eq!(words(launchd.log(false, None, &[])), [&shown[..], &predicate].concat());
+        let followed = ["/usr/bin/log", "stream", "--level", "debug"];
+        assert_eq!(words(launchd.log(true, Some(5), &[])), [&followed[..], &predicate].concat());
+        let last = words(launchd.log(false, Some(5), &["--source".into()]));
+        let (shell, rest) = last.split_at(5);
+        assert_eq!((&shell[0], &shell[1], &shell[4]), (&"/bin/sh".into(), &"-c".into(), &"5".into()));
+        assert_eq!(rest, [&shown[..], &predicate, &["--source"]].concat());
     }
 
     #[test]

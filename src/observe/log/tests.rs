@@ -64,6 +64,19 @@ fn a_journal_stream_is_told_by_device_and_inode() {
     }
 }
 
+#[test]
+fn our_own_job_of_launchd_is_told_by_its_name() {
+    for (job, expect) in [
+        (Ok("local.codex-api-proxy.agent"), true),
+        (Ok("local.codex-api-proxy.daemon"), true),
+        (Ok("application.com.apple.Terminal.1152921500311879701"), false),
+        (Ok("0"), false),
+        (Err(()), false),
+    ] {
+        assert_eq!(launched(job.map(str::to_owned)), expect, "{job:?}");
+    }
+}
+
 /// What the log writes is global to a process, so each case runs in one of its own: this same
 /// test program, told by the environment to be `child` and which `log_target`, `log_format`,
 /// `log_level` and part to take.
