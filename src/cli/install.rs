@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::managed::{self, Kept};
-use super::service::{Manager, Service, State, World, no_manager, own_program, systemd, units};
+use super::service::{Manager, Service, State, World, launchd, no_manager, own_program, systemd, units};
 use super::{Exit, out};
 use crate::config::{edit, load};
 use crate::os::names::own_uid;
@@ -207,7 +207,8 @@ fn install_system(force: bool) -> Result<(), Exit> {
     for file in write_all(&units::system(&program).into_iter().map(place).collect::<Vec<_>>(), force)? {
         text += &format!("Wrote {}\n", file.display());
     }
-    text += "\nFor a user with a Codex login, here alice:\n  systemctl daemon-reload\n  systemctl enable --now \
+    systemd::control_system(&["daemon-reload"]).map_err(Exit::Failure)?;
+    text += "\nFor a user with a Codex login, here alice:\n  systemctl enable --now \
              codex-api-proxy@alice.socket\nIt listens on /run/codex-api-proxy/alice.sock; TCP is a drop-in, \
              described in codex-api-proxy@.socket.\n";
     out(&text)
@@ -264,20 +265,34 @@ fn uninstall_system() -> Result<(), Exit> {
     if own_uid() != 0 {
         return Err(Exit::Failure("uninstall --system removes files of root; run it with sudo".into()));
     }
-    let names: &[&str] = if cfg!(target_os = "macos") {
-        &["/Library/LaunchDaemons/local.codex-api-proxy.daemon.plist"]
+    let mac = cfg!(target_os = "macos");
+    let folder = Path::new(if mac { SYSTEM_DAEMONS } else { SYSTEM_UNITS });
+    let names: &[&str] = if mac { &[launchd::DAEMON_FILE] } else { &systemd::TEMPLATES };
+    let paths: Vec<PathBuf> =
+        names.iter().map(|name| folder.join(name)).filter(|path| is_ours(path)).collect();
+    if paths.is_empty() {
+        return out("Nothing of it is installed for the whole system.\n");
+    }
+    if mac {
+        launchd::remove_daemon().map_err(Exit::Failure)?;
     } else {
-        &["/etc/systemd/system/codex-api-proxy@.service", "/etc/systemd/system/codex-api-proxy@.socket"]
-    };
+        // Instances would go on without their units, and links of `enable` would lead nowhere.
+        let [service, socket] = systemd::TEMPLATES;
+        for arguments in
+            [["stop", "codex-api-proxy@*.socket", "codex-api-proxy@*.service"], ["disable", socket, service]]
+        {
+            systemd::control_system(&arguments).map_err(Exit::Failure)?;
+        }
+    }
     let mut text = String::new();
-    for path in names.iter().map(Path::new).filter(|path| is_ours(path)) {
-        std::fs::remove_file(path)
+    for path in paths {
+        std::fs::remove_file(&path)
             .map_err(|error| Exit::Failure(format!("{} cannot be removed: {error}", path.display())))?;
         text += &format!("Removed {}\n", path.display());
     }
-    if text.is_empty() {
-        return out("Nothing of it is installed for the whole system.\n");
+    if !mac {
+        systemd::control_system(&["daemon-reload"]).map_err(Exit::Failure)?;
     }
-    text += "Instances that still run go on until they are stopped; then run: systemctl daemon-reload\n";
+    text += "\nKept: settings in /etc/codex-api-proxy, keys in /etc/credstore, state in /var/lib/codex-api-proxy.\n";
     out(&text)
 }

@@ -108,6 +108,14 @@ pub struct Launch {
     pub restart: bool,
 }
 
+/// What has to be put back if the service does not come up.
+struct Undo {
+    /// Files as they were; the first is the one with the saved settings.
+    files: Vec<Kept>,
+    /// Whether the service or its sockets were touched.
+    disturbed: bool,
+}
+
 impl Launch {
     /// Writes the settings (merged into `before` if given), starts, waits, tells.
     ///
@@ -117,11 +125,11 @@ impl Launch {
         self.refuse_masked()?;
         let uid = self.world.sources.uid;
         let file = Kept::read(managed::path(&self.world.sources)?, uid).map_err(Exit::Failure)?;
-        let mut changed = vec![file];
+        let mut undo = Undo { files: vec![file], disturbed: false };
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        match self.launch(&given, before, &mut changed) {
+        match self.launch(&given, before, &mut undo) {
             Ok(told) => out(&told),
-            Err(exit) => Err(self.undo(exit, &changed, began)),
+            Err(exit) => Err(self.undo(exit, &undo, began)),
         }
     }
 
@@ -143,9 +151,9 @@ impl Launch {
         ))
     }
 
-    fn launch(&self, given: &Given, before: Option<&str>, changed: &mut Vec<Kept>) -> Result<String, Exit> {
+    fn launch(&self, given: &Given, before: Option<&str>, undo: &mut Undo) -> Result<String, Exit> {
         let world = &self.world;
-        let path = changed[0].path.clone();
+        let path = undo.files[0].path.clone();
         let write = |given: &Given, before: Option<&str>| {
             let text = managed::text(before, given)
                 .map_err(|why| Exit::Config(format!("{}: {why}", path.display())))?;
@@ -164,10 +172,12 @@ impl Launch {
         let mut told = install::ensure(world, &self.service)?;
         let addressed = ["host", "port"].iter().any(|key| given.contains_key(key));
         let socket = world.manager.service()?.socket;
-        if !self.restart && !socket.listening {
-            port_is_free(&loaded.config)?;
+        // A socket that stays where it is makes `port` meaningless.
+        if !socket.listening || addressed {
+            port_is_free(&loaded.config, &self.held(&socket))?;
         }
-        changed.extend(socket::keep_in_step(world, &socket, &loaded.config, addressed)?);
+        undo.disturbed = true;
+        undo.files.extend(socket::keep_in_step(world, &socket, &loaded.config, addressed)?);
         if !self.restart {
             socket::resume(world)?;
         }
@@ -178,38 +188,44 @@ impl Launch {
         Ok(told.join("\n") + "\n")
     }
 
+    /// Where the service and its sockets listen now.
+    fn held(&self, socket: &super::service::Socket) -> Vec<Address> {
+        let mut held = self.service.pid.map(sockets::of_process).unwrap_or_default();
+        held.extend(socket.addresses.iter().filter(|_| socket.listening).cloned());
+        held
+    }
+
     /// Puts everything back and adds to the reason what the log and the service say.
-    fn undo(&self, exit: Exit, changed: &[Kept], began: Duration) -> Exit {
+    fn undo(&self, exit: Exit, undo: &Undo, began: Duration) -> Exit {
         let manager = &self.world.manager;
         let (Exit::Failure(why) | Exit::Config(why) | Exit::Usage(why)) = &exit else { return exit };
         let mut text = why.clone();
         let started = manager.service().ok().filter(|now| now.state != self.service.state || self.restart);
-        let config_only = matches!(exit, Exit::Config(_));
-        if started.is_some() && !config_only {
+        if started.is_some() && undo.disturbed {
             text += "\nIts last log lines:\n";
             for line in manager.last_lines(Some(began)).lines() {
                 text += &format!("  {line}\n");
             }
         }
-        if let (Some(now), false, false) = (&started, self.restart, config_only) {
+        if let (Some(now), false, true) = (&started, self.restart, undo.disturbed) {
             // A restart policy would try again and again.
             let held = Service { socket: super::service::Socket::default(), ..now.clone() };
             if let Err(error) = manager.stop(&held) {
                 text += &format!("\n{error}");
             }
         }
-        for file in changed {
+        for file in &undo.files {
             if let Err(error) = file.put_back() {
                 text += &format!("\n{error}");
             }
         }
-        if changed.len() > 1
+        if undo.files.len() > 1
             && let Err(error) = socket::apply(&self.world, self.service.socket.listening)
         {
             text += &format!("\n{error}");
         }
         let was = matches!(self.service.state, State::Running | State::Starting);
-        if self.restart && was && !config_only {
+        if self.restart && was && undo.disturbed {
             text += match manager.restart() {
                 Ok(()) => "\nThe previous settings are back, and the service was started with them.",
                 Err(_) => {
@@ -217,7 +233,7 @@ impl Launch {
                 }
             };
         } else {
-            text += match changed[0].before {
+            text += match undo.files[0].before {
                 Some(_) => "\nThe previously saved settings are back in place.",
                 None => "\nNo settings were saved.",
             };
@@ -257,8 +273,12 @@ impl Launch {
     }
 }
 
-/// A port that somebody else holds is found out before anything is started.
-fn port_is_free(config: &Config) -> Result<(), Exit> {
+/// A port that somebody else holds is found out before anything is started or stopped.
+fn port_is_free(config: &Config, ours: &[Address]) -> Result<(), Exit> {
+    let port = |address: &Address| matches!(address, Address::Tcp(address) if address.port() == config.port);
+    if ours.iter().any(port) {
+        return Ok(());
+    }
     let Err(why) = crate::os::listen::bind(&config.host, config.port) else { return Ok(()) };
     if !why.contains("in use") {
         return Err(Exit::Failure(why));

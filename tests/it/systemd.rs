@@ -1,5 +1,5 @@
 //! The service in a booted systemd: real units, a real user manager, the real journal and the real
-//! Codex CLI. One boot runs every check of `tests/tools/systemd_checks.py`.
+//! Codex CLI. One boot runs every check of `tests/tools/systemd_checks`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,10 +20,13 @@ fn installed(scratch: &Scratch, upstream: &Path) -> PathBuf {
     };
     copy(Path::new(env!("CARGO_BIN_EXE_codex-api-proxy")), "usr/bin/codex-api-proxy");
     copy(upstream, "usr/lib/codex-api-proxy-tests/scripted-upstream");
-    copy(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/systemd_checks.py"),
-        "usr/lib/codex-api-proxy-tests/systemd_checks.py",
-    );
+    let checks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/systemd_checks");
+    for file in std::fs::read_dir(checks).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.extension().is_some_and(|extension| extension == "py") {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            copy(&file, &format!("usr/lib/codex-api-proxy-tests/checks/{name}"));
+        }
+    }
     copy(&units.join("codex-api-proxy.catalog"), "usr/lib/systemd/catalog/codex-api-proxy.catalog");
     for unit in [
         "user/codex-api-proxy.service",
@@ -57,7 +60,7 @@ fn the_service_keeps_its_promises_under_systemd() {
         .arg(format!("{}:/opt/codex", vendor.display()))
         .args(["--time", "1800", "--", "env"])
         .arg(format!("BOOT_REPEAT={repeat}"))
-        .args(["python3", "/usr/lib/codex-api-proxy-tests/systemd_checks.py"])
+        .args(["python3", "/usr/lib/codex-api-proxy-tests/checks"])
         .args(std::env::var("BOOT_CHECKS").unwrap_or_default().split_whitespace())
         .output()
         .unwrap();

@@ -204,6 +204,12 @@ fn whoever_holds_the_port_is_named() {
     let pid = std::process::id().to_string();
     machine.start(other, "").says(1, &["another program", &pid, "--port"]);
     assert!(!machine.systemd.calls().iter().any(|call| call.contains("start codex")), "nothing was started");
+    // A service that runs is not disturbed by the wish for a port that is not to be had.
+    machine.start(free_port(), "").says(0, &["is running"]);
+    let (saved, calls) = (machine.saved(), machine.systemd.calls());
+    let refused = machine.run(&format!("restart --port {other}"));
+    refused.says(1, &["another program", &pid, "previously saved settings are back"]);
+    assert_eq!((machine.saved(), machine.systemd.calls()), (saved, calls));
 }
 
 #[test]

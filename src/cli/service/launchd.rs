@@ -12,6 +12,9 @@ use crate::os::names::own_uid;
 /// The agent's label.
 pub const LABEL: &str = "local.codex-api-proxy.agent";
 
+/// The system's daemon, in a file named after it.
+pub const DAEMON_FILE: &str = "local.codex-api-proxy.daemon.plist";
+
 /// `launchctl print` of a service it does not know.
 const UNKNOWN: i32 = 113;
 
@@ -34,23 +37,8 @@ impl Launchd {
         format!("{}/{LABEL}", self.domain)
     }
 
-    fn launchctl(&self, arguments: &[&str]) -> Result<Ran, String> {
-        run(Command::new("launchctl").args(arguments))
-            .map_err(|error| format!("launchctl {}: {error}", arguments.join(" ")))
-    }
-
-    fn control(&self, arguments: &[&str]) -> Result<(), String> {
-        let ran = self.launchctl(arguments)?;
-        if ran.success { Ok(()) } else { Err(format!("launchctl {}: {}", arguments.join(" "), ran.why())) }
-    }
-
     fn loaded(&self) -> Result<Option<String>, String> {
-        let ran = self.launchctl(&["print", &self.target()])?;
-        match ran.code {
-            Some(0) => Ok(Some(ran.out)),
-            Some(UNKNOWN) => Ok(None),
-            _ => Err(format!("launchctl print {}: {}", self.target(), ran.why())),
-        }
+        loaded(&self.target())
     }
 
     /// What launchd knows of the agent.
@@ -60,7 +48,7 @@ impl Launchd {
     pub fn service(&self) -> Result<Service, String> {
         let printed = self.loaded()?;
         let file = Some(self.plist.clone()).filter(|path| path.is_file());
-        let disabled = self.launchctl(&["print-disabled", &self.domain])?.out;
+        let disabled = launchctl(&["print-disabled", &self.domain])?.out;
         let disabled = disabled.lines().any(|line| {
             line.contains(&format!("\"{LABEL}\""))
                 && (line.ends_with("=> disabled") || line.ends_with("=> true"))
@@ -75,9 +63,9 @@ impl Launchd {
     /// What launchctl said.
     pub fn start(&self) -> Result<(), String> {
         if self.loaded()?.is_none() {
-            self.control(&["bootstrap", &self.domain, &self.plist.to_string_lossy()])?;
+            control(&["bootstrap", &self.domain, &self.plist.to_string_lossy()])?;
         }
-        self.control(&["kickstart", &self.target()])
+        control(&["kickstart", &self.target()])
     }
 
     /// Loads the agent's file anew and starts it: the file may have changed.
@@ -94,7 +82,7 @@ impl Launchd {
     /// # Errors
     /// What launchctl said.
     pub fn stop(&self) -> Result<(), String> {
-        if self.loaded()?.is_none() { Ok(()) } else { self.control(&["bootout", &self.target()]) }
+        if self.loaded()?.is_none() { Ok(()) } else { control(&["bootout", &self.target()]) }
     }
 
     /// The program that prints the log's last lines.
@@ -117,6 +105,34 @@ impl Launchd {
         tail.arg(log.get_program()).args(log.get_args());
         tail
     }
+}
+
+fn launchctl(arguments: &[&str]) -> Result<Ran, String> {
+    run(Command::new("launchctl").args(arguments))
+        .map_err(|error| format!("launchctl {}: {error}", arguments.join(" ")))
+}
+
+fn control(arguments: &[&str]) -> Result<(), String> {
+    let ran = launchctl(arguments)?;
+    if ran.success { Ok(()) } else { Err(format!("launchctl {}: {}", arguments.join(" "), ran.why())) }
+}
+
+fn loaded(target: &str) -> Result<Option<String>, String> {
+    let ran = launchctl(&["print", target])?;
+    match ran.code {
+        Some(0) => Ok(Some(ran.out)),
+        Some(UNKNOWN) => Ok(None),
+        _ => Err(format!("launchctl print {target}: {}", ran.why())),
+    }
+}
+
+/// Takes the system's daemon out of launchd, if it is in there.
+///
+/// # Errors
+/// What launchctl said.
+pub fn remove_daemon() -> Result<(), String> {
+    let target = format!("system/{}", DAEMON_FILE.trim_end_matches(".plist"));
+    if loaded(&target)?.is_none() { Ok(()) } else { control(&["bootout", &target]) }
 }
 
 /// log(1) for what the service said.

@@ -15,6 +15,9 @@ pub const SERVICE: &str = "codex-api-proxy.service";
 /// The unit of its sockets.
 pub const SOCKET: &str = "codex-api-proxy.socket";
 
+/// The system's templates: service and socket.
+pub const TEMPLATES: [&str; 2] = ["codex-api-proxy@.service", "codex-api-proxy@.socket"];
+
 const SERVICE_PROPERTIES: &str = "LoadState,ActiveState,SubState,MainPID,StatusText,UnitFileState,FragmentPath,\
      NeedDaemonReload,ActiveEnterTimestamp,Result,ExecMainStatus";
 const SOCKET_PROPERTIES: &str = "LoadState,ActiveState,UnitFileState,Listen";
@@ -38,7 +41,6 @@ impl Systemd {
         let usual = PathBuf::from(format!("/run/user/{}", own_uid()));
         let runtime_dir = if ours.is_none() && usual.is_dir() { Some(usual) } else { None };
         let mut systemd = Systemd { runtime_dir, environment: vec![] };
-        let booted = Path::new("/run/systemd/system").is_dir();
         let ran = match run(systemd.systemctl().arg("show-environment")) {
             Ok(ran) => ran,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -51,7 +53,7 @@ impl Systemd {
                 systemd.environment = environment(ran.out.as_bytes());
                 Ok(systemd)
             }
-            false if booted => Err(format!(
+            false if booted() => Err(format!(
                 "Your user's service manager does not answer ({}). It runs while you are logged in (by ssh or at \
                  the console; `su` and `sudo` are no login), or always after: sudo loginctl enable-linger {}",
                 ran.why(),
@@ -76,12 +78,7 @@ impl Systemd {
     /// # Errors
     /// What it said.
     pub fn control(&self, arguments: &[&str]) -> Result<(), String> {
-        let words = arguments.join(" ");
-        match run(self.systemctl().args(arguments)) {
-            Ok(ran) if ran.success => Ok(()),
-            Ok(ran) => Err(format!("systemctl --user {words}: {}", ran.err.trim().replace('\n', " "))),
-            Err(error) => Err(format!("systemctl --user {words}: {error}")),
-        }
+        control(self.systemctl(), "systemctl --user", arguments)
     }
 
     fn show(&self, properties: &str, unit: &str) -> Result<Properties, String> {
@@ -139,6 +136,28 @@ impl Systemd {
         command.args(lines.map(|lines| format!("-n{lines}")));
         command.args(more);
         command
+    }
+}
+
+/// Whether systemd runs this system: sd_booted(3).
+fn booted() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// Runs a verb of the system's systemctl; where systemd does not run, there is nothing to be told.
+///
+/// # Errors
+/// What it said.
+pub fn control_system(arguments: &[&str]) -> Result<(), String> {
+    if booted() { control(Command::new("systemctl"), "systemctl", arguments) } else { Ok(()) }
+}
+
+fn control(mut systemctl: Command, name: &str, arguments: &[&str]) -> Result<(), String> {
+    let words = arguments.join(" ");
+    match run(systemctl.args(arguments)) {
+        Ok(ran) if ran.success => Ok(()),
+        Ok(ran) => Err(format!("{name} {words}: {}", ran.err.trim().replace('\n', " "))),
+        Err(error) => Err(format!("{name} {words}: {error}")),
     }
 }
 

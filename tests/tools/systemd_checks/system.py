@@ -1,0 +1,79 @@
+"""The system's own templates, which run as the user they are named after."""
+
+import os
+import pathlib
+import shutil
+
+from machine import UNIT, UnixHTTP, ask, check, codex_processes, configure, processes, run, stop_all, user
+from sandbox import sandbox_works
+
+
+@check
+def the_system_template_serves_with_its_key():
+    stop_all()
+    name = f"{UNIT}@{user.name}"
+    pathlib.Path("/etc/codex-api-proxy").mkdir()
+    configure(profile="agent")
+    store = pathlib.Path(f"/etc/credstore/codex-api-proxy.{user.name}.api-key")
+    store.parent.mkdir(exist_ok=True)
+    path = f"/run/codex-api-proxy/{user.name}.sock"
+    state = f"/var/lib/codex-api-proxy/{user.name}"
+    # Without a key first.
+    run("systemctl", "start", name + ".socket")
+    assert ask("Reply with exactly: open", UnixHTTP(path)).answer() == "open"
+    run("systemctl", "stop", name + ".socket", name + ".service")
+    store.write_text("sk-local-credential\n")
+    store.chmod(0o600)
+    run("systemctl", "start", name + ".socket")
+    key = {"Authorization": "Bearer sk-local-credential"}
+    assert ask("hi", UnixHTTP(path)).status == 401
+    assert ask("Reply with exactly: keyed", UnixHTTP(path), key).answer() == "keyed"
+    assert os.stat(path).st_mode & 0o777 == 0o600 and os.stat(path).st_uid == user.uid
+    assert os.stat(state).st_uid == user.uid and os.stat(state).st_mode & 0o777 == 0o700
+    sandbox_works(lambda: UnixHTTP(path), f"{state}/workspace", key)
+    run("systemctl", "reload", name + ".service")
+    shown = run("systemctl", "show", "--value", "-p", "StatusText", name + ".service").stdout
+    assert shown.startswith("ready; "), shown
+    run("systemctl", "stop", name + ".socket", name + ".service")
+    store.unlink()
+    assert not codex_processes()
+
+
+@check
+def install_for_the_whole_system_and_away_again():
+    stop_all()
+    configure()
+    places = [pathlib.Path(f"/etc/systemd/system/{UNIT}@.{kind}") for kind in ("service", "socket")]
+    # Not where the packaged templates have it: these are to run the program that wrote them.
+    program = pathlib.Path("/opt/own build/codex-api-proxy")
+    program.parent.mkdir()
+    shutil.copy("/usr/bin/codex-api-proxy", program)
+
+    def install(*more):
+        return run(str(program), *more).stdout
+
+    said = install("install", "--system")
+    assert all(f"Wrote {path}" in said for path in places), said
+    assert f"enable --now {UNIT}@alice.socket" in said, said
+    assert "Wrote" not in install("install", "--system"), "a second time changes nothing"
+    names = [f"{UNIT}@{user.name}.{kind}" for kind in ("service", "socket")]
+    verified = run("systemd-analyze", "verify", *names)
+    assert not verified.stdout + verified.stderr, verified.stdout + verified.stderr
+    run("systemctl", "enable", "--now", names[1])
+    path = f"/run/codex-api-proxy/{user.name}.sock"
+    assert ask("Reply with exactly: installed", UnixHTTP(path)).answer() == "installed"
+    shown = run("systemctl", "show", "--value", "-p", "FragmentPath", names[0]).stdout.strip()
+    assert shown == str(places[0]), shown
+    assert processes(str(program)), "it runs the program that wrote the units"
+
+    said = install("uninstall", "--system")
+    assert all(f"Removed {path}" in said for path in places), said
+    assert not processes(str(program)) and not codex_processes()
+    left = [*pathlib.Path("/etc/systemd/system").glob(f"**/{UNIT}*"), *pathlib.Path("/run/codex-api-proxy").glob("*")]
+    assert not left, left
+    for name in names:
+        assert run("systemctl", "is-active", name, check=False).stdout.strip() == "inactive", name
+    # The packaged template is in force again.
+    shown = run("systemctl", "show", "--value", "-p", "FragmentPath", names[0]).stdout.strip()
+    assert shown.endswith(f"/lib/systemd/system/{UNIT}@.service"), shown
+    assert "Nothing of it is installed" in install("uninstall", "--system")
