@@ -109,30 +109,29 @@ impl Prepared {
     }
 }
 
-/// Whoever can reach the port can spend the quota: said where it cannot be overlooked.
-fn open_to_strangers(config: &Config, listeners: &[Listener], log_target: &str) -> Option<String> {
-    let listener = listeners.iter().find(|listener| !listener.is_loopback())?;
-    if config.needs_key() {
-        return None;
+/// What the operator should know of these settings: each thing said in the log, and given for the
+/// status line. `exposed` is a listener that other machines reach.
+fn worries(config: &Config, exposed: Option<&str>) -> Vec<String> {
+    let mut worries = Vec::new();
+    if let Some(listener) = exposed.filter(|_| !config.needs_key()) {
+        tracing::warn!(target: catalog::OPEN_TO_STRANGERS, "{}", open_to_strangers(listener));
+        worries.push(format!("{listener} is open to other machines without a key"));
     }
-    let warning = format!(
-        "{listener} is open to other machines and no key is set: anybody who reaches it can spend your Codex \
-         quota and have files read. Set api_key, or host = \"127.0.0.1\"."
-    );
-    tracing::warn!(target: catalog::OPEN_TO_STRANGERS, "{warning}");
-    if log_target != "stderr" {
-        super::warn(&[warning]);
+    let weakened = args::weakened(&config.codex_configs);
+    if !weakened.is_empty() {
+        let warning = format!("codex_configs take isolation away: {}", weakened.join(", "));
+        tracing::warn!("{warning}");
+        worries.push(warning);
     }
-    Some(format!("{listener} is open to other machines without a key"))
+    worries
 }
 
-/// Names the operator's overrides that take isolation away.
-fn warn_of_weakening(config: &Config) -> Option<String> {
-    let weakened = args::weakened(&config.codex_configs);
-    let warning = (!weakened.is_empty())
-        .then(|| format!("codex_configs take isolation away: {}", weakened.join(", ")))?;
-    tracing::warn!("{warning}");
-    Some(warning)
+/// Whoever can reach the port can spend the quota: said where it cannot be overlooked.
+fn open_to_strangers(listener: &str) -> String {
+    format!(
+        "{listener} is open to other machines and no key is set: anybody who reaches it can spend your Codex \
+         quota and have files read. Set api_key, or host = \"127.0.0.1\"."
+    )
 }
 
 struct Server {
@@ -155,9 +154,13 @@ impl Server {
         };
         let addresses: Vec<String> = listeners.iter().map(Listener::to_string).collect();
         let (drain, idle_exit) = (config.drain_seconds, config.idle_exit_seconds);
-        let mut worries: Vec<String> = Vec::new();
-        worries.extend(open_to_strangers(&config, &listeners, self.log.target()));
-        worries.extend(warn_of_weakening(&config));
+        let exposed = listeners.iter().find(|listener| !listener.is_loopback()).map(Listener::to_string);
+        let worries = worries(&config, exposed.as_deref());
+        if let Some(listener) = exposed.as_deref().filter(|_| !config.needs_key())
+            && self.log.target() != "stderr"
+        {
+            super::warn(&[open_to_strangers(listener)]);
+        }
 
         let live = Live::new(config);
         let spawner = Spawner::start().map_err(failed("cannot start the spawner threads"))?;
@@ -188,7 +191,7 @@ impl Server {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Asked::Stop => break,
-                    Asked::Reload => self.reload(&app, &service).await,
+                    Asked::Reload => self.reload(&app, &service, exposed.as_deref()).await,
                 },
                 () = idle(&app, idle_exit) => {
                     tracing::info!("nobody has asked for {idle_exit:?}; ending until the next connection");

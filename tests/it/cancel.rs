@@ -126,6 +126,8 @@ fn draining_lets_a_turn_finish() {
         wait::until("the turn runs", || fake.turns().len() == 1);
         proxy.signal("TERM");
         wait::until("it takes nothing new", || std::net::TcpStream::connect(address).is_err());
+        // Too late to reload; and no reason to end at once.
+        proxy.signal("HUP");
         proxy.scratch().write("bin/go", "");
         assert_eq!(first.join().unwrap().answer(), "pong");
     });
@@ -144,4 +146,24 @@ fn draining_has_an_end() {
     // The client learns that its answer will not come.
     let rest = String::from_utf8_lossy(&call.rest()).into_owned();
     assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 503"), "{rest}");
+}
+
+#[test]
+fn who_asks_twice_does_not_want_to_wait() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "TERM"), ("TERM", "INT")] {
+        let (setup, fake) = Setup::fake("ignore-term\nstart\nhang");
+        let mut proxy = setup.set("drain_seconds", 100_000).start();
+        let address = proxy.address();
+        let call = proxy.ask("hi").send_only();
+        wait::until("the turn runs", || fake.turns().len() == 1);
+        proxy.signal(first);
+        wait::until("it takes nothing new", || std::net::TcpStream::connect(address).is_err());
+        assert!(proxy.exited().is_none(), "it lets the turn end");
+        proxy.signal(second);
+        assert!(proxy.wait_exit().success());
+        proxy.until_childless();
+        let rest = String::from_utf8_lossy(&call.rest()).into_owned();
+        assert!(rest.starts_with("HTTP/1.1 503"), "{rest}");
+        assert!(proxy.log().contains("told to stop again"), "{}", proxy.log());
+    }
 }

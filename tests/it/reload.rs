@@ -71,3 +71,19 @@ fn codex_settings_reach_the_next_turn() {
     };
     assert_eq!((with(0), with(1)), (false, true));
 }
+
+#[test]
+fn a_key_that_is_taken_away_is_missed_where_others_can_connect() {
+    let (setup, _fake) = Setup::fake("start\nanswer pong\ndone");
+    setup.scratch().write(CONFIG, "api_key = \"good\"\n");
+    let proxy = setup.set("host", "0.0.0.0").start_unready();
+    let warned = || proxy.log().matches("is open to other machines and no key is set").count();
+    assert_eq!(warned(), 0, "{}", proxy.log());
+    for (text, times) in [("", 1), ("api_key = \"good\"\n", 1), ("fast = true\n", 2)] {
+        let before = proxy.log().matches("settings reloaded").count();
+        proxy.scratch().write(CONFIG, text);
+        proxy.signal("HUP");
+        wait::until("it is reloaded", || proxy.log().matches("settings reloaded").count() > before);
+        assert_eq!(warned(), times, "{}", proxy.log());
+    }
+}

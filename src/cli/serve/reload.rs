@@ -5,43 +5,42 @@ use crate::config::Config;
 use crate::observe::catalog;
 
 use super::service::Service;
-use super::{Prepared, Server, warn_of_weakening};
+use super::{Prepared, Server, worries};
 use crate::cli::Exit;
 
 impl Server {
-    /// Loads the settings again and puts in force what can change.
-    pub(super) async fn reload(&self, app: &App, service: &Service) {
+    /// Loads the settings again and puts in force what can change. `exposed` is a listener that other
+    /// machines reach.
+    pub(super) async fn reload(&self, app: &App, service: &Service, exposed: Option<&str>) {
         service.reloading();
         let sources = self.sources.clone();
         let prepared = tokio::task::spawn_blocking(move || Prepared::new(&sources).map_err(Exit::into_text));
         let prepared = prepared.await.unwrap_or_else(|error| Err(format!("loading the settings: {error}")));
-        let outcome = match prepared {
+        let Prepared { loaded, rules } = match prepared {
+            Ok(prepared) => prepared,
             Err(errors) => {
                 for error in errors.lines() {
                     tracing::error!(target: catalog::SETTINGS_BROKEN, "settings not reloaded: {error}");
                 }
-                Some("running on the old settings: the new ones are broken, see the log".to_owned())
-            }
-            Ok(Prepared { loaded, rules }) => {
-                loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-                warn_of_weakening(&loaded.config);
-                if loaded.config.open_to_strangers() && !self.activated {
-                    tracing::warn!(target: catalog::OPEN_TO_STRANGERS, "no key is set and other machines can connect");
-                }
-                let (config, kept) = keep_fixed(loaded.config, &app.live.get(), self.activated);
-                if let Err(error) = self.log.set_level(&config.log_level) {
-                    tracing::error!("log_level not changed: {error}");
-                }
-                app.reload(config, rules);
-                (!kept.is_empty())
-                    .then(|| format!("settings reloaded; a restart is needed for {}", kept.join(", ")))
+                let note = "running on the old settings: the new ones are broken, see the log";
+                tracing::warn!("{note}");
+                return service.reloaded(None, Some(note.to_owned()));
             }
         };
-        match &outcome {
-            None => tracing::info!("settings reloaded"),
-            Some(note) => tracing::warn!("{note}"),
+        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let (config, kept) = keep_fixed(loaded.config, &app.live.get(), self.activated);
+        let worries = worries(&config, exposed);
+        if let Err(error) = self.log.set_level(&config.log_level) {
+            tracing::error!("log_level not changed: {error}");
         }
-        service.reloaded(outcome);
+        app.reload(config, rules);
+        if kept.is_empty() {
+            tracing::info!("settings reloaded");
+            return service.reloaded(Some(worries), None);
+        }
+        let note = format!("settings reloaded; a restart is needed for {}", kept.join(", "));
+        tracing::warn!("{note}");
+        service.reloaded(Some(worries), Some(note));
     }
 }
 
@@ -72,4 +71,41 @@ fn keep_fixed(new: Config, old: &Config, activated: bool) -> (Config, Vec<&'stat
         ..new
     };
     (config, kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::settings::{EngineKind, LogFormat, LogTarget, SETTINGS};
+
+    #[test]
+    fn what_only_a_restart_can_change_stays_and_is_named() {
+        let old = Config::default();
+        let new = Config {
+            host: "::1".into(),
+            port: 1,
+            engine: EngineKind::AppServer,
+            log_target: LogTarget::Stderr,
+            log_format: LogFormat::Json,
+            drain_seconds: Duration::from_secs(1),
+            idle_exit_seconds: Duration::from_secs(2),
+            max_queue_size: 3,
+            model: Some("another".into()),
+            ..Config::default()
+        };
+        let fixed =
+            ["host", "port", "engine", "log_target", "log_format", "drain_seconds", "idle_exit_seconds"];
+        for (activated, named) in [(false, &fixed[..]), (true, &fixed[2..])] {
+            let (config, kept) = keep_fixed(new.clone(), &old, activated);
+            assert_eq!(kept, named);
+            for setting in SETTINGS {
+                let from = if fixed.contains(&setting.key) { &old } else { &new };
+                assert_eq!(config.value(setting.key), from.value(setting.key), "{}", setting.key);
+            }
+            assert_eq!((config.slots(), config.profile()), (old.slots(), old.profile()), "of the old engine");
+        }
+        assert_eq!(keep_fixed(old.clone(), &old, false).1, [""; 0]);
+    }
 }

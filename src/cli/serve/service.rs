@@ -56,9 +56,13 @@ impl Service {
         }
     }
 
-    /// The reload is over; `outcome` stays in the status line if it asks for something.
-    pub fn reloaded(&self, outcome: Option<String>) {
-        self.notes.send_modify(|notes| notes.reload = outcome);
+    /// The reload is over; `outcome` stays in the status line if it asks for something. The worries
+    /// are those of the new settings, if they are in force.
+    pub fn reloaded(&self, worries: Option<Vec<String>>, outcome: Option<String>) {
+        self.notes.send_modify(|notes| {
+            notes.reload = outcome;
+            notes.worries = worries.unwrap_or_else(|| std::mem::take(&mut notes.worries));
+        });
         if self.started.load(Ordering::Acquire) {
             systemd::ready(&line(&self.app, &self.notes.borrow()));
         }

@@ -7,7 +7,7 @@ import os
 import pathlib
 
 from machine import (
-    UNIT, ask, catalog, check, codex_processes, configure, get, run, settings, start, stop_all, tcp, until, user,
+    PROVIDER, UNIT, ask, catalog, check, codex_processes, configure, get, run, settings, start, stop_all, tcp, until, user,
     Reply,
 )
 
@@ -79,6 +79,13 @@ def good_and_bad_reloads():
     user.systemctl("reload", UNIT)
     until("good again", lambda: get("/ready").json()["queue"]["max_queue_size"] == 6)
     until("what needs a restart is named", lambda: "a restart is needed for port" in user.show("StatusText"))
+    # What is worrying about new settings is said as at the start, and no longer than it is true.
+    configure(codex_configs=[*PROVIDER, 'sandbox_mode="danger-full-access"'])
+    user.systemctl("reload", UNIT)
+    until("the status warns", lambda: "codex_configs take isolation away: sandbox_mode" in user.show("StatusText"))
+    configure()
+    user.systemctl("reload", UNIT)
+    until("all is well", lambda: user.show("StatusText") == "ready; 0 turns running, 0 queued")
     assert user.show("MainPID") == pid and user.show("NRestarts") == "0"
 
 
