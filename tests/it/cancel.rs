@@ -1,9 +1,11 @@
 //! A client that leaves stops the spend; a server that leaves takes everything with it.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::json;
 
 use crate::support::proxy::Proxy;
-use crate::support::{Ended, Reply, Setup, Upstream, real, user, wait};
+use crate::support::{Ended, Reply, Scratch, Setup, Upstream, real, user, wait};
 
 /// The upstream has one request, and its client has left it.
 fn until_given_up(proxy: &Proxy, upstream: &Upstream) {
@@ -166,4 +168,24 @@ fn who_asks_twice_does_not_want_to_wait() {
         assert!(rest.starts_with("HTTP/1.1 503"), "{rest}");
         assert!(proxy.log().contains("told to stop again"), "{}", proxy.log());
     }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_first_look_at_codex() {
+    let place = Scratch::new();
+    let codex = place.write("codex", "#!/bin/sh\nexec sleep 1000000\n");
+    std::fs::set_permissions(&codex, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut proxy = Setup::new(&codex).set("drain_seconds", 100_000).start_unready();
+    wait::until("codex is asked", || !proxy.descendants().is_empty());
+    // A turn that waits for the look is no reason to wait for it either.
+    let call = proxy.ask("hi").send_only();
+    wait::until("it is taken", || proxy.get("/ready").send().json()["queue"]["running"] == 1);
+    proxy.signal("TERM");
+    let address = proxy.address();
+    wait::until("it takes nothing new", || std::net::TcpStream::connect(address).is_err());
+    proxy.signal("TERM");
+    assert!(proxy.wait_exit().success());
+    proxy.until_childless();
+    let rest = String::from_utf8_lossy(&call.rest()).into_owned();
+    assert!(rest.starts_with("HTTP/1.1 503"), "{rest}");
 }

@@ -54,7 +54,31 @@ fn a_broken_file_changes_nothing_and_is_named() {
 
     proxy.scratch().write(CONFIG, "api_key = \"other\"\n");
     proxy.signal("HUP");
-    wait::until("the mended file is in force", || proxy.get("/v1/models").key("other").send().status == 200);
+    let in_force = |key: &str| proxy.get("/v1/models").key(key).send().status == 200;
+    wait::until("the mended file is in force", || in_force("other"));
+
+    // Good to read, and still not to be followed.
+    proxy.scratch().write(CONFIG, "api_key = \"third\"\ndefault_cwd = \"/proc/none\"\n");
+    proxy.signal("HUP");
+    wait::until("that is named too", || {
+        proxy.log().contains("settings not reloaded: cannot create default_cwd /proc/none")
+    });
+    assert!(in_force("other") && !in_force("third"));
+}
+
+#[test]
+fn the_log_level_changes_too() {
+    let (setup, _fake) = Setup::fake("start\nanswer pong\ndone");
+    let proxy = setup.start();
+    let said = || proxy.log().matches("codex_api_proxy.latency").count();
+    for (level, lines) in [("error", 0), ("info", 1)] {
+        proxy.scratch().write(CONFIG, &format!("log_level = \"{level}\"\napi_key = \"{level}\"\n"));
+        proxy.signal("HUP");
+        wait::until("it is in force", || proxy.get("/v1/models").key(level).send().status == 200);
+        assert_eq!(proxy.ask("hi").key(level).send().answer(), "pong");
+        wait::until("what is to be logged is", || said() >= lines);
+    }
+    assert_eq!(said(), 1, "the first was not logged: {}", proxy.log());
 }
 
 #[test]
