@@ -40,7 +40,7 @@ def several_socket_units_at_once_feed_one_service():
         "by-tcp.socket": "ListenStream=127.0.0.1:8770\nFileDescriptorName=by-tcp\n",
         "by-unix.socket": "ListenStream=%t/by-unix.sock\nSocketMode=0600\nFileDescriptorName=by-unix\n",
         # Two in one unit share its name.
-        "more.socket": "ListenStream=[::1]:8771\nListenStream=%t/more.sock\nFileDescriptorName=a name:!\n",
+        "more.socket": "ListenStream=[::1]:8771\nListenStream=%t/more.sock\nFileDescriptorName=a name!\n",
     }
     stop_all()
     configure()
@@ -56,6 +56,8 @@ def several_socket_units_at_once_feed_one_service():
     ]
     try:
         user.systemctl("start", *units)
+        names = [user.show("FileDescriptorName", unit) for unit in units]
+        assert names == ["by-tcp", "by-unix", "a name!"], names
         for way in ways:
             # Whichever is asked first starts the service, and all of them are served by it.
             user.systemctl("stop", UNIT + ".service")
