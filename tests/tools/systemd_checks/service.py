@@ -66,6 +66,11 @@ def good_and_bad_reloads():
         until("the new limit is in force", lambda: get("/ready").json()["queue"]["max_queue_size"] == 5)
         user.write(".config/codex-api-proxy/config.toml", settings(max_queue_size="many"))
         assert user.systemctl("reload", UNIT, check=False).returncode, "reloading a broken file succeeded"
+        until("the status says so", lambda: "running on the old settings" in user.show("StatusText"))
+        # Good to read, and still not to be followed.
+        for wrong in ({"allowed_users": ["nobody-of-that-name"]}, {"default_cwd": "/proc/none"}):
+            configure(**wrong)
+            assert user.systemctl("reload", UNIT, check=False).returncode, f"reloading {wrong} succeeded"
         assert turn.result().answer() == "not disturbed at all"
     assert user.show("ActiveState") == "active" and user.show("MainPID") == pid
     assert get("/ready").json()["queue"]["max_queue_size"] == 5
