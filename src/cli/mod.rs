@@ -25,6 +25,8 @@ use clap::{ArgMatches, Command};
 use crate::config::schema::{args, config_arg, flags, replaced_args, replaced_notices};
 use crate::config::{Errors, Sources};
 
+/// Something went wrong.
+const FAILURE: u8 = 1;
 /// EX_CONFIG of sysexits(3).
 const CONFIG: u8 = 78;
 
@@ -62,16 +64,18 @@ impl Exit {
     /// Prints the text and gives the code.
     pub fn report(self) -> ExitCode {
         let (code, text) = match self {
-            Exit::Failure(text) => (1, text),
+            Exit::Failure(text) => (FAILURE, text),
             Exit::Usage(text) => (64, text),
             Exit::Config(text) => (CONFIG, text),
             Exit::Code(code) => return ExitCode::from(code),
             Exit::ReaderGone => return ExitCode::SUCCESS,
         };
+        let mut explains = false;
         for (at, line) in text.lines().enumerate() {
-            // Each line about settings is an error of its own; others explain the first.
-            let lead = if at == 0 || code == CONFIG { "error: " } else { "" };
-            eprintln!("{lead}{line}");
+            // Each line about settings is an error of its own; others, and what comes after an empty
+            // line, explain the first.
+            explains |= line.is_empty() || (at > 0 && code == FAILURE);
+            eprintln!("{}{line}", if explains { "" } else { "error: " });
         }
         ExitCode::from(code)
     }

@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use super::service::{Manager, State, World};
+use super::service::{Manager, State, World, systemd};
 use super::{Exit, out};
 
 /// `stop`.
@@ -30,7 +30,13 @@ pub fn run() -> Result<(), Exit> {
             world.manager.stop(&service).map_err(Exit::Failure)?;
             match state {
                 State::Failed(how) => {
-                    format!("codex-api-proxy was not running: {how}. It is not retried now.\n")
+                    // systemd remembers a failure beyond the stop.
+                    if let (Manager::Systemd(systemd), State::Failed(_)) =
+                        (&world.manager, world.manager.service()?.state)
+                    {
+                        systemd.control(&["reset-failed", systemd::SERVICE]).map_err(Exit::Failure)?;
+                    }
+                    format!("codex-api-proxy had failed: {how}. It is stopped now.\n")
                 }
                 _ => "codex-api-proxy is stopped.\n".into(),
             }

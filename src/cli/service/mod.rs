@@ -245,6 +245,26 @@ impl Manager {
             _ => "launchctl enable gui/$(id -u)/local.codex-api-proxy.agent",
         }
     }
+
+    /// How a person allows it again after it was masked.
+    pub fn how_to_unmask(&self) -> &'static str {
+        match self {
+            Manager::Systemd(_) => "systemctl --user unmask codex-api-proxy",
+            _ => self.how_to_enable(),
+        }
+    }
+
+    /// Said where it would have to be started, but must not be.
+    pub fn masked(&self) -> Exit {
+        let what = match self {
+            Manager::Systemd(_) => "the unit codex-api-proxy.service is masked",
+            _ => "the agent is disabled",
+        };
+        Exit::Failure(format!(
+            "{what}: somebody decided that it must not start. To allow it: {}",
+            self.how_to_unmask()
+        ))
+    }
 }
 
 /// Said by every verb that needs a manager where there is none.
