@@ -21,9 +21,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
+use tracing::Level;
 
 use crate::config::schema::{args, config_arg, flags, replaced_args, replaced_notices};
 use crate::config::{Errors, Sources};
+use crate::observe::{catalog, log};
 
 /// Something went wrong.
 const FAILURE: u8 = 1;
@@ -70,12 +72,13 @@ impl Exit {
             Exit::Code(code) => return ExitCode::from(code),
             Exit::ReaderGone => return ExitCode::SUCCESS,
         };
+        let target = if code == CONFIG { catalog::SETTINGS_BROKEN } else { module_path!() };
         let mut explains = false;
         for (at, line) in text.lines().enumerate() {
             // Each line about settings is an error of its own; others, and what comes after an empty
             // line, explain the first.
             explains |= line.is_empty() || (at > 0 && code == FAILURE);
-            eprintln!("{}{line}", if explains { "" } else { "error: " });
+            log::say(Level::ERROR, target, &format!("{}{line}", if explains { "" } else { "error: " }));
         }
         ExitCode::from(code)
     }
@@ -162,6 +165,6 @@ fn out(text: &str) -> Result<(), Exit> {
 /// Prints warnings to stderr.
 fn warn(lines: &[String]) {
     for line in lines {
-        eprintln!("warning: {line}");
+        log::say(Level::WARN, module_path!(), &format!("warning: {line}"));
     }
 }

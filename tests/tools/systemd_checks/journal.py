@@ -4,7 +4,7 @@ import concurrent.futures
 import os
 import signal
 
-from machine import UNIT, ask, catalog, check, configure, get, settings, start, stop_all, until, user
+from machine import UNIT, Reply, ask, catalog, check, configure, get, run, settings, start, stop_all, tcp, until, user
 
 
 @check
@@ -50,6 +50,40 @@ def elsewhere_the_log_is_text_or_json_on_stderr():
         pid = user.show("MainPID")
         assert wanted in path.read_text(), path.read_text()
         assert not user.journal(f"_PID={pid}"), "it is in the journal, too"
+
+
+@check
+def a_journal_that_stalls_stops_nobody():
+    start()
+    journald = int(run("systemctl", "show", "--value", "-p", "MainPID", "systemd-journald").stdout)
+    os.kill(journald, signal.SIGSTOP)
+    try:
+        connection = tcp()
+        # More than the socket and the queue of lines hold together.
+        for _ in range(1500):
+            connection.request("POST", "/v1/chat/completions", "{}", {"Content-Type": "application/json"})
+            assert Reply(connection.getresponse()).status == 400
+        connection.close()
+        assert get("/health").status == 200
+    finally:
+        os.kill(journald, signal.SIGCONT)
+    until("the loss is said", lambda: any(
+        "log lines dropped" in line["MESSAGE"] for line in user.journal("PRIORITY=4")))
+    # One that was started anew is written to as before.
+    run("systemctl", "restart", "systemd-journald")
+    assert ask("Reply with exactly: logged", None, {"x-request-id": "journal-3"}).answer() == "logged"
+    until("the new journal has it", lambda: user.journal("CODEX_REQUEST_ID=journal-3"))
+
+
+@check
+def what_is_said_before_the_log_has_its_priority():
+    stop_all()
+    user.write(".config/codex-api-proxy/config.toml", settings(max_queue_size="many"))
+    assert user.systemctl("start", UNIT, check=False).returncode
+    broken, _ = catalog()["The settings are broken"]
+    lines = until("the journal has it", lambda: [
+        line for line in user.journal(f"MESSAGE_ID={broken}") if line["MESSAGE"].startswith("error: ")])
+    assert "max_queue_size" in lines[-1]["MESSAGE"] and lines[-1]["PRIORITY"] == "3", lines[-1]
 
 
 def broken_reload():
