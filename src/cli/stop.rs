@@ -1,20 +1,24 @@
 //! `stop`: the service and the sockets held for it.
 
-use clap::Command;
+use clap::{ArgMatches, Command};
 
 use super::service::{Manager, State, World, systemd};
 use super::{Exit, out};
+use crate::config::schema::{replaced_args, replaced_notices};
 
 /// `stop`.
 pub fn command() -> Command {
-    Command::new("stop").about("Stop the service; running turns get drain_seconds to end")
+    Command::new("stop")
+        .about("Stop the service; running turns get drain_seconds to end")
+        .args(replaced_args())
 }
 
 /// Runs it.
 ///
 /// # Errors
 /// How the program ends, if not well.
-pub fn run() -> Result<(), Exit> {
+pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
+    super::warn(&replaced_notices(matches));
     let world = World::look()?;
     let service = world.manager.service()?;
     let listening = service.socket.listening;

@@ -35,7 +35,8 @@ fn folder(subject: &'static str, path: &Path, private: bool) -> Finding {
     }
     // The mode alone does not tell of read-only file systems.
     let probe = path.join(format!(".codex-api-proxy-doctor.{}", std::process::id()));
-    let written = std::fs::write(&probe, "");
+    // Nor does an empty file of a full one.
+    let written = std::fs::write(&probe, "doctor");
     // What was not written needs no removing.
     _ = std::fs::remove_file(&probe);
     match written {
