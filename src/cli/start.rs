@@ -206,7 +206,7 @@ impl Launch {
         if let (Some(now), false, true) = (&started, self.restart, undo.disturbed) {
             // A restart policy would try again and again.
             let held = Service { socket: super::service::Socket::default(), ..now.clone() };
-            if let Err(error) = manager.stop(&held) {
+            if let Err(error) = manager.stop(&held).and_then(|()| manager.forget_failure()) {
                 text += &format!("\n{error}");
             }
         }

@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Command};
 
-use super::service::{Manager, State, World, systemd};
+use super::service::{Manager, State, World};
 use super::{Exit, out};
 use crate::config::schema::{replaced_args, replaced_notices};
 
@@ -34,12 +34,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
             world.manager.stop(&service).map_err(Exit::Failure)?;
             match state {
                 State::Failed(how) => {
-                    // systemd remembers a failure beyond the stop.
-                    if let (Manager::Systemd(systemd), State::Failed(_)) =
-                        (&world.manager, world.manager.service()?.state)
-                    {
-                        systemd.control(&["reset-failed", systemd::SERVICE]).map_err(Exit::Failure)?;
-                    }
+                    world.manager.forget_failure().map_err(Exit::Failure)?;
                     format!("codex-api-proxy had failed: {how}. It is stopped now.\n")
                 }
                 _ => "codex-api-proxy is stopped.\n".into(),

@@ -50,18 +50,33 @@ pub(super) fn read(path: &Path, uid: u32) -> Result<Option<Trusted>, String> {
     if !found.is_file() {
         return Err("is not a regular file".into());
     }
-    trust(&found, uid)?;
+    trust(&found, path, uid)?;
     Ok(Some(Trusted { text: text(file)?, mode: found.mode() }))
 }
 
-fn trust(found: &Metadata, uid: u32) -> Result<(), String> {
-    if found.uid() != 0 && found.uid() != uid {
+fn trust(found: &Metadata, path: &Path, uid: u32) -> Result<(), String> {
+    // Below /etc only root makes files, also where they do not show as root's.
+    let roots = |owner| owner == 0 || (path.starts_with("/etc") && root_as_nobody() == Some(owner));
+    if found.uid() != uid && !roots(found.uid()) {
         return Err(format!("belongs to uid {}, not to root or uid {uid}: refused", found.uid()));
     }
     if found.mode() & OTHERS_WRITE != 0 {
         return Err("can be written by everybody: refused (chmod o-w)".into());
     }
     Ok(())
+}
+
+/// As whom root's files show where root is nobody: in a user namespace without it, such as
+/// `PrivateUsers=` of a user's unit. Other users' files show the same.
+fn root_as_nobody() -> Option<u32> {
+    let mapped = std::fs::read_to_string("/proc/self/uid_map").ok()?;
+    let nobody = std::fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?;
+    if maps_root(&mapped) { None } else { nobody.trim().parse().ok() }
+}
+
+/// Lines `INSIDE OUTSIDE COUNT`, see user_namespaces(7).
+fn maps_root(uid_map: &str) -> bool {
+    uid_map.lines().any(|line| line.split_whitespace().nth(1) == Some("0"))
 }
 
 fn text(file: File) -> Result<String, String> {
@@ -84,7 +99,7 @@ pub(super) fn drop_ins(folder: &Path, uid: u32) -> Result<Vec<PathBuf>, String> 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(cannot(error)),
     };
-    trust(&std::fs::metadata(folder).map_err(cannot)?, uid)?;
+    trust(&std::fs::metadata(folder).map_err(cannot)?, folder, uid)?;
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(cannot)?.path();
@@ -208,5 +223,17 @@ mod tests {
         symlink(&real, dir.path().join("link")).unwrap();
         assert_eq!(resolved(&dir.path().join("link/new/deep")), Some(real.join("new/deep")));
         assert_eq!(resolved(&dir.path().join("new/../deep")), None);
+    }
+
+    #[test]
+    fn a_user_namespace_may_lack_root() {
+        for (uid_map, expect) in [
+            ("         0          0 4294967295\n", true),
+            ("      1001       1001          1\n", false),
+            ("         0       1000          1\n         1     100000      65536\n", false),
+            ("      1001       1001          1\n         0          0          1\n", true),
+        ] {
+            assert_eq!(maps_root(uid_map), expect, "{uid_map}");
+        }
     }
 }

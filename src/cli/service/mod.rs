@@ -200,6 +200,18 @@ impl Manager {
         }
     }
 
+    /// Has the manager forget that the service failed, which it remembers beyond a stop.
+    ///
+    /// # Errors
+    /// What the manager said.
+    pub fn forget_failure(&self) -> Result<(), String> {
+        let Manager::Systemd(systemd) = self else { return Ok(()) };
+        match systemd.service()?.state {
+            State::Failed(_) => systemd.control(&["reset-failed", systemd::SERVICE]),
+            _ => Ok(()),
+        }
+    }
+
     /// The last lines of the log, since that Unix time if given; or why there are none.
     pub fn last_lines(&self, since: Option<Duration>) -> String {
         let mut command = match self {

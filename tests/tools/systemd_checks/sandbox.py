@@ -49,6 +49,10 @@ def codex_s_own_sandbox_works_in_the_user_unit():
 def codex_s_own_sandbox_works_in_the_hardened_user_unit():
     stop_all()
     configure(profile="agent")
+    # Root's files show as nobody's in its user namespace, and are read all the same.
+    shared = pathlib.Path("/etc/codex-api-proxy/config.toml")
+    shared.parent.mkdir(exist_ok=True)
+    shared.write_text("max_queue_size = 7\n")
     user.drop_in(pathlib.Path(f"/usr/lib/systemd/user/{UNIT}.service.d/hardening.conf.example").read_text())
     user.systemctl("start", UNIT)
     # Seen from its user namespace root is nobody; the user itself is served.
@@ -63,3 +67,7 @@ def codex_s_own_sandbox_works_in_the_hardened_user_unit():
     probe = user.show("MainPID")
     outside = os.readlink("/proc/1/ns/user")
     assert os.readlink(f"/proc/{probe}/ns/user") != outside, "the drop-in was not in force"
+    ready = user.run("curl", "-sS", "http://127.0.0.1:8765/ready").stdout
+    assert json.loads(ready)["queue"]["max_queue_size"] == 7, ready
+    user.systemctl("reload", UNIT)
+    shared.unlink()
