@@ -176,6 +176,9 @@ impl Launch {
             undo.moved = true;
         }
         undo.moved |= socket::resume(world)?;
+        if self.restart {
+            eprintln!("Restarting; running turns may end first ...");
+        }
         let started = if self.restart { world.manager.restart() } else { world.manager.start() };
         started.map_err(Exit::Failure)?;
         let (service, ready) = wait(world, &loaded.config).map_err(Exit::Failure)?;
