@@ -3,7 +3,9 @@
 import concurrent.futures
 import http.client
 import json
+import os
 import pathlib
+import signal
 import threading
 import time
 
@@ -167,6 +169,15 @@ def restarts_under_load_lose_no_request():
     print(f"measured restarts under 32 streams: {restarts}, complete {counts['complete']}, "
           f"told to retry {counts['retry']}, lost {len(lost)}")
     assert not lost, lost[:5]
+
+
+@check
+def a_crash_refuses_nobody_while_systemd_listens():
+    start_socket()
+    for number in range(5):
+        assert ask(f"Reply with exactly: number {number}").answer() == f"number {number}"
+        os.kill(int(user.show("MainPID")), signal.SIGKILL)
+    assert ask("Reply with exactly: still here").answer() == "still here"
 
 
 @check
