@@ -1,4 +1,4 @@
-//! The journal, in its native protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL): a field for
+//! The journal, in its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>): a field for
 //! each value, `CODEX_` in front.
 //!
 //! Not by the layer of tracing-journald: that one sends from whichever thread logs, and a journal
