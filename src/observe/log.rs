@@ -1,6 +1,5 @@
 //! Where log lines go: the journal with native fields, the unified log of macOS, or stderr as text or JSON.
 
-#[cfg(target_os = "linux")]
 mod journal;
 #[cfg(any(target_os = "macos", test))]
 mod oslog;
@@ -173,13 +172,8 @@ fn launched<E>(job: Result<String, E>) -> bool {
 }
 
 fn journald() -> io::Result<Opened> {
-    #[cfg(target_os = "linux")]
-    {
-        let writer = writer::Writer::start(journal::Socket::connect()?)?;
-        Ok((journal::Journal::new(writer.clone()).boxed(), Some(writer), "journald"))
-    }
-    #[cfg(not(target_os = "linux"))]
-    Err(io::Error::new(io::ErrorKind::Unsupported, "there is no journal on this system"))
+    let writer = writer::Writer::start(journal::Socket::connect()?)?;
+    Ok((journal::Journal::new(writer.clone()).boxed(), Some(writer), "journald"))
 }
 
 fn unified() -> Result<Output, String> {
@@ -219,11 +213,9 @@ pub fn say(level: Level, target: &str, line: &str) {
     if !stderr_is_journal() {
         return eprintln!("{line}");
     }
-    #[cfg(target_os = "linux")]
-    if journal::send(level, target, line) {
-        return;
+    if !journal::send(level, target, line) {
+        eprintln!("<{}>{line}", priority(level));
     }
-    eprintln!("<{}>{line}", priority(level));
 }
 
 /// One line an event: `2026-11-22T14:39:24.123456Z INFO message field=value`.

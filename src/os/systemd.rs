@@ -1,5 +1,4 @@
-//! What the service manager is told, by sd_notify(3), and what it made of this process. Without one,
-//! all of this does nothing.
+//! What the service manager is told, by sd_notify(3). Without one, all of this does nothing.
 
 use std::time::Duration;
 
@@ -54,44 +53,4 @@ pub fn watchdog() -> Option<Duration> {
 /// Nothing hangs.
 pub fn alive() {
     tell(&[NotifyState::Watchdog]);
-}
-
-/// The unit that this process belongs to, if a user's own manager started it.
-pub fn user_unit() -> Option<String> {
-    user_unit_of(&std::fs::read_to_string("/proc/self/cgroup").ok()?)
-}
-
-/// From `/proc/PID/cgroup`, see cgroups(7): `0::/user.slice/user-1000.slice/user@1000.service/…/NAME.service`.
-fn user_unit_of(cgroups: &str) -> Option<String> {
-    let paths = cgroups.lines().filter_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        // The one hierarchy, or the one that systemd keeps beside those of the first version.
-        matches!(parts.next()?, "" | "name=systemd").then(|| parts.next())?
-    });
-    let units = paths.filter_map(|path| {
-        let (_, below) = path.split_once("/user@")?;
-        below.split('/').skip(1).find(|name| name.ends_with(".service"))
-    });
-    units.map(str::to_owned).next()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_users_unit_is_told_by_its_control_group() {
-        let ours = "/user.slice/user-1000.slice/user@1000.service/app.slice/codex-api-proxy.service";
-        for (cgroups, expect) in [
-            (format!("0::{ours}\n"), Some("codex-api-proxy.service")),
-            (format!("12:pids:/x\n1:name=systemd:{ours}\n0::/\n"), Some("codex-api-proxy.service")),
-            (format!("0::{ours}/below\n"), Some("codex-api-proxy.service")),
-            ("0::/system.slice/system-codex\\x2dapi.slice/codex-api-proxy@me.service\n".into(), None),
-            ("0::/user.slice/user-1000.slice/session-2.scope\n".into(), None),
-            ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/vte.scope\n".into(), None),
-            (String::new(), None),
-        ] {
-            assert_eq!(user_unit_of(&cgroups).as_deref(), expect, "{cgroups}");
-        }
-    }
 }

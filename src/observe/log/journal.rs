@@ -16,7 +16,6 @@ use tracing_subscriber::layer::Context;
 use super::priority;
 use crate::observe::catalog;
 use crate::observe::writer::Writer;
-use crate::os::systemd;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 
@@ -31,8 +30,12 @@ impl Socket {
     pub(super) fn connect() -> io::Result<Socket> {
         let socket = UnixDatagram::unbound()?;
         // It takes no notice of what is empty.
-        socket.send_to(&[], SOCKET)?;
-        Ok(Socket(socket))
+        match socket.send_to(&[], SOCKET) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(io::Error::new(error.kind(), "there is no journal on this system"))
+            }
+            sent => sent.map(|_| Socket(socket)),
+        }
     }
 }
 
@@ -56,14 +59,14 @@ pub(super) struct Journal {
 impl Journal {
     /// Its entries go there, one a write.
     pub(super) fn new(to: Writer) -> Journal {
-        Journal { to, user_unit: systemd::user_unit() }
+        Journal { to, user_unit: user_unit() }
     }
 }
 
 /// Sends one line at once, from a process that may be gone in a moment. Tells whether the journal
 /// has it, and will know whose it is.
 pub(super) fn send(level: Level, target: &str, line: &str) -> bool {
-    let unit = systemd::user_unit();
+    let unit = user_unit();
     let mut entry = Entry::new(level, target, unit.as_deref());
     entry.put("MESSAGE", line);
     unit.is_some() && Socket::connect().and_then(|mut socket| socket.write(&entry.0)).is_ok()
@@ -141,6 +144,25 @@ fn field_name(name: &str) -> String {
     "CODEX_".chars().chain(name.chars().map(capital)).take(64).collect()
 }
 
+/// The unit that this process belongs to, if a user's own manager started it.
+fn user_unit() -> Option<String> {
+    user_unit_of(&std::fs::read_to_string("/proc/self/cgroup").ok()?)
+}
+
+/// From `/proc/PID/cgroup`, see cgroups(7): `0::/user.slice/user-1000.slice/user@1000.service/…/NAME.service`.
+fn user_unit_of(cgroups: &str) -> Option<String> {
+    let paths = cgroups.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        // The one hierarchy, or the one that systemd keeps beside those of the first version.
+        matches!(parts.next()?, "" | "name=systemd").then(|| parts.next())?
+    });
+    let units = paths.filter_map(|path| {
+        let (_, below) = path.split_once("/user@")?;
+        below.split('/').skip(1).find(|name| name.ends_with(".service"))
+    });
+    units.map(str::to_owned).next()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -213,5 +235,21 @@ mod tests {
         let message = second.iter().find_map(|field| field.strip_prefix("MESSAGE=")).unwrap();
         assert_eq!(message.len(), LONGEST, "cut at a character");
         assert!(third.contains(&format!("{name}=true")), "{third:?}");
+    }
+
+    #[test]
+    fn a_users_unit_is_told_by_its_control_group() {
+        let ours = "/user.slice/user-1000.slice/user@1000.service/app.slice/codex-api-proxy.service";
+        for (cgroups, expect) in [
+            (format!("0::{ours}\n"), Some("codex-api-proxy.service")),
+            (format!("12:pids:/x\n1:name=systemd:{ours}\n0::/\n"), Some("codex-api-proxy.service")),
+            (format!("0::{ours}/below\n"), Some("codex-api-proxy.service")),
+            ("0::/system.slice/system-codex\\x2dapi.slice/codex-api-proxy@me.service\n".into(), None),
+            ("0::/user.slice/user-1000.slice/session-2.scope\n".into(), None),
+            ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/vte.scope\n".into(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(user_unit_of(&cgroups).as_deref(), expect, "{cgroups}");
+        }
     }
 }
