@@ -95,7 +95,9 @@ pub fn given(matches: &ArgMatches) -> Result<Given, Exit> {
                 .into(),
         ]);
     }
-    Ok(layers::given(&sources)?)
+    let (given, warnings) = layers::given(&sources)?;
+    warn(&warnings);
+    Ok(given)
 }
 
 /// One start or restart.

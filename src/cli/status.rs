@@ -69,7 +69,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
     } else {
         let mut text = as_text(&report);
         if let (true, Ok(loaded)) = (matches.get_flag("verbose"), &loaded) {
-            text += "\nSettings in force, and where each comes from:\n";
+            text += "\nSettings as they are read now, in force since a start or reload, and where each comes from:\n";
             text.extend(render::show(loaded).lines().map(|line| format!("  {line}\n")));
         }
         out(&text)?;

@@ -233,9 +233,12 @@ fn what_only_this_shell_knows_is_saved() {
         .env("PATH", &format!("{manager}:{folder}:{path}"))
         .env("CODEX_HOME", &login)
         .env("CODEX_PROXY_PORT", &port.to_string())
-        .env("CODEX_PROXY_MAX_QUEUE_SIZE", "7");
+        .env("CODEX_PROXY_MAX_QUEUE_SIZE", "7")
+        .env("CODEX_PROXY_MAX_QUEUE_SIZES", "7");
     let machine = Machine { systemd, setup, codex };
-    machine.run("start --max-queue-size 8").says(0, &[&format!("{port}/v1")]);
+    let started = machine.run("start --max-queue-size 8");
+    started
+        .says(0, &[&format!("{port}/v1"), "CODEX_PROXY_MAX_QUEUE_SIZES is not a setting and has no effect"]);
     let saved = machine.saved();
     for line in [
         format!("codex_bin = \"{folder}/codex\""),

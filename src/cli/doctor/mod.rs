@@ -150,7 +150,7 @@ fn settings(world: &World) -> (Option<Config>, Vec<Finding>) {
         .map(|(name, _)| name.to_string_lossy().into_owned())
         .collect();
     if !unseen.is_empty() {
-        let text = format!("{} of this shell do not reach the service", unseen.join(", "));
+        let text = format!("of this shell, and unknown to the service: {}", unseen.join(", "));
         findings.push(Finding::mind("settings", text).fix("codex-api-proxy restart saves them for it"));
     }
     (Some(loaded.config), findings)
