@@ -17,6 +17,7 @@ mod config;
 mod doubles;
 mod errors;
 mod failures;
+mod generate;
 mod isolation;
 mod latency_log;
 mod launchd;
