@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use codex_api_proxy::config::SETTINGS;
 
-use crate::support::Setup;
+use crate::support::{Setup, skipped};
 
 const PAGES: [&str; 3] = ["codex-api-proxy.1", "codex-api-proxy.toml.5", "codex-api-proxy.service.8"];
 
@@ -54,7 +54,7 @@ fn installed(program: &str) -> bool {
     let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
         .any(|folder| folder.join(program).is_file());
     if !found {
-        eprintln!("skipped: {program} is not installed");
+        skipped(&format!("{program} is not installed"));
     }
     found
 }
