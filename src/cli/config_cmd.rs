@@ -14,21 +14,23 @@ use crate::config::{Config, Origin, Sources, edit, layers, load, render};
 /// The verbs and their arguments.
 pub fn command() -> Command {
     let with_settings = |command: Command| command.arg(config_arg()).args(args());
-    let key = || Arg::new("key").value_name("KEY").required(true).help("The setting, as in files");
+    let key = || {
+        Arg::new("key").value_name("KEY").required(true).help("The setting's name, as config show prints it")
+    };
     Command::new("config")
         .about("Show, check and edit the settings")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(
-            with_settings(Command::new("show").about("Effective settings, each with its origin")).arg(
+            with_settings(Command::new("show").about("Show the settings in force, and where each comes from")).arg(
                 Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON for programs"),
             ),
         )
-        .subcommand(with_settings(Command::new("check").about("Check all settings; exit 78 if any is wrong")))
-        .subcommand(Command::new("path").about("Settings files in the order read").arg(config_arg()))
+        .subcommand(with_settings(Command::new("check").about("Check all settings, naming each error; exit status 78 if there is one")))
+        .subcommand(Command::new("path").about("Show which settings files are read, and in which order").arg(config_arg()))
         .subcommand(
             Command::new("init")
-                .about("Write the commented example as the user's config.toml")
+                .about("Write your config.toml: every setting with its meaning, commented out at its default")
                 .arg(
                     Arg::new("from-state")
                         .long("from-state")
@@ -36,7 +38,7 @@ pub fn command() -> Command {
                         .value_hint(ValueHint::FilePath)
                         .value_parser(value_parser!(PathBuf))
                         .help(
-                            "With the settings that the Python program of the same name saved, usually in \
+                            "Set what the Python program of the same name had saved, usually in \
                              ~/.codex-api-proxy/codex-api-proxy.state.json",
                         ),
                 )
@@ -49,7 +51,12 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("set")
-                .about("Set a key in the user's config.toml, keeping comments")
+                .about("Set a setting in your config.toml, keeping comments")
+                .after_help(
+                    "A running service learns of it by: systemctl --user reload codex-api-proxy\n\nExamples:\n  \
+                     codex-api-proxy config set max_concurrency 4\n  codex-api-proxy config set allowed_roots ~/src \
+                     /srv/data\n  codex-api-proxy config set api_key -",
+                )
                 .arg(key())
                 .arg(
                     Arg::new("value")
@@ -57,12 +64,12 @@ pub fn command() -> Command {
                         .required(true)
                         .num_args(1..)
                         .allow_hyphen_values(true)
-                        .help("The value; several for a list; - reads it from standard input"),
+                        .help("The value; several for a list; - reads one from standard input"),
                 ),
         )
         .subcommand(
             Command::new("unset")
-                .about("Remove a key from the user's config.toml, keeping comments")
+                .about("Remove a setting from your config.toml, keeping comments")
                 .arg(key()),
         )
 }
