@@ -17,7 +17,7 @@ const SYSTEM_DAEMONS: &str = "/Library/LaunchDaemons";
 pub fn install_command() -> Command {
     Command::new("install")
         .about("Write the unit files (systemd) or plist (launchd) that run this program as a service")
-        .arg(system_arg("For the whole system, as root: units that run as the user named after the @, or on macOS as the one who called sudo"))
+        .arg(system_arg("For the whole system, as root: units that run as the user named after their @"))
         .arg(
             Arg::new("force")
                 .long("force")

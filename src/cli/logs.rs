@@ -12,8 +12,10 @@ pub fn command() -> Command {
     Command::new("logs")
         .about("Show the service's log (journalctl, or log on macOS)")
         .after_help(
-            "Examples:\n  codex-api-proxy logs -f\n  codex-api-proxy logs -n 100 -- -p warning\n  codex-api-proxy logs \
-             -- CODEX_REQUEST_ID=ID -o json",
+            "Examples:\n  \
+             codex-api-proxy logs -f\n  \
+             codex-api-proxy logs -n 100 -- -p warning\n  \
+             codex-api-proxy logs -- CODEX_REQUEST_ID=ID -o json",
         )
         .arg(
             Arg::new("follow")
