@@ -177,8 +177,9 @@ impl Reader<'_> {
             "default_cwd" | "app_server_codex_home" if relative(&text) => Leave(self.not_known(key)),
             "codex_bin" if text.contains('/') && relative(&text) => Leave(self.not_known(key)),
             "default_cwd" if self.home.starts_with(&text) => Leave(format!(
-                "{text} left out: Codex could read your whole home directory; if you want that: \
-                 codex-api-proxy config set default_cwd {text}"
+                "{0} left out: Codex could read your whole home directory; if you want that: \
+                 codex-api-proxy config set default_cwd '{0}'",
+                printable(&text)
             )),
             "allowed_roots" if entries(value).any(relative) => Leave(self.not_known(key)),
             _ => Take(value.clone()),
@@ -206,7 +207,8 @@ impl Converted {
         let outside =
             roots.is_some_and(|roots| !review::inside(Path::new(&cwd), entries(roots).map(Path::new)));
         if let (true, Some(Value::Array(_, roots))) = (outside, self.taken.get_mut("allowed_roots")) {
-            self.notes.push(format!("allowed_roots: {cwd} added, since default_cwd must be inside them"));
+            let shown = printable(&cwd);
+            self.notes.push(format!("allowed_roots: {shown} added, since default_cwd must be inside them"));
             roots.push(cwd.into());
         }
     }
