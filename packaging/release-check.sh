@@ -1,0 +1,80 @@
+#!/bin/sh
+# `make release-check`, after `make test`: builds every package, twice where that must give the same
+# bytes, and has each checked by its own tools. A tool that is not installed is `skipped: why`.
+set -eu
+cd "$(dirname "$0")/.."
+. packaging/facts.sh
+folder
+unset BIN
+
+step() { echo "== $*"; }
+# skip TOOL WHAT: whether TOOL is missing, after saying so.
+skip() {
+    ! command -v "$1" >/dev/null || return 1
+    echo "$2: skipped: $1 is not installed"
+}
+
+step "versions, changelog"
+packaging/agree.sh "$@"
+
+step "packages"
+packaging/build.sh
+rm -rf "$OUT" && mkdir "$OUT"
+deb=$(packaging/deb.sh)
+rpm=$(packaging/rpm.sh)
+packaging/tarball.sh
+packaging/source.sh
+for target in x86_64-unknown-linux-musl aarch64-unknown-linux-musl; do
+    TARGET=$target packaging/tarball.sh
+done
+ls -l "$OUT"
+
+step "their checkers"
+packaging/check.sh "$deb" "$rpm"
+
+step "a second builder gets the same bytes"
+# From what is committed, in another folder, with another target folder.
+second=$OUT/second
+git clone --quiet . "$second"
+(cd "$second" && CARGO_TARGET_DIR=$second/target packaging/build.sh --quiet)
+again=$(cd "$second" && BIN=$second/target/release/$name OUT=$second/out packaging/deb.sh)
+cmp "$deb" "$again"
+rm -rf "$second"
+echo "ok $(basename "$deb")"
+
+step "licences of the crates"
+# In the package, and allowed by deny.toml.
+dpkg-deb --fsys-tarfile "$deb" | tar -xO "./usr/share/doc/$name/crates.txt.gz" | gunzip | sed -n '/: /s/.*: //p;/^---/q' | sort | uniq -c
+
+step "Arch"
+if ! skip makepkg PKGBUILD; then
+    # Not as root, which makepkg refuses, and beside the sources.
+    arch=$(mktemp -d)
+    cp packaging/arch/* "$OUT/$name-$version.tar.gz" "$arch/"
+    as=''
+    if [ "$(id -u)" = 0 ]; then
+        chown -R nobody "$arch"
+        as='runuser -u nobody --'
+    fi
+    # shellcheck disable=SC2086 # words
+    (cd "$arch" && $as env HOME="$arch" makepkg --printsrcinfo && $as env HOME="$arch" makepkg --nodeps --verifysource)
+    rm -rf "$arch"
+fi
+
+step "Homebrew"
+skip ruby "formula's syntax" || ruby -c packaging/homebrew/$name.rb
+skip brew "formula's style" || brew style packaging/homebrew/$name.rb
+
+step "Nix"
+skip nix-instantiate "expression's syntax" || nix-instantiate --parse packaging/nix/default.nix >/dev/null
+if ! skip nix-build "expression's build"; then
+    if nix-instantiate --eval --expr '<nixpkgs>' >/dev/null 2>&1; then
+        nix-build --no-out-link packaging/nix
+    else
+        echo "expression's build: skipped: there is no nixpkgs here"
+    fi
+fi
+
+step "the crate"
+cargo package --locked --quiet
+echo "release-check: $name $version is fit to be released"
