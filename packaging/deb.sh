@@ -26,6 +26,8 @@ cp -a packaging/debian "$tree/debian"
     echo
     echo " -- $(sed -n 's/^Maintainer: //p' packaging/debian/control)  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")"
 } >"$tree/debian/changelog"
+# dpkg lowers younger times only.
+find "$tree" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 (
     cd "$tree"
     # Not -a: only what is built here.

@@ -25,6 +25,11 @@ if [ -n "$DRY_RUN" ]; then
 fi
 
 packaging/set-version.sh "$VERSION"
+if [ -n "$REPOSITORY" ]; then
+    # Also for `cargo binstall`.
+    sed -i '/^repository = /d' Cargo.toml
+    sed -i "s|^readme = .*|&\nrepository = \"$REPOSITORY\"|" Cargo.toml
+fi
 if [ -n "$(git status --porcelain)" ]; then
     git commit --quiet --all --message "Version $VERSION"
 fi

@@ -37,10 +37,12 @@ step "a second builder gets the same bytes"
 second=$OUT/second
 git clone --quiet . "$second"
 (cd "$second" && CARGO_TARGET_DIR=$second/target packaging/build.sh --quiet)
-again=$(cd "$second" && BIN=$second/target/release/$name OUT=$second/out packaging/deb.sh)
-cmp "$deb" "$again"
+for kind in deb rpm tarball; do
+    file=$(cd "$second" && BIN=$second/target/release/$name OUT=$second/out packaging/$kind.sh)
+    cmp "$OUT/$(basename "$file")" "$file"
+    echo "ok $(basename "$file")"
+done
 rm -rf "$second"
-echo "ok $(basename "$deb")"
 
 step "licences of the crates"
 # In the package, and allowed by deny.toml.
