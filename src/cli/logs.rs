@@ -31,7 +31,7 @@ pub fn command() -> Command {
                 .value_name("OPTION")
                 .num_args(0..)
                 .last(true)
-                .help("Passed on, as in: logs -- CODEX_REQUEST_ID=chatcmpl-… -o json"),
+                .help("Passed on to journalctl (or log): logs -- CODEX_REQUEST_ID=ID -o json"),
         )
 }
 

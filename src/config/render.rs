@@ -48,12 +48,11 @@ pub fn kind(setting: &Setting) -> String {
         Shape::Program => "a command or a path".to_owned(),
         Shape::List(entry, separator) => {
             let entries = if matches!(entry, Shape::Path) { "paths" } else { "texts" };
-            let option = if setting.one_entry {
-                "repeat the option for each entry"
-            } else {
-                "in the option too, or repeat it"
-            };
-            format!("a list of {entries}; join them by `{separator}` in the variable; {option}")
+            let joined = format!("a list of {entries}, joined by `{separator}` in the variable");
+            match setting.one_entry {
+                true => joined + "; the option is repeated for each",
+                false => joined + " and the option, which may be repeated too",
+            }
         }
         Shape::Pairs => {
             "a table of names and models; as variable and option: `name=model;;name=model`".to_owned()

@@ -186,7 +186,7 @@ pub fn flags(matches: &ArgMatches) -> Vec<(&'static str, Vec<String>)> {
 }
 
 /// Options of the Python original that do nothing here, and what replaced them.
-const REPLACED: &[(&str, &str)] = &[
+pub(super) const REPLACED: &[(&str, &str)] = &[
     ("pid-file", "the service manager knows the process (codex-api-proxy status)"),
     ("log-file", "the log is in the journal or system log (codex-api-proxy logs)"),
     ("state-file", "start saves its settings in config.d/50-start.toml (codex-api-proxy config path)"),

@@ -17,6 +17,8 @@ mod config;
 mod doubles;
 mod errors;
 mod failures;
+mod from_state;
+mod generate;
 mod isolation;
 mod latency_log;
 mod launchd;

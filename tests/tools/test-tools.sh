@@ -22,6 +22,9 @@ command -v python3 >/dev/null || need python3 python3-venv
 python3 -c 'import ensurepip' 2>/dev/null || need python3-venv
 { command -v node && command -v npm; } >/dev/null || need nodejs npm
 command -v curl >/dev/null || need curl
+# What checks the manual pages, and the shells whose completions are tried.
+{ command -v mandoc && command -v man && command -v zsh && command -v fish; } >/dev/null ||
+    need mandoc man-db zsh fish
 
 # The tests boot a systemd of their own, which only root can.
 if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ]; then

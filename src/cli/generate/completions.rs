@@ -16,7 +16,33 @@ pub fn script(shell: Shell) -> String {
     clap_complete::generate(shell, &mut command, "codex-api-proxy", &mut text);
     // clap_complete 4.6 writes a program's hyphens in one way where it sets the verb for bash, and in
     // another where it looks for it.
-    String::from_utf8_lossy(&text).replace("codex__subcmd__api__subcmd__proxy", "codex__api__proxy")
+    let mut text =
+        String::from_utf8_lossy(&text).replace("codex__subcmd__api__subcmd__proxy", "codex__api__proxy");
+    if shell == Shell::Fish {
+        text += &fish_values(&command);
+    }
+    text
+}
+
+/// The values of arguments without a name, which clap_complete 4.6 leaves out for fish.
+fn fish_values(command: &Command) -> String {
+    let mut lines = String::new();
+    for group in command.get_subcommands() {
+        for verb in group.get_subcommands() {
+            let values = verb.get_positionals().flat_map(Arg::get_possible_values);
+            let values: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
+            if !values.is_empty() {
+                lines += &format!(
+                    "complete -c codex-api-proxy -n \"__fish_codex_api_proxy_using_subcommand {}; and \
+                     __fish_seen_subcommand_from {}\" -f -a \"{}\"\n",
+                    group.get_name(),
+                    verb.get_name(),
+                    values.join(" ")
+                );
+            }
+        }
+    }
+    lines
 }
 
 /// The command line as it is to be proposed: without what is only accepted for old times' sake, and
