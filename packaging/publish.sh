@@ -54,10 +54,10 @@ cp packaging/arch/PKGBUILD packaging/arch/*.install packaging/homebrew/$name.rb 
     sha256sum -- * >SHA256SUMS
 )
 if [ -n "$DRY_RUN" ]; then
-    cargo publish --locked --dry-run
+    cargo publish --locked --target-dir target/crate --dry-run
     echo "publish: a dry run. $release holds what would be released; nothing was tagged or uploaded."
 else
-    cargo publish --locked
+    cargo publish --locked --target-dir target/crate
     git tag --annotate "v$VERSION" --message "Version $VERSION"
     echo "publish: $release holds the release's files. Last step: git push --follow-tags"
 fi

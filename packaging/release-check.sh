@@ -78,5 +78,6 @@ if ! skip nix-build "expression's build"; then
 fi
 
 step "the crate"
-cargo package --locked --quiet
+# In a target folder of its own: cargo would take what it builds of the crate for what `cargo build` built.
+cargo package --locked --quiet --target-dir target/crate
 echo "release-check: $name $version is fit to be released"
