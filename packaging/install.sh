@@ -72,7 +72,7 @@ put_naming() {
 
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
-"$BIN" generate man --output "$made"
+"$BIN" generate man --output "$made" >/dev/null
 for shell in bash zsh fish; do "$BIN" generate completions $shell >"$made/$shell"; done
 
 put 755 "$BIN" "$bin"

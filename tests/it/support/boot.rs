@@ -37,6 +37,11 @@ impl Machine {
         machine
     }
 
+    /// The folder whose files are laid over the machine's own.
+    pub fn layer(&self) -> &Path {
+        &self.layer
+    }
+
     /// Puts a file into the machine, with its mode.
     pub fn copy(&self, from: &Path, to: &str) {
         let to = self.layer.join(to.trim_start_matches('/'));
