@@ -98,7 +98,10 @@ fn written(arg: &Arg) -> String {
     let text = match (flag, name.filter(|_| takes)) {
         (Some(flag), Some(name)) => format!("{flag} \\fI{name}\\fR"),
         (Some(flag), None) => flag,
-        (None, name) => format!("\\fI{}\\fR{many}", name.unwrap_or_default()),
+        (None, name) => {
+            let after = if arg.is_last_set() { "\\fB\\-\\-\\fR " } else { "" };
+            format!("{after}\\fI{}\\fR{many}", name.unwrap_or_default())
+        }
     };
     if arg.is_required_set() { text } else { format!("[{text}]") }
 }

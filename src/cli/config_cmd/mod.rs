@@ -1,70 +1,62 @@
 //! `config show|check|path|init|set|unset`.
 
+mod init;
+
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{Exit, out, sources};
-use crate::codex::home::MARKER;
-use crate::config::original::{self, Converted};
 use crate::config::schema::{Base, Hide, args, config_arg};
 use crate::config::{Config, Origin, Sources, edit, layers, load, render};
 
 /// The verbs and their arguments.
 pub fn command() -> Command {
     let with_settings = |command: Command| command.arg(config_arg()).args(args());
-    let key = || Arg::new("key").value_name("KEY").required(true).help("The setting, as in files");
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON for programs");
+    let show = Command::new("show").about("Show the settings in force, and where each comes from").arg(json);
+    let check = Command::new("check").about("Check all settings, naming each error (exit status 78)");
+    let path = Command::new("path").about("Show which settings files are read, and in which order");
     Command::new("config")
         .about("Show, check and edit the settings")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(
-            with_settings(Command::new("show").about("Effective settings, each with its origin")).arg(
-                Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON for programs"),
-            ),
-        )
-        .subcommand(with_settings(Command::new("check").about("Check all settings; exit 78 if any is wrong")))
-        .subcommand(Command::new("path").about("Settings files in the order read").arg(config_arg()))
-        .subcommand(
-            Command::new("init")
-                .about("Write the commented example as the user's config.toml")
-                .arg(
-                    Arg::new("from-state")
-                        .long("from-state")
-                        .value_name("FILE")
-                        .value_hint(ValueHint::FilePath)
-                        .value_parser(value_parser!(PathBuf))
-                        .help(
-                            "With the settings that the Python program of the same name saved, usually in \
-                             ~/.codex-api-proxy/codex-api-proxy.state.json",
-                        ),
-                )
-                .arg(
-                    Arg::new("force")
-                        .long("force")
-                        .action(ArgAction::SetTrue)
-                        .help("Replace an existing file"),
-                ),
-        )
-        .subcommand(
-            Command::new("set")
-                .about("Set a key in the user's config.toml, keeping comments")
-                .arg(key())
-                .arg(
-                    Arg::new("value")
-                        .value_name("VALUE")
-                        .required(true)
-                        .num_args(1..)
-                        .allow_hyphen_values(true)
-                        .help("The value; several for a list; - reads it from standard input"),
-                ),
-        )
+        .subcommand(with_settings(show))
+        .subcommand(with_settings(check))
+        .subcommand(path.arg(config_arg()))
+        .subcommand(init::command())
+        .subcommand(set_command())
         .subcommand(
             Command::new("unset")
-                .about("Remove a key from the user's config.toml, keeping comments")
-                .arg(key()),
+                .about("Remove a setting from your config.toml, keeping comments")
+                .arg(key_arg()),
         )
+}
+
+fn set_command() -> Command {
+    Command::new("set")
+        .about("Set a setting in your config.toml, keeping comments")
+        .after_help(
+            "A running service learns of it by: systemctl --user reload codex-api-proxy\n\n\
+             Examples:\n  \
+             codex-api-proxy config set max_concurrency 4\n  \
+             codex-api-proxy config set allowed_roots ~/src /srv/data\n  \
+             codex-api-proxy config set api_key -",
+        )
+        .arg(key_arg())
+        .arg(
+            Arg::new("value")
+                .value_name("VALUE")
+                .required(true)
+                .num_args(1..)
+                .allow_hyphen_values(true)
+                .help("The value; several for a list; - reads one from standard input"),
+        )
+}
+
+fn key_arg() -> Arg {
+    Arg::new("key").value_name("KEY").required(true).help("The setting's name, as config show prints it")
 }
 
 /// Runs the verb.
@@ -76,7 +68,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
         Some(("show", matches)) => show(matches),
         Some(("check", matches)) => check(matches),
         Some(("path", matches)) => path(matches),
-        Some(("init", matches)) => init(matches.get_flag("force"), matches.get_one("from-state")),
+        Some(("init", matches)) => init::run(matches),
         Some(("set", matches)) => {
             let values: Vec<String> = matches.get_many("value").into_iter().flatten().cloned().collect();
             set(key(matches), values)
@@ -123,56 +115,6 @@ fn users_file() -> Result<(PathBuf, Option<String>, Sources), Exit> {
     let path = sources.user_file().ok_or_else(none)?;
     let text = edit::read(&path, sources.uid).map_err(Exit::Failure)?;
     Ok((path, text, sources))
-}
-
-fn init(force: bool, state: Option<&PathBuf>) -> Result<(), Exit> {
-    let (path, text, sources) = users_file()?;
-    if text.is_some() && !force {
-        return Err(Exit::Failure(format!("{} exists already; --force replaces it", path.display())));
-    }
-    let Some(state) = state else {
-        edit::write(&path, &render::example()).map_err(Exit::Failure)?;
-        return out(&format!("Wrote {}\n", path.display()));
-    };
-    let converted = converted(state, &sources)?;
-    edit::write(&path, &converted.text).map_err(Exit::Failure)?;
-    let mut told = format!("Wrote {}\n", path.display());
-    let mut list = |heading: &str, lines: &[String]| {
-        if !lines.is_empty() {
-            told += &format!("{heading}\n  {}\n", lines.join("\n  "));
-        }
-    };
-    list(&format!("Taken from {}:", state.display()), &converted.shown());
-    list("Worth knowing:", &converted.notes);
-    list("At their default, so not set:", &Vec::from_iter(joined(&converted.defaults)));
-    told += "Check them: codex-api-proxy doctor\n";
-    out(&told)?;
-    let config = after_edit(converted.taken.keys().copied(), &path, &sources)?;
-    super::warn(&Vec::from_iter(foreign_home(&config.app_server_codex_home)));
-    Ok(())
-}
-
-/// The settings of the Python program.
-fn converted(state: &Path, sources: &Sources) -> Result<Converted, Exit> {
-    let told = |why: &String| format!("{}: {why}\n", state.display());
-    let text = original::read(state, sources.uid).map_err(|why| Exit::Failure(told(&why)))?;
-    let home = sources.home.as_deref().ok_or_else(|| Exit::Failure("HOME is not set".into()))?;
-    original::convert(&text, home).map_err(|wrong| Exit::Config(wrong.iter().map(told).collect()))
-}
-
-fn joined(words: &[&str]) -> Option<String> {
-    (!words.is_empty()).then(|| words.join(", "))
-}
-
-/// The isolated home of the Python program has no mark by which it could be known as ours.
-fn foreign_home(home: &Path) -> Option<String> {
-    let used = std::fs::read_dir(home).is_ok_and(|mut entries| entries.next().is_some());
-    let shown = home.display();
-    (used && !home.join(MARKER).exists()).then(|| {
-        format!(
-            "{shown} is the Python program's and is not used as it is; move it away: mv {shown} {shown}.old"
-        )
-    })
 }
 
 fn set(key: &str, mut values: Vec<String>) -> Result<(), Exit> {
