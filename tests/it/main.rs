@@ -24,6 +24,7 @@ mod latency_log;
 mod launchd;
 mod limits;
 mod login;
+mod packages;
 mod pages;
 mod peers;
 mod queue;
