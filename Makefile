@@ -9,7 +9,7 @@ export DESTDIR PREFIX SYSCONFDIR BIN
 export VERSION DRY_RUN REPOSITORY
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench build install uninstall deb rpm tarball source build-tools test-tools release-check publish
+.PHONY: help run demo test lint bench build install uninstall deb rpm tarball source tour build-tools test-tools release-check publish
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -50,6 +50,9 @@ tarball: build ## The program with all its files and an install.sh, in target/pa
 
 source: ## The sources as committed, in target/packages
 	@packaging/source.sh
+
+tour: build ## Record packaging/first-five-minutes.svg
+	@tests/tools/tour.sh
 
 build-tools: ## Check for the Rust toolchain that building needs
 	@tests/tools/need-cargo.sh

@@ -76,6 +76,9 @@ if ! skip nix-build "expression's build"; then
     fi
 fi
 
+step "the first five minutes"
+tests/tools/tour.sh "$OUT/first-five-minutes.svg"
+
 step "the crate"
 # In a target folder of its own: cargo would take what it builds of the crate for what `cargo build` built.
 cargo package --locked --quiet --target-dir target/crate
