@@ -81,6 +81,9 @@ put 644 "$made/bash" "$bash"
 put 644 "$made/zsh" "$zsh"
 put 644 "$made/fish" "$fish"
 for file in README.md CHANGELOG.md LICENSE; do put 644 $file "$doc/$file"; done
+guide=MIGRATION.md
+[ -e $guide ] || guide=packaging/$guide
+put 644 $guide "$doc/MIGRATION.md"
 [ ! -e "$CRATES" ] || put 644 "$CRATES" "$doc/crates.txt"
 
 if [ "$(uname)" = Darwin ]; then
