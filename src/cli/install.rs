@@ -48,6 +48,9 @@ pub fn install(matches: &ArgMatches) -> Result<(), Exit> {
     }
     let world = World::look()?;
     let service = world.manager.service()?;
+    if service.state == State::Masked && !force {
+        return Err(world.manager.masked());
+    }
     if let Some(file) = &service.file
         && !is_ours(file)
         && !force
@@ -228,6 +231,11 @@ pub fn uninstall(matches: &ArgMatches) -> Result<(), Exit> {
     let ours: Vec<&PathBuf> = files.iter().filter(|path| is_ours(path)).collect();
     if ours.is_empty() {
         return out(&match &service.file {
+            Some(file) if service.state == State::Masked => format!(
+                "The service is masked by {}; nothing was removed. To end that: {}\n",
+                file.display(),
+                world.manager.how_to_unmask()
+            ),
             Some(file) => format!(
                 "{} belongs to a package or was written by hand; nothing was removed. Stop the service with: \
                  codex-api-proxy stop\n",

@@ -21,10 +21,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
+use tracing::Level;
 
 use crate::config::schema::{args, config_arg, flags, replaced_args, replaced_notices};
 use crate::config::{Errors, Sources};
+use crate::observe::{catalog, log};
 
+/// Something went wrong.
+const FAILURE: u8 = 1;
 /// EX_CONFIG of sysexits(3).
 const CONFIG: u8 = 78;
 
@@ -62,16 +66,19 @@ impl Exit {
     /// Prints the text and gives the code.
     pub fn report(self) -> ExitCode {
         let (code, text) = match self {
-            Exit::Failure(text) => (1, text),
+            Exit::Failure(text) => (FAILURE, text),
             Exit::Usage(text) => (64, text),
             Exit::Config(text) => (CONFIG, text),
             Exit::Code(code) => return ExitCode::from(code),
             Exit::ReaderGone => return ExitCode::SUCCESS,
         };
+        let target = if code == CONFIG { catalog::SETTINGS_BROKEN } else { module_path!() };
+        let mut explains = false;
         for (at, line) in text.lines().enumerate() {
-            // Each line about settings is an error of its own; others explain the first.
-            let lead = if at == 0 || code == CONFIG { "error: " } else { "" };
-            eprintln!("{lead}{line}");
+            // Each line about settings is an error of its own; others, and what comes after an empty
+            // line, explain the first.
+            explains |= line.is_empty() || (at > 0 && code == FAILURE);
+            log::say(Level::ERROR, target, &format!("{}{line}", if explains { "" } else { "error: " }));
         }
         ExitCode::from(code)
     }
@@ -130,7 +137,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(("serve", matches)) => return serve(matches),
         Some(("start", matches)) if matches.get_flag("foreground") => return serve(matches),
         Some(("start", matches)) => start::run(matches),
-        Some(("stop", _)) => stop::run(),
+        Some(("stop", matches)) => stop::run(matches),
         Some(("restart", matches)) => restart::run(matches),
         Some(("status", matches)) => status::run(matches),
         Some(("logs", matches)) => logs::run(matches),
@@ -170,6 +177,6 @@ fn out(text: &str) -> Result<(), Exit> {
 /// Prints warnings to stderr.
 fn warn(lines: &[String]) {
     for line in lines {
-        eprintln!("warning: {line}");
+        log::say(Level::WARN, module_path!(), &format!("warning: {line}"));
     }
 }

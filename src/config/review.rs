@@ -57,20 +57,28 @@ pub(super) fn inside<'a>(folder: &Path, mut roots: impl Iterator<Item = &'a Path
     })
 }
 
+impl Config {
+    /// The warning that others than this machine can connect, as far as the settings tell.
+    pub fn exposure(&self) -> Option<String> {
+        let text = || {
+            format!(
+                "host = {} without a key: whoever reaches this machine can spend your Codex quota and read files \
+                 through Codex; set api_key or api_key_file",
+                self.host
+            )
+        };
+        self.open_to_strangers().then(text)
+    }
+}
+
 /// What is allowed but worth a word, one line each.
 pub(super) fn warnings(config: &Config, origins: &Origins) -> Vec<String> {
     let mut notes = Vec::new();
     let set = |key: &str| origins.get(key).is_some_and(|origin| *origin != Origin::Default);
     let mut say = |when: bool, text: String| when.then(|| notes.push(text));
 
-    say(
-        config.open_to_strangers(),
-        format!(
-            "host = {} without a key: whoever reaches this machine can spend your Codex quota and read files \
-             through Codex; set api_key or api_key_file",
-            config.host
-        ),
-    );
+    let exposure = config.exposure();
+    say(exposure.is_some(), exposure.unwrap_or_default());
     say(
         matches!(origins.get("api_key"), Some(Origin::Flag(_))),
         "--api-key: other users can see the command line; use CODEX_PROXY_API_KEY, api_key_file or a systemd \

@@ -95,6 +95,7 @@ fn show(matches: &ArgMatches) -> Result<(), Exit> {
 fn check(matches: &ArgMatches) -> Result<(), Exit> {
     let loaded = load(&sources(matches)?).map_err(|errors| Exit::Config(errors.to_string()))?;
     super::warn(&loaded.warnings);
+    super::serve::check(&loaded.config)?;
     out("The settings are valid.\n")
 }
 

@@ -78,6 +78,7 @@ def root_is_known_in_the_hardened_user_unit_and_strangers_are_not():
     # All but the user is nobody in there; what lies in /etc is root's all the same.
     ready = json.loads(user.run("curl", "-sS", "http://127.0.0.1:8765/ready").stdout)
     assert ready["queue"]["max_queue_size"] == 17, ready
+    user.systemctl("reload", UNIT)
     packaged.write_text(text)
     # Elsewhere nobody's files are a stranger's.
     run("chown", "stranger", user.write(".config/codex-api-proxy/config.d/60-theirs.toml", "max_queue_size = 18\n"))

@@ -3,12 +3,23 @@
 import concurrent.futures
 import http.client
 import json
+import os
+import pathlib
+import signal
 import threading
 import time
 
 from machine import (
     REPEAT, UNIT, Reply, UnixHTTP, ask, check, configure, get, run, settings, start_socket, stop_all, tcp, until, user,
 )
+
+
+def resident():
+    """Of the service, as the kernel counts it."""
+    lines = pathlib.Path(f"/proc/{user.show('MainPID')}/status").read_text().splitlines()
+    sizes = dict(line.split(":\t") for line in lines if line.startswith("Rss") or line.startswith("VmRSS"))
+    megabytes = {name: int(size.split()[0]) / 1024 for name, size in sizes.items()}
+    return f"{megabytes['VmRSS']:.1f} MB resident, {megabytes['RssAnon']:.1f} MB of it its own"
 
 
 @check
@@ -24,6 +35,8 @@ def sockets_start_the_service():
         times.append(1000 * (time.monotonic() - began))
     times.sort()
     print(f"measured cold start to /health over the socket: median {times[2]:.0f} ms, worst {times[-1]:.0f} ms")
+    until("it is ready", lambda: get("/ready").status == 200)
+    print(f"measured idle memory: {resident()}")
     assert ask("Reply with exactly: over TCP").answer() == "over TCP"
     user.systemctl("stop", UNIT + ".service")
     assert ask("Reply with exactly: over Unix", UnixHTTP(path)).answer() == "over Unix"
@@ -156,6 +169,15 @@ def restarts_under_load_lose_no_request():
     print(f"measured restarts under 32 streams: {restarts}, complete {counts['complete']}, "
           f"told to retry {counts['retry']}, lost {len(lost)}")
     assert not lost, lost[:5]
+
+
+@check
+def a_crash_refuses_nobody_while_systemd_listens():
+    start_socket()
+    for number in range(5):
+        assert ask(f"Reply with exactly: number {number}").answer() == f"number {number}"
+        os.kill(int(user.show("MainPID")), signal.SIGKILL)
+    assert ask("Reply with exactly: still here").answer() == "still here"
 
 
 @check

@@ -1,7 +1,7 @@
 //! A log writer that never makes the caller wait.
 //!
-//! A pipe whose reader stalls would otherwise stop the worker thread that happens to log, and
-//! with it every stream it serves. Lines go to one thread through a bounded queue; when that is
+//! A pipe whose reader stalls, or a journal that does, would otherwise stop the worker thread that
+//! happens to log, and with it every stream it serves. Lines go to one thread through a bounded queue; when that is
 //! full they are counted and dropped, and the count is written once there is room again.
 
 use std::io::{self, Write};
@@ -22,7 +22,7 @@ enum Item {
     Flush(SyncSender<()>),
 }
 
-/// The sending side; each write is one whole line.
+/// The sending side; each write is one whole line, or one whole entry of the journal.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     queue: SyncSender<Item>,
@@ -57,7 +57,7 @@ impl Writer {
 
 fn write_all(items: &Receiver<Item>, dropped: &AtomicU64, mut to: impl Write) {
     for item in items {
-        // Nobody is left to tell when stderr is closed; the server goes on without a log.
+        // Nobody is left to tell when stderr is closed or the journal gone; the server goes on.
         match item {
             Item::Line(line) => {
                 let _ = to.write_all(&line);
@@ -70,7 +70,7 @@ fn write_all(items: &Receiver<Item>, dropped: &AtomicU64, mut to: impl Write) {
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             // Through the queue like any line, to come out in the format that was asked for.
-            tracing::warn!("{lost} log lines dropped: the reader of stderr does not keep up");
+            tracing::warn!("{lost} log lines dropped: whoever takes them does not keep up");
         }
     }
 }
