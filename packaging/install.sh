@@ -13,8 +13,8 @@ cd "$(dirname "$0")"
 [ -d systemd ] || cd ..
 
 name=codex-api-proxy
-built=$name
-[ -x $built ] || built=target/release/$name
+built=./$name
+[ -x "$built" ] || built=target/release/$name
 : "${DESTDIR:=}" "${PREFIX:=/usr/local}" "${SYSCONFDIR:=/etc}" "${BIN:=$built}" "${ZSHDIR:=site-functions}"
 : "${CRATES:=crates.txt}"
 root=$DESTDIR$PREFIX

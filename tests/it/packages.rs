@@ -108,6 +108,36 @@ fn what_is_installed_by_hand_can_be_removed_by_hand() {
     assert_eq!(files(&root), ["etc/codex-api-proxy/config.toml"]);
 }
 
+#[test]
+fn the_archive_of_a_release_installs_itself() {
+    let scratch = Scratch::new();
+    let mut pack = Command::new("packaging/tarball.sh");
+    let said = run(pack.env("OUT", scratch.dir("out")).env("BIN", env!("CARGO_BIN_EXE_codex-api-proxy")));
+    let archive = said.trim_end();
+    run(Command::new("tar").args(["-xzf", archive, "-C"]).arg(scratch.dir("unpacked")));
+    // `cargo binstall` looks for the program in a folder of the archive's name.
+    let folder = Path::new(archive).file_name().unwrap().to_str().unwrap().trim_end_matches(".tar.gz");
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(folder.starts_with(&format!("codex-api-proxy-{version}-")), "{folder}");
+    let unpacked = scratch.path().join("unpacked").join(folder);
+    assert_eq!(
+        run(Command::new(unpacked.join("codex-api-proxy")).arg("--version")),
+        format!("codex-api-proxy {version}\n")
+    );
+    let root = scratch.dir("root");
+    run(Command::new(unpacked.join("install.sh")).env("DESTDIR", &root));
+    let sources = scratch.dir("sources");
+    let mut install = Command::new("packaging/install.sh");
+    install.env("DESTDIR", &sources).env("BIN", env!("CARGO_BIN_EXE_codex-api-proxy"));
+    run(&mut install);
+    let mut expect = files(&sources);
+    expect.push("usr/local/share/doc/codex-api-proxy/crates.txt".into());
+    expect.sort();
+    assert_eq!(files(&root), expect);
+    run(Command::new(unpacked.join("install.sh")).arg("--uninstall").env("DESTDIR", &root));
+    assert_eq!(files(&root), Vec::<String>::new());
+}
+
 /// Whether a text names something; programs are no texts.
 fn read_is(path: &Path, name: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| text.contains(name))
