@@ -11,11 +11,13 @@ if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
 fi
 export SOURCE_DATE_EPOCH
 
-# The items of a version in CHANGELOG.md, one a line, as text; of what is not released yet, where the
-# version has no section.
+# The items of a version in CHANGELOG.md, one a line, as text: those of its section, or what is
+# unreleased where it has none.
 changes() {
-    awk -v version="$1" '
-        /^## / { inside = ($2 == "[" version "]" || $2 == "[Unreleased]" && !seen); if (inside) seen = 1; next }
+    section=$1
+    grep -q "^## \[$section\]" CHANGELOG.md || section=Unreleased
+    awk -v heading="[$section]" '
+        /^## / { inside = $2 == heading; next }
         /^\[/ || /^### / || !inside { next }
         /^- / { if (item) print item; item = substr($0, 3); next }
         /^  / { item = item " " substr($0, 3) }
@@ -39,7 +41,9 @@ built() {
         exit 1
     fi
     CRATES=$(dirname "$BIN")/crates.txt
-    packaging/crates.py >"$CRATES"
+    # Not in place: another package may be in the making.
+    packaging/crates.py >"$CRATES.$$"
+    mv "$CRATES.$$" "$CRATES"
     BIN=$(realpath "$BIN") CRATES=$(realpath "$CRATES")
     export BIN CRATES
 }
