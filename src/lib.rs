@@ -66,6 +66,7 @@
 //! | figment | settings in layers with the origin of each value |
 //! | toml, toml_edit | Codex's overrides are TOML; editing the user's file keeps its comments |
 //! | clap | the command line |
+//! | clap_mangen, clap_complete | its manual page and its completions: `generate` |
 //! | strsim | "did you mean" |
 //! | subtle | keys compared in constant time |
 //! | base64 | images |

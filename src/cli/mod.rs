@@ -92,13 +92,21 @@ pub fn command() -> Command {
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_settings(start::command()))
+        .subcommand(with_settings(start::command()).mut_arg("config", |config| {
+            config.help("With --foreground only: settings file read after all others")
+        }))
         .subcommand(stop::command())
-        .subcommand(with_settings(restart::command()))
+        // Accepted so that it can be refused in words.
+        .subcommand(with_settings(restart::command()).mut_arg("config", |config| config.hide(true)))
         .subcommand(status::command())
         .subcommand(logs::command())
         .subcommand(with_settings(
-            Command::new("serve").about("Run the server in the foreground; what the service manager runs"),
+            Command::new("serve")
+                .about("Run the server in the foreground; what the service manager runs")
+                .after_help(
+                    "For containers and debugging; otherwise: codex-api-proxy start. SIGTERM and Ctrl-C give \
+                     running turns drain_seconds to end, SIGHUP reads the settings again.",
+                ),
         ))
         .subcommand(with_settings(doctor::command()))
         .subcommand(config_cmd::command())
@@ -106,8 +114,12 @@ pub fn command() -> Command {
         .subcommand(install::uninstall_command())
         .subcommand(generate::command())
         .after_help(
-            "The server listens on http://127.0.0.1:8765 unless told otherwise. `codex-api-proxy doctor` says what \
-             is missing, if anything.",
+            "First steps:\n  \
+             codex login              log in to Codex, once\n  \
+             codex-api-proxy doctor   says what is missing, if anything\n  \
+             codex-api-proxy start    serves http://127.0.0.1:8765/v1 in the background\n\n\
+             A turn is one answer of Codex to one request. More: man codex-api-proxy, \
+             codex-api-proxy.toml (settings) and codex-api-proxy.service (operation).",
         )
 }
 

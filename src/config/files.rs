@@ -50,14 +50,12 @@ pub(super) fn read(path: &Path, uid: u32) -> Result<Option<Trusted>, String> {
     if !found.is_file() {
         return Err("is not a regular file".into());
     }
-    trust(&found, path, uid)?;
+    trust(path, &found, uid)?;
     Ok(Some(Trusted { text: text(file)?, mode: found.mode() }))
 }
 
-fn trust(found: &Metadata, path: &Path, uid: u32) -> Result<(), String> {
-    // Below /etc only root makes files, also where they do not show as root's.
-    let roots = |owner| owner == 0 || (path.starts_with("/etc") && root_as_nobody() == Some(owner));
-    if found.uid() != uid && !roots(found.uid()) {
+fn trust(path: &Path, found: &Metadata, uid: u32) -> Result<(), String> {
+    if found.uid() != 0 && found.uid() != uid && !is_hidden_roots(path, found.uid()) {
         return Err(format!("belongs to uid {}, not to root or uid {uid}: refused", found.uid()));
     }
     if found.mode() & OTHERS_WRITE != 0 {
@@ -66,17 +64,18 @@ fn trust(found: &Metadata, path: &Path, uid: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// As whom root's files show where root is nobody: in a user namespace without it, such as
-/// `PrivateUsers=` of a user's unit. Other users' files show the same.
-fn root_as_nobody() -> Option<u32> {
-    let mapped = std::fs::read_to_string("/proc/self/uid_map").ok()?;
-    let nobody = std::fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?;
-    if maps_root(&mapped) { None } else { nobody.trim().parse().ok() }
+/// Whether a file that seems to belong to `owner` is root's all the same. In a user namespace, as
+/// `PrivateUsers=` of systemd.exec(5) makes one, everybody but us is nobody, root too. What lies in
+/// `/etc` is root's even so, if `/etc` itself seems to be nobody's: no one else can put it there.
+fn is_hidden_roots(path: &Path, owner: u32) -> bool {
+    let etc = Path::new("/etc");
+    let nobodys = |etc: Metadata| seems_roots(owner, etc.uid(), etc.mode());
+    path.canonicalize().is_ok_and(|path| path.starts_with(etc)) && std::fs::metadata(etc).is_ok_and(nobodys)
 }
 
-/// Lines `INSIDE OUTSIDE COUNT`, see user_namespaces(7).
-fn maps_root(uid_map: &str) -> bool {
-    uid_map.lines().any(|line| line.split_whitespace().nth(1) == Some("0"))
+/// Whether who seems to own both a file below `/etc` and `/etc` must be root.
+fn seems_roots(owner: u32, etc: u32, mode: u32) -> bool {
+    owner == etc && etc != 0 && mode & (GROUP_WRITE | OTHERS_WRITE) == 0
 }
 
 fn text(file: File) -> Result<String, String> {
@@ -99,7 +98,7 @@ pub(super) fn drop_ins(folder: &Path, uid: u32) -> Result<Vec<PathBuf>, String> 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(cannot(error)),
     };
-    trust(&std::fs::metadata(folder).map_err(cannot)?, folder, uid)?;
+    trust(folder, &std::fs::metadata(folder).map_err(cannot)?, uid)?;
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(cannot)?.path();
@@ -182,6 +181,21 @@ mod tests {
     }
 
     #[test]
+    fn where_root_is_nobody_etc_is_roots_all_the_same() {
+        for (owner, etc, mode, expect) in [
+            (65534, 65534, 0o755, true),
+            // Root is known, so nobody is nobody.
+            (65534, 0, 0o755, false),
+            (1000, 65534, 0o755, false),
+            (65534, 65534, 0o775, false),
+            (65534, 65534, 0o757, false),
+        ] {
+            assert_eq!(seems_roots(owner, etc, mode), expect, "{owner} {etc} {mode:o}");
+        }
+        assert!(!is_hidden_roots(Path::new("/etc/hostname"), 65534), "the tests run where root is known");
+    }
+
+    #[test]
     fn sizes_and_encodings_at_their_edge() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
@@ -223,17 +237,5 @@ mod tests {
         symlink(&real, dir.path().join("link")).unwrap();
         assert_eq!(resolved(&dir.path().join("link/new/deep")), Some(real.join("new/deep")));
         assert_eq!(resolved(&dir.path().join("new/../deep")), None);
-    }
-
-    #[test]
-    fn a_user_namespace_may_lack_root() {
-        for (uid_map, expect) in [
-            ("         0          0 4294967295\n", true),
-            ("      1001       1001          1\n", false),
-            ("         0       1000          1\n         1     100000      65536\n", false),
-            ("      1001       1001          1\n         0          0          1\n", true),
-        ] {
-            assert_eq!(maps_root(uid_map), expect, "{uid_map}");
-        }
     }
 }

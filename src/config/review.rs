@@ -1,7 +1,7 @@
 //! What no single value shows: values that depend on each other, and what is allowed but worth a word.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::files::resolved;
@@ -37,22 +37,24 @@ pub(super) fn errors(config: &Config, origins: &Origins, known: &BTreeSet<&str>,
         ));
     }
     let places = ["default_cwd", "allowed_roots"];
-    if good(places) {
-        let real = resolved(&config.default_cwd);
-        let inside = |root: &PathBuf| match (&real, resolved(root)) {
-            (Some(cwd), Some(root)) => cwd.starts_with(&root),
-            _ => false,
-        };
-        if !config.allowed_roots.iter().any(inside) {
-            let roots: Vec<_> = config.allowed_roots.iter().map(|root| root.display().to_string()).collect();
-            wrong.push(format!(
-                "{}default_cwd {} must be inside allowed_roots ({})",
-                place(places),
-                config.default_cwd.display(),
-                roots.join(", ")
-            ));
-        }
+    if good(places) && !inside(&config.default_cwd, config.allowed_roots.iter().map(PathBuf::as_path)) {
+        let roots: Vec<_> = config.allowed_roots.iter().map(|root| root.display().to_string()).collect();
+        wrong.push(format!(
+            "{}default_cwd {} must be inside allowed_roots ({})",
+            place(places),
+            config.default_cwd.display(),
+            roots.join(", ")
+        ));
     }
+}
+
+/// Whether the folder is one of the roots or inside one, links resolved.
+pub(super) fn inside<'a>(folder: &Path, mut roots: impl Iterator<Item = &'a Path>) -> bool {
+    let real = resolved(folder);
+    roots.any(|root| match (&real, resolved(root)) {
+        (Some(folder), Some(root)) => folder.starts_with(&root),
+        _ => false,
+    })
 }
 
 impl Config {

@@ -18,7 +18,7 @@ use crate::config::{Config, Origin, load};
 /// `doctor`, without the settings.
 pub fn command() -> Command {
     Command::new("doctor")
-        .about("Check everything a turn needs, and say what to do about what is wrong")
+        .about("Check everything that answering needs, and say what to do about what is wrong")
         .after_help("Exit status: 0 all is well (warnings allowed), 1 something is broken.")
         .arg(Arg::new("live").long("live").action(ArgAction::SetTrue).help(
             "Also have Codex answer one short question, through the running service if there is one; this spends a \

@@ -14,7 +14,6 @@ from sandbox import sandbox_works
 def the_system_template_serves_with_its_key():
     stop_all()
     name = f"{UNIT}@{user.name}"
-    pathlib.Path("/etc/codex-api-proxy").mkdir(exist_ok=True)
     configure(profile="agent")
     store = pathlib.Path(f"/etc/credstore/codex-api-proxy.{user.name}.api-key")
     store.parent.mkdir(exist_ok=True)
