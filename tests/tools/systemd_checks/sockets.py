@@ -10,7 +10,8 @@ import threading
 import time
 
 from machine import (
-    REPEAT, UNIT, Reply, UnixHTTP, ask, check, configure, get, run, settings, start_socket, stop_all, tcp, until, user,
+    REPEAT, UNIT, Reply, UnixHTTP, ask, check, codex_processes, configure, get, run, settings, start_socket, stop_all,
+    tcp, until, user,
 )
 
 
@@ -124,7 +125,16 @@ def idle_exits_lose_no_request():
 
 @check
 def restarts_under_load_lose_no_request():
-    start_socket("[Unit]\nStartLimitIntervalSec=0\n", max_concurrency=4, max_queue_size=64, drain_seconds=20)
+    restarts_under_load(max_concurrency=4)
+
+
+@check
+def restarts_under_load_lose_no_request_of_workers():
+    restarts_under_load(engine="app-server", workers=2, turns_per_worker=2)
+
+
+def restarts_under_load(**engine):
+    start_socket("[Unit]\nStartLimitIntervalSec=0\n", max_queue_size=64, drain_seconds=20, **engine)
     over, lost, lock = threading.Event(), [], threading.Lock()
     counts = {"complete": 0, "retry": 0}
 
@@ -169,6 +179,8 @@ def restarts_under_load_lose_no_request():
     print(f"measured restarts under 32 streams: {restarts}, complete {counts['complete']}, "
           f"told to retry {counts['retry']}, lost {len(lost)}")
     assert not lost, lost[:5]
+    user.systemctl("stop", UNIT + ".socket", UNIT + ".service")
+    assert not codex_processes()
 
 
 @check
