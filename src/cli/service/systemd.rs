@@ -53,6 +53,12 @@ impl Systemd {
                 systemd.environment = environment(ran.out.as_bytes());
                 Ok(systemd)
             }
+            false if booted() && own_uid() == 0 => Err(format!(
+                "Root has no service manager of its own here ({}). Run this as the user whose Codex login is to be \
+                 used; what the whole system runs for users is codex-api-proxy@NAME.service: systemctl status \
+                 'codex-api-proxy@*'",
+                ran.why()
+            )),
             false if booted() => Err(format!(
                 "Your user's service manager does not answer ({}). It runs while you are logged in (by ssh or at \
                  the console; `su` and `sudo` are no login), or always after: sudo loginctl enable-linger {}",

@@ -175,6 +175,8 @@ def without_a_login_or_lingering_the_verbs_say_so():
         assert found == code, (line, found, told)
         for part in ("service manager does not answer", "enable-linger", "codex-api-proxy serve"):
             assert part in told, (line, part, told)
+    done = run("codex-api-proxy", "status", check=False)
+    assert done.returncode == 4 and "systemctl status 'codex-api-proxy@*'" in done.stdout, done.stdout
     folder = pathlib.Path("/home/stranger/.config/codex-api-proxy")
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(settings(port=8790))
