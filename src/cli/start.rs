@@ -178,6 +178,8 @@ impl Launch {
             undo.moved = true;
         }
         undo.moved |= socket::resume(world)?;
+        // One that was started too often would be refused for a while.
+        world.manager.forget_failure().map_err(Exit::Failure)?;
         if self.restart {
             eprintln!("Restarting; running turns may end first ...");
         }

@@ -137,7 +137,7 @@ fn look(world: &World, service: Service, loaded: Result<&Loaded, String>) -> Rep
             let lines = world.manager.last_lines(None);
             let start = lines.lines().count().saturating_sub(5);
             lines.lines().skip(start).for_each(|line| note(format!("log: {line}")));
-            note("when the cause is gone: codex-api-proxy start (systemctl --user reset-failed clears the state)".into());
+            note("when the cause is gone: codex-api-proxy start".into());
         }
         _ => {}
     }

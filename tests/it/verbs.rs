@@ -182,7 +182,9 @@ fn units_that_cannot_start_are_explained() {
     machine
         .systemd
         .set("state", "LoadState=loaded\nActiveState=failed\nResult=exit-code\nExecMainStatus=78\n");
-    machine.run("status").says(3, &["failed", "settings are wrong", "port must be a number", "reset-failed"]);
+    machine
+        .run("status")
+        .says(3, &["failed", "settings are wrong", "port must be a number", "codex-api-proxy start"]);
     machine.run("doctor").says(1, &["FAIL  service", "settings are wrong"]);
 }
 

@@ -159,6 +159,16 @@ def units_that_cannot_start_are_explained():
     assert "203" in verb("stop")
     user.drop_in(None)
     assert "codex-api-proxy: stopped" in verb("status", 3)
+    # Started too often: systemd refuses for as long as its interval, the verb does not.
+    user.drop_in("[Unit]\nStartLimitIntervalSec=600\nStartLimitBurst=2\n")
+    user.write(".config/codex-api-proxy/config.toml", settings(max_queue_size="many"))
+    for _ in range(3):
+        assert user.systemctl("start", UNIT, check=False).returncode
+    configure()
+    assert user.systemctl("start", UNIT, check=False).returncode
+    assert "http://127.0.0.1:8765" in verb("start")
+    verb("stop")
+    user.drop_in(None)
 
 
 def stranger(line, *session):
