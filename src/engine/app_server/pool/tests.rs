@@ -1,10 +1,12 @@
 use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
+use tokio::time::sleep;
 
 use super::super::fake::{Fake, Mishap, Play};
+use super::keeper::Pause;
 use super::*;
-use crate::codex::{Confinement, Functions, Home, Login, Version};
+use crate::codex::{Confinement, Functions, Home, Installation, Login, Version};
 use crate::config::EngineKind;
 use crate::turn::{Event, Finish, Item, Output, Part, Role, Tool, ToolChoice, Workdir};
 
