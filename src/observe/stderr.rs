@@ -16,6 +16,9 @@ use tracing_subscriber::fmt::MakeWriter;
 const CAPACITY: usize = 1024;
 /// How long the end of the program waits for them.
 const FLUSH: Duration = Duration::from_secs(1);
+/// Lines that come sooner than this after a write are written together, in bytes at most [`BATCH`].
+const PAUSE: Duration = Duration::from_millis(5);
+const BATCH: usize = 64 << 10;
 
 enum Item {
     Line(Vec<u8>),
@@ -56,16 +59,29 @@ impl Writer {
 }
 
 fn write_all(items: &Receiver<Item>, dropped: &AtomicU64, mut to: impl Write) {
-    for item in items {
+    let (mut batch, mut last) = (Vec::new(), None::<Instant>);
+    while let Ok(first) = items.recv() {
+        // Under load a wake-up and a write for each line would cost as much as the requests.
+        if let Some(rest) = last.and_then(|last| PAUSE.checked_sub(last.elapsed())) {
+            std::thread::sleep(rest);
+        }
+        let mut flushed = None;
+        let mut next = Some(first);
+        while let Some(item) = next {
+            match item {
+                Item::Line(line) => batch.extend_from_slice(&line),
+                Item::Flush(done) => flushed = Some(done),
+            }
+            let more = batch.len() < BATCH && flushed.is_none();
+            next = if more { items.try_recv().ok() } else { None };
+        }
         // Nobody is left to tell when stderr is closed; the server goes on without a log.
-        match item {
-            Item::Line(line) => {
-                let _ = to.write_all(&line);
-            }
-            Item::Flush(done) => {
-                let _ = to.flush();
-                let _ = done.try_send(());
-            }
+        let _ = to.write_all(&batch);
+        batch.clear();
+        last = Some(Instant::now());
+        if let Some(done) = flushed {
+            let _ = to.flush();
+            let _ = done.try_send(());
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
@@ -114,7 +130,7 @@ mod tests {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
             let _ = self.begun.try_send(());
             let _ = self.go.recv();
-            *self.lines.lock().unwrap() += 1;
+            *self.lines.lock().unwrap() += line.split(|byte| *byte == b'\n').count() - 1;
             Ok(line.len())
         }
 

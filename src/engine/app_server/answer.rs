@@ -41,7 +41,7 @@ pub type LatestLimits = Arc<Mutex<Option<RateLimits>>>;
 #[derive(Debug)]
 pub struct Asked {
     /// The stand-ins of function names.
-    pub names: Names,
+    pub names: Arc<Names>,
     /// The functions offered, by the names they went out with.
     pub offered: HashSet<String>,
     /// The model asked for.
@@ -63,6 +63,10 @@ pub struct Answer {
     stage: Stage,
     /// The terminal event is out.
     settled: bool,
+    /// Codex has the conversation.
+    taken: bool,
+    /// The turn began before that.
+    early: bool,
     accepted: Option<Instant>,
     turn_id: Option<String>,
     messages: Vec<Message>,
@@ -111,6 +115,8 @@ impl Answer {
             change,
             stage: Stage::Running,
             settled: false,
+            taken: false,
+            early: false,
             accepted: None,
             turn_id: None,
             messages: Vec::new(),
@@ -143,6 +149,23 @@ impl Answer {
         self.accepted.get_or_insert(now);
     }
 
+    /// Codex has the conversation: what it says from now on can be an answer to it.
+    pub fn conversation_taken(&mut self) {
+        self.taken = true;
+    }
+
+    /// Whether the turn began before Codex had the conversation, which is a failure.
+    pub fn was_early(&self) -> bool {
+        self.early
+    }
+
+    fn check_order(&mut self) {
+        if !self.taken && !std::mem::replace(&mut self.early, true) {
+            let detail = "codex began the turn before it had taken the conversation".into();
+            self.fail(Failure::CodexFailed { detail });
+        }
+    }
+
     /// Reports a measured phase.
     pub fn phase(&self, phase: Phase, from: Instant) {
         if !self.settled {
@@ -153,6 +176,7 @@ impl Answer {
 
     /// A delta of an agent message: by far the most frequent of all.
     pub fn message_delta(&mut self, item_id: &str, delta: String) {
+        self.check_order();
         let known = self.messages.iter().rposition(|message| message.id == item_id);
         let index = known.unwrap_or_else(|| self.begin_message(item_id, false));
         let Some(message) = self.messages.get_mut(index) else { return };
@@ -163,6 +187,9 @@ impl Answer {
     /// Takes in any other notification about this thread. Unknown ones, and parts of known ones
     /// that cannot be read, change nothing.
     pub fn hear(&mut self, method: &str, params: &str) {
+        if let "turn/started" | "item/started" | "rawResponse/completed" = method {
+            self.check_order();
+        }
         match method {
             "item/reasoning/summaryTextDelta" => {
                 if let Ok(delta) = serde_json::from_str::<Delta<'_>>(params) {

@@ -107,10 +107,10 @@ impl Pool {
         let config = self.shared.live.get();
         let (sink, events) = backlogged_events();
         let sink = Arc::new(sink);
-        let names = Names::new(&turn.tools, &turn.conversation, config.profile() == Profile::Agent);
+        let names = Arc::new(Names::new(&turn.tools, &turn.conversation, config.profile() == Profile::Agent));
         let asked = Asked {
             offered: turn.tools.iter().map(|tool| names.out(&tool.name).to_owned()).collect(),
-            names,
+            names: Arc::clone(&names),
             model: turn.model.clone().or_else(|| config.model.clone()),
             lean: config.profile() == Profile::Model,
             granted,
@@ -119,7 +119,7 @@ impl Pool {
         let answer =
             Answer::new(Arc::clone(&sink), slot, asked, Arc::clone(&self.shared.limits), Arc::clone(&change));
         let answer = Arc::new(Mutex::new(answer));
-        let run = Run { turn, config, answer, change, sink, granted };
+        let run = Run { turn, names, config, answer, change, sink, granted };
         let shared = Arc::clone(&self.shared);
         shared.running.fetch_add(1, Ordering::Relaxed);
         self.shared.tasks.spawn(async move { shared.serve(run).await });

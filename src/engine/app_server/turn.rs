@@ -1,12 +1,17 @@
 //! One turn on one worker, from its thread to its end.
 //!
 //! ```text
-//!   thread (fresh or prewarmed) -> inject_items -> turn/start -> events -> [interrupt] -> unsubscribe
+//!   thread (fresh or prewarmed) -> inject_items, turn/start -> events -> [interrupt] -> unsubscribe
 //! ```
+//! The conversation and the start of the turn go out together: Codex takes the requests of one
+//! thread in their order. If it refuses the conversation, or is seen to begin without it, nothing
+//! that follows counts.
+//!
 //! No request under way is abandoned: when the client leaves or time runs out, the outcome is told
 //! at once, and what was begun is then undone in order.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -36,6 +41,8 @@ const LONGEST_RESULT: usize = 40_000;
 pub struct Run {
     /// What is asked.
     pub turn: Turn,
+    /// The stand-ins of function names.
+    pub names: Arc<Names>,
     /// The settings it runs under.
     pub config: Arc<Config>,
     /// Its answer.
@@ -92,22 +99,21 @@ impl Run {
         }
     }
 
-    /// Sees `work` through, telling the answer if it is given up meanwhile.
-    async fn attend<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Runs the turn to its end, telling the answer if it is given up meanwhile. The answer is over
+    /// when this returns; what it gives is the thread to release.
+    pub async fn on(&self, worker: &Arc<Worker>) -> Option<String> {
+        let work = self.work(worker);
         tokio::pin!(work);
         tokio::select! {
             biased;
-            result = &mut work => return result,
-            () = self.given_up(), if self.stage() == Stage::Running => {}
+            thread = &mut work => return thread,
+            () = self.given_up() => {}
         }
         work.await
     }
 
-    /// Runs the turn to its end. The answer is over when this returns.
-    pub async fn on(&self, worker: &Arc<Worker>) -> Option<String> {
-        let names =
-            Names::new(&self.turn.tools, &self.turn.conversation, self.config.profile() == Profile::Agent);
-        let thread = match self.thread(worker, &names).await {
+    async fn work(&self, worker: &Arc<Worker>) -> Option<String> {
+        let thread = match self.thread(worker).await {
             Ok(thread) => thread,
             Err(error) => {
                 self.end_with(worker, error).await;
@@ -116,7 +122,7 @@ impl Run {
         };
         if self.stage() == Stage::Running {
             worker.attach(&thread, Arc::clone(&self.answer));
-            if let Err(error) = self.ask(worker, &thread, &names).await {
+            if let Err(error) = self.ask(worker, &thread).await {
                 self.end_with(worker, error).await;
             }
             worker.detach(&thread);
@@ -135,7 +141,7 @@ impl Run {
         }
     }
 
-    async fn thread(&self, worker: &Arc<Worker>, names: &Names) -> Result<String, Stop> {
+    async fn thread(&self, worker: &Arc<Worker>) -> Result<String, Stop> {
         self.check(worker)?;
         let began = Instant::now();
         let cwd = self.turn.workdir.path();
@@ -148,12 +154,12 @@ impl Run {
             lock(&self.answer).phase(Phase::AppServerThreadStart, began);
             return Ok(thread);
         }
-        params.dynamic_tools = DynamicTool::all(&self.turn.tools, names)?;
+        params.dynamic_tools = DynamicTool::all(&self.turn.tools, &self.names)?;
         // Raw events echo the whole history; they are needed for function calls alone.
         params.experimental_raw_events = !self.turn.tools.is_empty();
         params.config =
             self.turn.verbosity.map(|verbosity| ThreadConfig { model_verbosity: verbosity.name() });
-        let started: wire::ThreadStarted = self.attend(worker.call("thread/start", &params)).await?;
+        let started: wire::ThreadStarted = worker.call("thread/start", &params).await?;
         lock(&self.answer).phase(Phase::AppServerThreadStart, began);
         Ok(started.thread.id)
     }
@@ -187,17 +193,10 @@ impl Run {
     }
 
     /// Hands the conversation over, starts the turn and waits for its end.
-    async fn ask(&self, worker: &Arc<Worker>, thread: &str, names: &Names) -> Result<(), Stop> {
-        let hint = wire::hint(&self.turn, names);
-        let items = InjectItems { thread_id: thread, items: wire::items(&self.turn, names, hint.as_deref()) };
-        let _: IgnoredAny = self.attend(worker.call("thread/inject_items", &items)).await?;
-        drop(items);
-        if self.stage() != Stage::Running {
-            self.over(Failure::CodexFailed { detail: "given up before it began".into() });
-            return Ok(());
-        }
-
-        let began = Instant::now();
+    async fn ask(&self, worker: &Arc<Worker>, thread: &str) -> Result<(), Stop> {
+        let hint = wire::hint(&self.turn, &self.names);
+        let items =
+            InjectItems { thread_id: thread, items: wire::items(&self.turn, &self.names, hint.as_deref()) };
         let output_schema: Option<&RawValue> = match &self.turn.output {
             Output::JsonSchema(schema) => Some(serde_json::from_str(schema).map_err(|_| {
                 Failure::bad("response_format.json_schema.schema", "The schema must be a JSON object.")
@@ -213,14 +212,42 @@ impl Run {
             service_tier: self.turn.service_tier.and_then(|tier| tier.upstream()),
             output_schema,
         };
-        let started: wire::TurnStarted = self.attend(worker.call("turn/start", &params)).await?;
+        let (answer, functions) = (Arc::clone(&self.answer), !self.turn.tools.is_empty());
+        let taken = move |reply: Result<(), &RpcError>| match reply {
+            Ok(()) => lock(&answer).conversation_taken(),
+            Err(error) => lock(&answer).fail(failure(error, functions)),
+        };
+        let history = worker.send("thread/inject_items", &items, Some(Box::new(taken))).await?;
+        drop(items);
+        let began = Instant::now();
+        let (history, started) = if worker.overtakes.load(Ordering::Relaxed) {
+            let history: Result<IgnoredAny, RpcError> = worker.reply(history).await;
+            if self.stage() != Stage::Running {
+                self.over(Failure::CodexFailed { detail: "given up before it began".into() });
+                return Ok(());
+            }
+            (history, worker.call("turn/start", &params).await)
+        } else {
+            let start = worker.send("turn/start", &params, None).await?;
+            (worker.reply(history).await, worker.reply(start).await)
+        };
+        let started: wire::TurnStarted = started?;
+        if let Err(error @ (RpcError::Late { .. } | RpcError::Closed)) = history {
+            return Err(error.into());
+        }
         {
             let mut answer = lock(&self.answer);
             answer.phase(Phase::AppServerTurnStart, began);
             answer.accept(&started.turn.id, Instant::now());
         }
         while self.stage() == Stage::Running {
-            self.attend(self.change.notified()).await;
+            self.change.notified().await;
+        }
+        if lock(&self.answer).was_early() && !worker.overtakes.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                pid = worker.pid,
+                "this codex mixes the order of requests; it now gets one at a time"
+            );
         }
         if self.stage() == Stage::Unwanted {
             self.interrupt(worker, thread, &started.turn.id).await?;
@@ -272,23 +299,28 @@ impl Run {
     async fn end_with(&self, worker: &Worker, stop: Stop) {
         match stop {
             Stop::Failed(failure) => self.over(failure),
-            Stop::Rpc(RpcError::Refused { code: OVERLOADED, message }) => {
-                self.over(Failure::UpstreamOverloaded { detail: message });
+            Stop::Rpc(error @ RpcError::Refused { .. }) => {
+                self.over(failure(&error, !self.turn.tools.is_empty()));
             }
-            Stop::Rpc(RpcError::Refused { message, .. }) => self.over(self.refused(message)),
             Stop::Rpc(RpcError::Late { .. } | RpcError::Closed) => {
                 let failure = worker.dead().await;
                 self.over(failure);
             }
         }
     }
+}
 
-    fn refused(&self, message: String) -> Failure {
-        if message.contains("dynamic tool") && !self.turn.tools.is_empty() {
-            tracing::info!(message, "codex refused function tools");
-            return Failure::bad("tools", "Codex does not accept these function tools.");
+/// What it means that a request of a turn was refused; `functions` of the caller may be the cause.
+fn failure(error: &RpcError, functions: bool) -> Failure {
+    match error {
+        RpcError::Refused { code: OVERLOADED, message } => {
+            Failure::UpstreamOverloaded { detail: message.clone() }
         }
-        Failure::CodexFailed { detail: format!("the app-server refused the turn: {message}") }
+        RpcError::Refused { message, .. } if functions && message.contains("dynamic tool") => {
+            tracing::info!(message, "codex refused function tools");
+            Failure::bad("tools", "Codex does not accept these function tools.")
+        }
+        error => Failure::CodexFailed { detail: format!("the app-server refused the turn: {error}") },
     }
 }
 

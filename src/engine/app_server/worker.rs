@@ -7,17 +7,17 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tokio::sync::watch;
 
 use super::answer::{Answer, LatestLimits};
-use super::rpc::{self, Ended, Heard, Rpc, RpcError};
+use super::rpc::{self, Ended, Heard, OnReply, Rpc, RpcError, Sent};
 use super::wire::{
     self, About, AuthStatus, Delta, GetAuthStatus, Initialize, Initialized, ModelList, Models, RateLimitsNews,
 };
@@ -48,6 +48,8 @@ pub struct Worker {
     pub pid: Option<u32>,
     /// The turns it has now.
     pub load: AtomicUsize,
+    /// It was seen to begin a turn before it had taken the conversation sent ahead of it.
+    pub overtakes: AtomicBool,
     rpc: Rpc,
     threads: Mutex<HashMap<String, Thread>>,
     warm: Mutex<Vec<String>>,
@@ -91,6 +93,7 @@ impl Worker {
             since: Instant::now(),
             pid: child.as_ref().map(Child::pid),
             load: AtomicUsize::new(0),
+            overtakes: AtomicBool::new(false),
             rpc,
             threads: Mutex::default(),
             warm: Mutex::default(),
@@ -99,7 +102,7 @@ impl Worker {
             sentence: watch::Sender::new(None),
             death: watch::Sender::new(None),
         });
-        tokio::spawn(write(outbox, writer));
+        tokio::spawn(rpc::write(outbox, writer));
         tokio::spawn(Arc::clone(&worker).live(reader, child));
         match worker.handshake().await {
             Ok(models) => {
@@ -164,15 +167,43 @@ impl Worker {
         method: &'static str,
         params: &impl Serialize,
     ) -> Result<T, RpcError> {
-        let reply = self.rpc.call(method, params, self.timing.rpc).await;
-        if let Err(error @ RpcError::Late { .. }) = &reply {
-            self.condemn(Failure::CodexFailed { detail: format!("the app-server hangs: {error}") });
-        }
-        serde_json::from_str(reply?.get()).map_err(|error| {
+        let sent = self.send(method, params, None).await?;
+        self.reply(sent).await
+    }
+
+    /// The first half of [`Worker::call`]: what is sent one after the other arrives in that order.
+    /// `on_reply` sees the reply before anything later of this worker is heard.
+    ///
+    /// # Errors
+    /// As [`Worker::call`].
+    pub async fn send(
+        &self,
+        method: &'static str,
+        params: &impl Serialize,
+        on_reply: Option<OnReply>,
+    ) -> Result<Sent, RpcError> {
+        let sent = self.rpc.send(method, params, self.timing.rpc, on_reply).await;
+        sent.inspect_err(|error| self.judge(error))
+    }
+
+    /// The second half.
+    ///
+    /// # Errors
+    /// As [`Worker::call`].
+    pub async fn reply<T: DeserializeOwned>(&self, sent: Sent) -> Result<T, RpcError> {
+        let method = sent.method();
+        let reply = self.rpc.reply(sent).await.inspect_err(|error| self.judge(error))?;
+        serde_json::from_str(reply.get()).map_err(|error| {
             let detail = format!("the app-server gave an unexpected reply to {method}: {error}");
             self.condemn(Failure::CodexFailed { detail });
             RpcError::Closed
         })
+    }
+
+    fn judge(&self, error: &RpcError) {
+        if let RpcError::Late { .. } = error {
+            self.condemn(Failure::CodexFailed { detail: format!("the app-server hangs: {error}") });
+        }
     }
 
     /// Sends what concerns this thread to `answer` from now on.
@@ -341,10 +372,6 @@ impl Worker {
         let room = |load: usize| (load < places).then_some(load + 1);
         self.is_alive() && self.load.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
-}
-
-async fn write(outbox: rpc::Outbox, pipe: impl AsyncWrite + Unpin) {
-    rpc::write(outbox, pipe).await;
 }
 
 async fn wait(cell: &watch::Sender<Option<Failure>>) -> Failure {
