@@ -143,6 +143,10 @@ pub fn escape(text: &str) -> String {
 }
 
 fn escape_into(out: &mut String, text: &str) {
+    // As nearly every line is.
+    if text.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
+        return out.push_str(text);
+    }
     for c in text.chars() {
         match c {
             // Line and paragraph separators break lines, bidi controls reorder them on screen.
@@ -238,7 +242,7 @@ where
 /// The event's message and fields as one line, made safe for a terminal.
 fn one_line(event: &Event<'_>) -> Result<String, fmt::Error> {
     let target = event.metadata().target();
-    let mut text = String::new();
+    let mut text = String::with_capacity(512);
     if target == latency::TARGET {
         // The message has every field in it already.
         event.record(&mut |field: &tracing::field::Field, value: &dyn fmt::Debug| {

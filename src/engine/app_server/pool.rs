@@ -122,7 +122,8 @@ impl Pool {
         let run = Run { turn, names, config, answer, change, sink, granted };
         let shared = Arc::clone(&self.shared);
         shared.running.fetch_add(1, Ordering::Relaxed);
-        self.shared.tasks.spawn(async move { shared.serve(run).await });
+        // In a box: on its way to the runtime it would be copied several times.
+        self.shared.tasks.spawn(Box::pin(async move { shared.serve(run).await }));
         events
     }
 

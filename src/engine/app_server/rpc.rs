@@ -210,7 +210,9 @@ impl Rpc {
         let place = place.await.map_err(|_| late.clone())?;
         let place = place.map_err(|_| RpcError::Closed)?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut line = serde_json::to_vec(&Request { id, method, params }).map_err(|error| {
+        // Most requests fit, and need not grow.
+        let mut line = Vec::with_capacity(512);
+        serde_json::to_writer(&mut line, &Request { id, method, params }).map_err(|error| {
             RpcError::Refused { code: 0, message: format!("cannot encode {method}: {error}") }
         })?;
         line.push(b'\n');
@@ -326,6 +328,9 @@ impl Rpc {
 pub async fn write(Outbox(mut queue): Outbox, mut pipe: impl AsyncWrite + Unpin) {
     let mut batch = Vec::new();
     while let Some(first) = queue.recv().await {
+        // Whoever else has something to say now says it first: one write, and one reading of it
+        // by the app-server, then serve many turns.
+        tokio::task::yield_now().await;
         batch = if first.len() > BATCH {
             first
         } else {
