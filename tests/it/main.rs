@@ -29,3 +29,4 @@ mod reload;
 mod sdk;
 mod systemd;
 mod verbs;
+mod worker_faults;

@@ -134,6 +134,27 @@ impl Fake {
     }
 }
 
+const METHODS: [&str; 8] = [
+    "initialize",
+    "getAuthStatus",
+    "model/list",
+    "thread/start",
+    "thread/inject_items",
+    "thread/unsubscribe",
+    "turn/start",
+    "turn/interrupt",
+];
+
+/// What is not understood, and is no event in the fake's life.
+fn refusal(method: &str, params: &Value) -> Option<String> {
+    if method == "thread/start" && params.as_object()?.values().any(Value::is_number) {
+        return Some("Invalid request: invalid type: integer `5`".into());
+    }
+    let known = || METHODS.map(|method| format!("`{method}`")).join(", ");
+    (method.starts_with("codex-api-proxy/"))
+        .then(|| format!("Invalid request: unknown variant `{method}`, expected one of {}", known()))
+}
+
 #[derive(Clone)]
 struct Process {
     fake: Fake,
@@ -172,8 +193,12 @@ impl Process {
 
     /// False: the process is to end.
     fn hear(&self, message: Value) -> bool {
-        self.fake.heard.lock().unwrap().push(message.clone());
         let (method, id) = (message["method"].as_str().unwrap_or_default(), &message["id"]);
+        if let Some(refusal) = refusal(method, &message["params"]) {
+            self.say(json!({"id": id, "error": {"code": -32600, "message": refusal}}));
+            return true;
+        }
+        self.fake.heard.lock().unwrap().push(message.clone());
         match self.mishap(method, id) {
             None => {}
             Some(Mishap::Dies | Mishap::DiesMidLine) => return true,

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::answer::{Answer, Asked, LatestLimits};
+use super::features::Features;
 use super::names::Names;
 use super::turn::Run;
 use super::worker::{Worker, lock};
@@ -29,6 +30,8 @@ use crate::codex::Codex;
 use crate::config::{Config, Live, Profile};
 use crate::turn::{Events, Failure, Slot, Turn, backlogged_events};
 use source::Source;
+
+pub use source::examine;
 
 /// How long a failure to start is believed before a request has it tried again.
 const FAILURE_LASTS: Duration = Duration::from_secs(1);
@@ -150,7 +153,9 @@ impl Pool {
                 Seat::Vacant | Seat::Starting => {}
                 Seat::Ready(worker) => {
                     status.ready += usize::from(worker.is_alive());
-                    status.functions = worker.installation.functions.reason().map(str::to_owned);
+                    let lack = worker.features().and_then(Features::no_functions);
+                    let reason = || worker.installation.functions.reason().map(str::to_owned);
+                    status.functions = lack.or_else(reason);
                 }
                 Seat::Failed { why, .. } => status.reason = Some(why.clone()),
             }

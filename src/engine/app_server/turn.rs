@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
 
 use super::answer::{Answer, Stage};
+use super::features::Features;
 use super::names::Names;
 use super::rpc::RpcError;
 use super::wire::{
@@ -134,6 +135,9 @@ impl Run {
 
     /// Releases the thread of an ended turn.
     pub async fn release(worker: &Worker, thread: &str) {
+        if !worker.features().is_none_or(|features| features.has("thread/unsubscribe")) {
+            return;
+        }
         let done: Result<IgnoredAny, _> =
             worker.call("thread/unsubscribe", &ThreadUnsubscribe { thread_id: thread }).await;
         if let Err(error) = done {
@@ -167,8 +171,12 @@ impl Run {
     /// What this worker cannot do for this turn.
     fn check(&self, worker: &Worker) -> Result<(), Failure> {
         let model = self.turn.model.as_deref().or(self.config.model.as_deref());
+        let without_functions = || {
+            let lack = worker.features().and_then(Features::no_functions);
+            lack.or_else(|| worker.installation.functions.refused(model).map(str::to_owned))
+        };
         if !self.turn.tools.is_empty()
-            && let Some(reason) = worker.installation.functions.refused(model)
+            && let Some(reason) = without_functions()
         {
             let message =
                 format!("Function tools are not possible with this model here, because of {reason}.");

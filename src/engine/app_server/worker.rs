@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -17,6 +17,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::watch;
 
 use super::answer::{Answer, LatestLimits};
+use super::features::Features;
 use super::rpc::{self, Ended, Heard, OnReply, Rpc, RpcError, Sent};
 use super::wire::{
     self, About, AuthStatus, Delta, GetAuthStatus, Initialize, Initialized, ModelList, Models, RateLimitsNews,
@@ -51,6 +52,7 @@ pub struct Worker {
     /// It was seen to begin a turn before it had taken the conversation sent ahead of it.
     pub overtakes: AtomicBool,
     rpc: Rpc,
+    features: OnceLock<Features>,
     threads: Mutex<HashMap<String, Thread>>,
     warm: Mutex<Vec<String>>,
     warming: tokio::sync::Mutex<()>,
@@ -95,6 +97,7 @@ impl Worker {
             load: AtomicUsize::new(0),
             overtakes: AtomicBool::new(false),
             rpc,
+            features: OnceLock::new(),
             threads: Mutex::default(),
             warm: Mutex::default(),
             warming: tokio::sync::Mutex::default(),
@@ -122,16 +125,22 @@ impl Worker {
         let greeting: Initialized = self.expect("initialize", &Initialize::new(), limit).await?;
         self.rpc.notify("initialized");
         tracing::debug!(version = greeting.version(), pid = self.pid, "an app-server is up");
-        let ask = GetAuthStatus { include_token: false, refresh_token: false };
-        let login: AuthStatus = self.expect("getAuthStatus", &ask, limit).await?;
-        if login.auth_method.is_none()
-            && login.requires_openai_auth == Some(true)
-            && self.installation.login != Login::NotNeeded
-        {
-            return Err(Failure::NotLoggedIn);
+        let features = Features::ask(self).await?;
+        let (has_login_status, has_models) = (features.has("getAuthStatus"), features.has("model/list"));
+        // Asked once for each worker.
+        let _ = self.features.set(features);
+        if has_login_status {
+            let ask = GetAuthStatus { include_token: false, refresh_token: false };
+            let login: AuthStatus = self.expect("getAuthStatus", &ask, limit).await?;
+            if login.auth_method.is_none()
+                && login.requires_openai_auth == Some(true)
+                && self.installation.login != Login::NotNeeded
+            {
+                return Err(Failure::NotLoggedIn);
+            }
         }
         let (mut names, mut cursor) = (Vec::new(), None);
-        for _ in 0..PAGES {
+        for _ in 0..if has_models { PAGES } else { 0 } {
             let page: Models =
                 self.expect("model/list", &ModelList { cursor: cursor.as_deref() }, limit).await?;
             names.extend(page.data.into_iter().filter(|model| !model.hidden));
@@ -143,6 +152,11 @@ impl Worker {
         // The one Codex takes by itself leads.
         names.sort_by_key(|model| !model.is_default);
         Ok(names.into_iter().map(|model| model.model).collect())
+    }
+
+    /// What it carries; `None` before its handshake.
+    pub fn features(&self) -> Option<&Features> {
+        self.features.get()
     }
 
     /// A request whose failure means that the worker is of no use.

@@ -1,7 +1,6 @@
 //! The keeper of one seat: starts its worker, watches it, replaces it.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,19 +85,7 @@ impl Shared {
 
     async fn start_worker(&self) -> Result<Arc<Worker>, Failure> {
         let _alone = self.gate.lock().await;
-        let installation = (self.source.installation)().await?;
-        let bin = || installation.config.codex_bin.clone();
-        let link = (self.source.launch)(Arc::clone(&installation)).await.map_err(|error| {
-            (self.source.look_again)();
-            match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-                    Failure::CodexMissing { bin: bin() }
-                }
-                _ => Failure::CodexExited { status: "not started".into(), detail: error.to_string() },
-            }
-        })?;
-        let (worker, models) =
-            Worker::start(link, installation, self.timing, Arc::clone(&self.limits)).await?;
+        let (worker, models) = self.source.start(self.timing, Arc::clone(&self.limits)).await?;
         tracing::info!(pid = worker.pid, took = ?worker.since.elapsed(), "a codex worker is ready");
         self.models.send_replace(models.into());
         Ok(worker)

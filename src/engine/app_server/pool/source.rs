@@ -7,7 +7,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::codex::{Codex, Installation, args};
-use crate::engine::app_server::Link;
+use crate::engine::app_server::answer::LatestLimits;
+use crate::engine::app_server::features::Features;
+use crate::engine::app_server::worker::Worker;
+use crate::engine::app_server::{Link, Timing};
 use crate::turn::Failure;
 
 pub(super) type Promise<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -68,4 +71,38 @@ impl Source {
             look_again: Box::new(move || again.look_again()),
         }
     }
+
+    /// Starts a worker. Also gives the names of the models it lists.
+    ///
+    /// # Errors
+    /// Why it did not become ready; its process is gone then.
+    pub(super) async fn start(
+        &self,
+        timing: Timing,
+        limits: LatestLimits,
+    ) -> Result<(Arc<Worker>, Vec<String>), Failure> {
+        let installation = (self.installation)().await?;
+        let bin = || installation.config.codex_bin.clone();
+        let link = (self.launch)(Arc::clone(&installation)).await.map_err(|error| {
+            (self.look_again)();
+            match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                    Failure::CodexMissing { bin: bin() }
+                }
+                _ => Failure::CodexExited { status: "not started".into(), detail: error.to_string() },
+            }
+        })?;
+        Worker::start(link, installation, timing, limits).await
+    }
+}
+
+/// Starts a worker of the CLI on this machine, sees what it carries, and ends it.
+///
+/// # Errors
+/// Why it did not become ready.
+pub async fn examine(codex: Codex) -> Result<Features, Failure> {
+    let (worker, _) = Source::of(codex).start(Timing::default(), LatestLimits::default()).await?;
+    worker.condemn(Failure::Draining);
+    worker.dead().await;
+    Ok(worker.features().cloned().unwrap_or_default())
 }
