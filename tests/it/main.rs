@@ -28,5 +28,6 @@ mod queue;
 mod reload;
 mod sdk;
 mod systemd;
+mod untouched;
 mod verbs;
 mod worker_faults;

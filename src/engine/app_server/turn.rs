@@ -34,8 +34,7 @@ use crate::turn::{Failure, Item, Output, Part, Phase, Sink, Turn};
 /// JSON-RPC code of "Server overloaded; retry later."
 const OVERLOADED: i64 = -32001;
 
-/// A function's result above this many bytes is cut in silence by Codex where the lean catalog is
-/// not in force.
+/// A function's result above this many bytes is cut in silence by Codex where it works as an agent.
 const LONGEST_RESULT: usize = 40_000;
 
 /// A turn under way and who waits for it.
@@ -182,18 +181,20 @@ impl Run {
                 format!("Function tools are not possible with this model here, because of {reason}.");
             return Err(Failure::Unsupported { param: "tools".into(), message });
         }
+        let length = |part: &Part| match part {
+            Part::Text(text) => text.len(),
+            Part::Image(_) => 0,
+        };
         let long = |item: &Item| match item {
-            Item::ToolResult { content, .. } => {
-                content.iter().any(|part| matches!(part, Part::Text(text) if text.len() > LONGEST_RESULT))
-            }
+            Item::ToolResult { content, .. } => content.iter().map(length).sum::<usize>() > LONGEST_RESULT,
             _ => false,
         };
-        if worker.installation.catalog.is_none()
+        if self.config.profile() == Profile::Agent
             && let Some(index) = self.turn.conversation.iter().position(long)
         {
             let message = format!(
-                "A function result may have at most {LONGEST_RESULT} bytes here: without the lean model catalog \
-                 (settings profile and model_catalog) Codex would cut it."
+                "A function result may have at most {LONGEST_RESULT} bytes with profile = agent, where Codex would \
+                 cut it; profile = model takes any."
             );
             return Err(Failure::bad(format!("messages[{index}].content"), message));
         }

@@ -7,7 +7,7 @@ use super::super::fake::{Fake, Mishap, Play};
 use super::keeper::Pause;
 use super::*;
 use crate::codex::{Confinement, Functions, Home, Installation, Login, Version};
-use crate::config::EngineKind;
+use crate::config::{EngineKind, ProfileChoice};
 use crate::turn::{Event, Finish, Item, Output, Part, Role, Tool, ToolChoice, Workdir};
 
 const FAST: Timing = Timing {
@@ -428,16 +428,28 @@ async fn what_the_installation_cannot_do_is_refused() {
         Arc::new([Tool { name: "f".into(), description: String::new(), parameters: "{}".into() }]);
     let outcome = end(house.run(Turn { tools, ..plain() })).await.1;
     assert!(matches!(outcome, Err(Failure::Unsupported { param, .. }) if param == "tools"));
-    let result = |bytes: usize| {
-        let content = vec![Part::Text("x".repeat(bytes))];
+    house.at_rest().await;
+}
+
+#[tokio::test]
+async fn a_result_that_an_agent_would_cut_is_refused() {
+    let result = |parts: &[usize]| {
+        let content = parts.iter().map(|bytes| Part::Text("x".repeat(*bytes))).collect();
         Turn { conversation: Arc::new([Item::ToolResult { call_id: "c".into(), content }]), ..plain() }
     };
-    assert_eq!(end(house.run(result(40_000))).await.1, Ok(Finish::Stop));
-    let outcome = end(house.run(result(40_001))).await.1;
-    assert!(
-        matches!(outcome, Err(Failure::BadRequest { param: Some(param), .. }) if param == "messages[0].content")
-    );
-    house.at_rest().await;
+    let agent = house(answer(), config(|config| config.profile = ProfileChoice::Agent));
+    for whole in [&[40_000][..], &[20_000, 20_000]] {
+        assert_eq!(end(agent.run(result(whole))).await.1, Ok(Finish::Stop));
+    }
+    for cut in [&[40_001][..], &[20_000, 20_001]] {
+        let outcome = end(agent.run(result(cut))).await.1;
+        assert!(
+            matches!(outcome, Err(Failure::BadRequest { param: Some(param), .. }) if param == "messages[0].content")
+        );
+    }
+    agent.at_rest().await;
+    let model = house(answer(), config(|_| {}));
+    assert_eq!(end(model.run(result(&[1_000_000]))).await.1, Ok(Finish::Stop));
 }
 
 #[test]
