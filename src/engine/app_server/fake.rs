@@ -25,6 +25,8 @@ pub enum Mishap {
     Refuses,
     /// It writes something that begins like a message.
     Garbage,
+    /// It answers only after what it was asked next.
+    Overtaken,
 }
 
 /// How turns go.
@@ -187,6 +189,17 @@ impl Process {
             Mishap::WrongId => self.say(json!({"id": 987_654, "result": {}})),
             Mishap::Refuses => self.say(json!({"id": id, "error": {"code": -32600, "message": "no"}})),
             Mishap::Garbage => self.say.send(b"{\"oops\n".to_vec()).unwrap_or_default(),
+            Mishap::Overtaken => {
+                let (process, id) = (self.clone(), id.clone());
+                tokio::spawn(async move {
+                    let follows = |process: &Process| process.fake.count("turn/start") > 0;
+                    while !follows(&process) {
+                        tokio::task::yield_now().await;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    process.say(json!({"id": id, "result": {}}));
+                });
+            }
         }
         Some(mishap)
     }

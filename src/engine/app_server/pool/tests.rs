@@ -432,6 +432,21 @@ async fn what_the_installation_cannot_do_is_refused() {
 }
 
 #[tokio::test]
+async fn a_worker_that_mixes_the_order_of_requests_gets_one_at_a_time() {
+    let house = house(answer(), config(|_| {}));
+    house.ready(1).await;
+    house.fake.misbehave("thread/inject_items", Mishap::Overtaken);
+    let (text, outcome) = end(house.run(plain())).await;
+    assert!(text.is_empty() && matches!(outcome, Err(Failure::CodexFailed { .. })), "{text} {outcome:?}");
+    house.at_rest().await;
+    // The turn was begun all the same, and stopped or over.
+    assert_eq!(house.fake.started.load(Ordering::SeqCst), 1);
+    assert_eq!(end(house.run(plain())).await, ("hello".into(), Ok(Finish::Stop)));
+    let Some(Seat::Ready(worker)) = lock(&house.pool.shared.seats).pop() else { panic!("no worker") };
+    assert!(worker.overtakes.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
 async fn a_result_that_an_agent_would_cut_is_refused() {
     let result = |parts: &[usize]| {
         let content = parts.iter().map(|bytes| Part::Text("x".repeat(*bytes))).collect();
