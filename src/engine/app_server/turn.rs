@@ -29,7 +29,7 @@ use super::wire::{
 };
 use super::worker::{Worker, lock};
 use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{Failure, Item, Output, Part, Phase, Sink, Turn};
+use crate::turn::{Failure, Item, Output, Part, Sink, Turn};
 
 /// JSON-RPC code of "Server overloaded; retry later."
 const OVERLOADED: i64 = -32001;
@@ -154,7 +154,7 @@ impl Run {
             && (params.cwd.is_none() || cwd == self.config.default_cwd)
             && let Some(thread) = worker.take_warm()
         {
-            lock(&self.answer).phase(Phase::AppServerThreadStart, began);
+            lock(&self.answer).thread_started(began);
             return Ok(thread);
         }
         params.dynamic_tools = DynamicTool::all(&self.turn.tools, &self.names)?;
@@ -163,7 +163,7 @@ impl Run {
         params.config =
             self.turn.verbosity.map(|verbosity| ThreadConfig { model_verbosity: verbosity.name() });
         let started: wire::ThreadStarted = worker.call("thread/start", &params).await?;
-        lock(&self.answer).phase(Phase::AppServerThreadStart, began);
+        lock(&self.answer).thread_started(began);
         Ok(started.thread.id)
     }
 
@@ -228,27 +228,29 @@ impl Run {
         };
         let history = worker.send("thread/inject_items", &items, Some(Box::new(taken))).await?;
         drop(items);
-        let began = Instant::now();
+        let (answer, began) = (Arc::clone(&self.answer), Instant::now());
+        let accepted = move |reply: Result<(), &RpcError>| {
+            if reply.is_ok() {
+                lock(&answer).accepted(began);
+            }
+        };
+        let start = async || worker.send("turn/start", &params, Some(Box::new(accepted))).await;
         let (history, started) = if worker.overtakes.load(Ordering::Relaxed) {
             let history: Result<IgnoredAny, RpcError> = worker.reply(history).await;
             if self.stage() != Stage::Running {
                 self.over(Failure::CodexFailed { detail: "given up before it began".into() });
                 return Ok(());
             }
-            (history, worker.call("turn/start", &params).await)
+            (history, worker.reply(start().await?).await)
         } else {
-            let start = worker.send("turn/start", &params, None).await?;
+            let start = start().await?;
             (worker.reply(history).await, worker.reply(start).await)
         };
         let started: wire::TurnStarted = started?;
         if let Err(error @ (RpcError::Late { .. } | RpcError::Closed)) = history {
             return Err(error.into());
         }
-        {
-            let mut answer = lock(&self.answer);
-            answer.phase(Phase::AppServerTurnStart, began);
-            answer.accept(&started.turn.id, Instant::now());
-        }
+        lock(&self.answer).called(&started.turn.id);
         while self.stage() == Stage::Running {
             self.change.notified().await;
         }

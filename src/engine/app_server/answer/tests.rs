@@ -20,7 +20,8 @@ fn case(tools: &[&str]) -> Case {
     let limits = Arc::new(Mutex::new(None));
     let mut answer = Answer::new(Arc::new(sink), Slot::new(()), asked, limits, Arc::new(Notify::new()));
     answer.conversation_taken();
-    answer.accept("T1", Instant::now());
+    answer.accepted(Instant::now());
+    answer.called("T1");
     Case { answer, events }
 }
 
