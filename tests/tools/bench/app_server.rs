@@ -44,7 +44,7 @@ pub async fn run(bench: &Bench, requests: usize) {
     }
     prewarmed(bench).await;
     both.throughput(requests).await;
-    both.first_content(requests / 4).await;
+    both.first_content(requests).await;
     both.flood().await;
     both.paced().await;
     proxy.kill().await.unwrap();
