@@ -143,8 +143,8 @@ pub fn escape(text: &str) -> String {
 }
 
 fn escape_into(out: &mut String, text: &str) {
-    // As nearly every line is.
-    if text.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
+    // As nearly every line is. Looking at all of it, without an early end, is many bytes at a time.
+    if text.bytes().fold(true, |plain, byte| plain & (b' '..0x7f).contains(&byte)) {
         return out.push_str(text);
     }
     for c in text.chars() {
