@@ -66,6 +66,7 @@
 //! | figment | settings in layers with the origin of each value |
 //! | toml, toml_edit | Codex's overrides are TOML; editing the user's file keeps its comments |
 //! | clap | the command line |
+//! | clap_mangen, clap_complete | its manual page and its completions: `generate` |
 //! | strsim | "did you mean" |
 //! | subtle | keys compared in constant time |
 //! | base64 | images |
@@ -74,7 +75,7 @@
 //! | sd-notify | readiness, and sockets of systemd |
 //! | socket2 | socket options, and the kernel's word on who is connected |
 //! | libc | signals, umask, pidfd: in [`os`] only |
-//! | tracing, tracing-subscriber, tracing-journald, tracing-oslog | logs, to stderr, as native journal fields, or to the unified log of macOS |
+//! | tracing, tracing-subscriber, tracing-oslog | logs, to stderr, to the journal, or to the unified log of macOS |
 
 pub mod admission;
 pub mod api;

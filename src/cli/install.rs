@@ -17,7 +17,7 @@ const SYSTEM_DAEMONS: &str = "/Library/LaunchDaemons";
 pub fn install_command() -> Command {
     Command::new("install")
         .about("Write the unit files (systemd) or plist (launchd) that run this program as a service")
-        .arg(system_arg("For the whole system, as root: templates that run as the user named in them"))
+        .arg(system_arg("For the whole system, as root: units that run as the user named after their @"))
         .arg(
             Arg::new("force")
                 .long("force")
@@ -30,7 +30,7 @@ pub fn install_command() -> Command {
 pub fn uninstall_command() -> Command {
     Command::new("uninstall")
         .about("Stop the service and remove the files that install wrote; settings and login stay")
-        .arg(system_arg("The files of the whole system, as root"))
+        .arg(system_arg("Those of the whole system instead, as root"))
 }
 
 fn system_arg(help: &'static str) -> Arg {
@@ -48,6 +48,9 @@ pub fn install(matches: &ArgMatches) -> Result<(), Exit> {
     }
     let world = World::look()?;
     let service = world.manager.service()?;
+    if service.state == State::Masked && !force {
+        return Err(world.manager.masked());
+    }
     if let Some(file) = &service.file
         && !is_ours(file)
         && !force
@@ -228,6 +231,11 @@ pub fn uninstall(matches: &ArgMatches) -> Result<(), Exit> {
     let ours: Vec<&PathBuf> = files.iter().filter(|path| is_ours(path)).collect();
     if ours.is_empty() {
         return out(&match &service.file {
+            Some(file) if service.state == State::Masked => format!(
+                "The service is masked by {}; nothing was removed. To end that: {}\n",
+                file.display(),
+                world.manager.how_to_unmask()
+            ),
             Some(file) => format!(
                 "{} belongs to a package or was written by hand; nothing was removed. Stop the service with: \
                  codex-api-proxy stop\n",

@@ -11,6 +11,12 @@ use super::service::World;
 pub fn command() -> Command {
     Command::new("logs")
         .about("Show the service's log (journalctl, or log on macOS)")
+        .after_help(
+            "Examples:\n  \
+             codex-api-proxy logs -f\n  \
+             codex-api-proxy logs -n 100 -- -p warning\n  \
+             codex-api-proxy logs -- CODEX_REQUEST_ID=ID -o json",
+        )
         .arg(
             Arg::new("follow")
                 .long("follow")
@@ -31,7 +37,7 @@ pub fn command() -> Command {
                 .value_name("OPTION")
                 .num_args(0..)
                 .last(true)
-                .help("Passed on, as in: logs -- CODEX_REQUEST_ID=chatcmpl-… -o json"),
+                .help("Passed on to journalctl, or to log on macOS"),
         )
 }
 

@@ -37,11 +37,14 @@ impl Kept {
         Ok(Kept { path, before })
     }
 
-    /// Makes it as it was.
+    /// Makes it as it was, if it is not.
     ///
     /// # Errors
     /// What the system said.
     pub fn put_back(&self) -> Result<(), String> {
+        if std::fs::read_to_string(&self.path).ok() == self.before {
+            return Ok(());
+        }
         match &self.before {
             Some(text) => edit::write(&self.path, text),
             None => match std::fs::remove_file(&self.path) {

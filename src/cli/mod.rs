@@ -21,10 +21,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
+use tracing::Level;
 
 use crate::config::schema::{args, config_arg, flags, replaced_args, replaced_notices};
 use crate::config::{Errors, Sources};
+use crate::observe::{catalog, log};
 
+/// Something went wrong.
+const FAILURE: u8 = 1;
 /// EX_CONFIG of sysexits(3).
 const CONFIG: u8 = 78;
 
@@ -62,16 +66,19 @@ impl Exit {
     /// Prints the text and gives the code.
     pub fn report(self) -> ExitCode {
         let (code, text) = match self {
-            Exit::Failure(text) => (1, text),
+            Exit::Failure(text) => (FAILURE, text),
             Exit::Usage(text) => (64, text),
             Exit::Config(text) => (CONFIG, text),
             Exit::Code(code) => return ExitCode::from(code),
             Exit::ReaderGone => return ExitCode::SUCCESS,
         };
+        let target = if code == CONFIG { catalog::SETTINGS_BROKEN } else { module_path!() };
+        let mut explains = false;
         for (at, line) in text.lines().enumerate() {
-            // Each line about settings is an error of its own; others explain the first.
-            let lead = if at == 0 || code == CONFIG { "error: " } else { "" };
-            eprintln!("{lead}{line}");
+            // Each line about settings is an error of its own; others, and what comes after an empty
+            // line, explain the first.
+            explains |= line.is_empty() || (at > 0 && code == FAILURE);
+            log::say(Level::ERROR, target, &format!("{}{line}", if explains { "" } else { "error: " }));
         }
         ExitCode::from(code)
     }
@@ -85,13 +92,21 @@ pub fn command() -> Command {
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_settings(start::command()))
+        .subcommand(with_settings(start::command()).mut_arg("config", |config| {
+            config.help("With --foreground only: settings file read after all others")
+        }))
         .subcommand(stop::command())
-        .subcommand(with_settings(restart::command()))
+        // Accepted so that it can be refused in words.
+        .subcommand(with_settings(restart::command()).mut_arg("config", |config| config.hide(true)))
         .subcommand(status::command())
         .subcommand(logs::command())
         .subcommand(with_settings(
-            Command::new("serve").about("Run the server in the foreground; what the service manager runs"),
+            Command::new("serve")
+                .about("Run the server in the foreground; what the service manager runs")
+                .after_help(
+                    "For containers and debugging; otherwise: codex-api-proxy start. SIGTERM and Ctrl-C give \
+                     running turns drain_seconds to end, SIGHUP reads the settings again.",
+                ),
         ))
         .subcommand(with_settings(doctor::command()))
         .subcommand(config_cmd::command())
@@ -99,8 +114,12 @@ pub fn command() -> Command {
         .subcommand(install::uninstall_command())
         .subcommand(generate::command())
         .after_help(
-            "The server listens on http://127.0.0.1:8765 unless told otherwise. `codex-api-proxy doctor` says what \
-             is missing, if anything.",
+            "First steps:\n  \
+             codex login              log in to Codex, once\n  \
+             codex-api-proxy doctor   says what is missing, if anything\n  \
+             codex-api-proxy start    serves http://127.0.0.1:8765/v1 in the background\n\n\
+             A turn is one answer of Codex to one request. More: man codex-api-proxy, \
+             codex-api-proxy.toml (settings) and codex-api-proxy.service (operation).",
         )
 }
 
@@ -118,7 +137,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(("serve", matches)) => return serve(matches),
         Some(("start", matches)) if matches.get_flag("foreground") => return serve(matches),
         Some(("start", matches)) => start::run(matches),
-        Some(("stop", _)) => stop::run(),
+        Some(("stop", matches)) => stop::run(matches),
         Some(("restart", matches)) => restart::run(matches),
         Some(("status", matches)) => status::run(matches),
         Some(("logs", matches)) => logs::run(matches),
@@ -158,6 +177,6 @@ fn out(text: &str) -> Result<(), Exit> {
 /// Prints warnings to stderr.
 fn warn(lines: &[String]) {
     for line in lines {
-        eprintln!("warning: {line}");
+        log::say(Level::WARN, module_path!(), &format!("warning: {line}"));
     }
 }

@@ -39,6 +39,17 @@ impl Ask<'_> {
     /// # Errors
     /// Nobody answers there, or not in HTTP.
     pub fn send(self, address: &Address, patience: Duration) -> io::Result<Answer> {
+        self.try_to(address, patience).map_err(|error| match error.kind() {
+            // The kernel's word for it means something else to people.
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no answer within {} s", patience.as_secs_f64()),
+            ),
+            _ => error,
+        })
+    }
+
+    fn try_to(self, address: &Address, patience: Duration) -> io::Result<Answer> {
         let (host, bytes) = match address {
             Address::Tcp(_) => {
                 let to = address.reachable().ok_or(io::ErrorKind::AddrNotAvailable)?;
@@ -170,6 +181,18 @@ mod tests {
             let expect = expect.map(|(status, body)| Answer { status, body });
             assert_eq!(answer(bytes.as_bytes()), expect, "{bytes}");
         }
+    }
+
+    #[test]
+    fn whoever_does_not_answer_is_said_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Tcp(listener.local_addr().unwrap());
+        let ask = Ask { path: "/ready", ..Ask::default() };
+        let error = ask.send(&address, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.to_string(), "no answer within 0.02 s");
+        drop(listener);
+        let error = ask.send(&address, Duration::from_secs(1)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
     }
 
     #[test]

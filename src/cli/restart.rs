@@ -27,6 +27,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
     let given = given(matches)?;
     let saved = Kept::read(managed::path(&world.sources)?, world.sources.uid).map_err(Exit::Failure)?.before;
     let runs = matches!(service.state, State::Running | State::Starting);
+    let launch = Launch::new(world, service, runs)?;
     match (runs, &saved) {
         (true, _) => {}
         (false, Some(_)) => {
@@ -34,5 +35,5 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
         }
         (false, None) => eprintln!("note: nothing was saved by an earlier start; starting the service"),
     }
-    Launch { world, service, restart: runs }.run(given, saved.as_deref())
+    launch.run(given, saved.as_deref())
 }

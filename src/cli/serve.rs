@@ -5,6 +5,7 @@ mod reload;
 mod service;
 mod signals;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,9 +75,9 @@ fn serve(sources: Sources) -> Result<(), Exit> {
             },
         };
         let Prepared { loaded, rules } = prepared;
-        let config = loaded.config;
+        let Loaded { config, warnings, .. } = loaded;
         log.set_level(&config.log_level).map_err(Exit::Config)?;
-        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        log_warnings(&warnings, &config);
         let listeners = match activated {
             true => inherited,
             false => listen::bind(&config.host, config.port).map_err(Exit::Failure)?,
@@ -99,13 +100,39 @@ impl Prepared {
     fn new(sources: &Sources) -> Result<Prepared, Exit> {
         let loaded = load(sources)?;
         let config = &loaded.config;
-        let rules = Rules::new(config).map_err(Exit::Config)?;
-        log::parse_level(&config.log_level).map_err(Exit::Config)?;
+        let rules = check(config)?;
         // Not left to the first look at Codex: a request may come before it, or there is no Codex.
         std::fs::create_dir_all(&config.default_cwd).map_err(|error| {
             Exit::Failure(format!("cannot create default_cwd {}: {error}", config.default_cwd.display()))
         })?;
         Ok(Prepared { loaded, rules })
+    }
+}
+
+/// Sees that the server could run with these settings, and changes nothing: what `config check` and
+/// the verbs want to know beforehand. Gives who may call.
+///
+/// # Errors
+/// The setting that names what is not to be had.
+pub fn check(config: &Config) -> Result<Rules, Exit> {
+    let rules = Rules::new(config).map_err(Exit::Config)?;
+    log::parse_level(&config.log_level).map_err(Exit::Config)?;
+    let folder = &config.default_cwd;
+    let cannot = |why: String| Exit::Config(format!("cannot create default_cwd {}: {why}", folder.display()));
+    match folder.ancestors().find(|path| path.symlink_metadata().is_ok()) {
+        Some(there) if !there.is_dir() => Err(cannot(format!("{} is not a folder", there.display()))),
+        Some(there) if there != folder && !process::may_write(there) => {
+            Err(cannot(format!("{} cannot be written", there.display())))
+        }
+        _ => Ok(rules),
+    }
+}
+
+/// Logs what is worth a word, but not who can connect: [`worries`] knows the true addresses.
+fn log_warnings(warnings: &[String], config: &Config) {
+    let exposure = config.exposure();
+    for warning in warnings.iter().filter(|warning| Some(*warning) != exposure.as_ref()) {
+        tracing::warn!("{warning}");
     }
 }
 
@@ -158,6 +185,7 @@ impl Server {
         let worries = worries(&config, exposed.as_deref());
         if let Some(listener) = exposed.as_deref().filter(|_| !config.needs_key())
             && self.log.target() != "stderr"
+            && std::io::stderr().is_terminal()
         {
             super::warn(&[open_to_strangers(listener)]);
         }

@@ -98,17 +98,21 @@ pub fn apply(world: &World, listen: bool) -> Result<(), String> {
     if listen { systemd.control(&["start", systemd::SOCKET]) } else { Ok(()) }
 }
 
-/// Has systemd listen again if it does at each login: `stop` had ended that.
+/// Has systemd listen if it does at each login: `stop` had ended that, or the service runs since
+/// before its socket was enabled and holds the address itself. Tells whether it was so.
 ///
 /// # Errors
 /// What systemd said.
-pub fn resume(world: &World) -> Result<(), Exit> {
-    let Manager::Systemd(systemd) = &world.manager else { return Ok(()) };
+pub fn resume(world: &World) -> Result<bool, Exit> {
+    let Manager::Systemd(systemd) = &world.manager else { return Ok(false) };
     let socket = world.manager.service()?.socket;
-    if socket.enabled && !socket.listening {
-        systemd.control(&["start", systemd::SOCKET]).map_err(Exit::Failure)?;
+    if !socket.enabled || socket.listening {
+        return Ok(false);
     }
-    Ok(())
+    for arguments in [["stop", systemd::SERVICE], ["start", systemd::SOCKET]] {
+        systemd.control(&arguments).map_err(Exit::Failure)?;
+    }
+    Ok(true)
 }
 
 /// Says that the settings' address is not the one in force.

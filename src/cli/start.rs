@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 
 use super::managed::{self, Kept};
 use super::probe::{Answer, Ask, Holder};
-use super::service::{Address, Manager, Service, State, World, sockets};
-use super::{Exit, install, out, socket, warn};
+use super::service::{Address, Service, State, World, sockets};
+use super::{Exit, install, out, serve, socket, warn};
 use crate::config::schema::replaced_notices;
 use crate::config::{Config, Loaded, edit, layers, load, render};
 
@@ -58,7 +58,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
         ));
     }
     let given = given(matches)?;
-    Launch { world, service, restart: false }.run(given, None)
+    Launch::new(world, service, false)?.run(given, None)
 }
 
 /// ` (process 123, since …)`.
@@ -95,17 +95,17 @@ pub fn given(matches: &ArgMatches) -> Result<Given, Exit> {
                 .into(),
         ]);
     }
-    Ok(layers::given(&sources)?)
+    let (given, warnings) = layers::given(&sources)?;
+    warn(&warnings);
+    Ok(given)
 }
 
 /// One start or restart.
 pub struct Launch {
-    /// Where.
-    pub world: World,
+    world: World,
     /// How the service was before.
-    pub service: Service,
-    /// Whether it is to be restarted.
-    pub restart: bool,
+    service: Service,
+    restart: bool,
 }
 
 /// What has to be put back if the service does not come up.
@@ -114,41 +114,35 @@ struct Undo {
     files: Vec<Kept>,
     /// Whether the service or its sockets were touched.
     disturbed: bool,
+    /// Whether the sockets listen elsewhere than before.
+    moved: bool,
 }
 
 impl Launch {
+    /// A start, or a restart of what runs.
+    ///
+    /// # Errors
+    /// It must not be started.
+    pub fn new(world: World, service: Service, restart: bool) -> Result<Launch, Exit> {
+        match service.state {
+            State::Masked => Err(world.manager.masked()),
+            _ => Ok(Launch { world, service, restart }),
+        }
+    }
+
     /// Writes the settings (merged into `before` if given), starts, waits, tells.
     ///
     /// # Errors
     /// Why it did not come up; everything is as before then.
     pub fn run(self, given: Given, before: Option<&str>) -> Result<(), Exit> {
-        self.refuse_masked()?;
         let uid = self.world.sources.uid;
         let file = Kept::read(managed::path(&self.world.sources)?, uid).map_err(Exit::Failure)?;
-        let mut undo = Undo { files: vec![file], disturbed: false };
+        let mut undo = Undo { files: vec![file], disturbed: false, moved: false };
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         match self.launch(&given, before, &mut undo) {
             Ok(told) => out(&told),
             Err(exit) => Err(self.undo(exit, &undo, began)),
         }
-    }
-
-    fn refuse_masked(&self) -> Result<(), Exit> {
-        let (State::Masked, Manager::Systemd(_)) = (&self.service.state, &self.world.manager) else {
-            return if self.service.state == State::Masked {
-                Err(Exit::Failure(format!(
-                    "the agent is disabled; first run: {}",
-                    self.world.manager.how_to_enable()
-                )))
-            } else {
-                Ok(())
-            };
-        };
-        Err(Exit::Failure(
-            "the unit codex-api-proxy.service is masked: somebody decided that it must not start. To allow it: \
-             systemctl --user unmask codex-api-proxy"
-                .into(),
-        ))
     }
 
     fn launch(&self, given: &Given, before: Option<&str>, undo: &mut Undo) -> Result<String, Exit> {
@@ -168,18 +162,26 @@ impl Launch {
             loaded = load(&world.sources)?;
         }
         warn(&loaded.warnings);
+        // What the service would refuse is not tried on one that runs.
+        serve::check(&loaded.config)?;
 
         let mut told = install::ensure(world, &self.service)?;
         let addressed = ["host", "port"].iter().any(|key| given.contains_key(key));
         let socket = world.manager.service()?.socket;
         // A socket that stays where it is makes `port` meaningless.
         if !socket.listening || addressed {
-            port_is_free(&loaded.config, &self.held(&socket))?;
+            address_is_free(&loaded.config, &self.held(&socket))?;
         }
         undo.disturbed = true;
-        undo.files.extend(socket::keep_in_step(world, &socket, &loaded.config, addressed)?);
-        if !self.restart {
-            socket::resume(world)?;
+        if let Some(file) = socket::keep_in_step(world, &socket, &loaded.config, addressed)? {
+            undo.files.push(file);
+            undo.moved = true;
+        }
+        undo.moved |= socket::resume(world)?;
+        // One that was started too often would be refused for a while.
+        world.manager.forget_failure().map_err(Exit::Failure)?;
+        if self.restart {
+            eprintln!("Restarting; running turns may end first ...");
         }
         let started = if self.restart { world.manager.restart() } else { world.manager.start() };
         started.map_err(Exit::Failure)?;
@@ -206,11 +208,12 @@ impl Launch {
             for line in manager.last_lines(Some(began)).lines() {
                 text += &format!("  {line}\n");
             }
+            text.truncate(text.trim_end().len());
         }
         if let (Some(now), false, true) = (&started, self.restart, undo.disturbed) {
             // A restart policy would try again and again.
             let held = Service { socket: super::service::Socket::default(), ..now.clone() };
-            if let Err(error) = manager.stop(&held) {
+            if let Err(error) = manager.stop(&held).and_then(|()| manager.forget_failure()) {
                 text += &format!("\n{error}");
             }
         }
@@ -219,7 +222,7 @@ impl Launch {
                 text += &format!("\n{error}");
             }
         }
-        if undo.files.len() > 1
+        if undo.moved
             && let Err(error) = socket::apply(&self.world, self.service.socket.listening)
         {
             text += &format!("\n{error}");
@@ -227,15 +230,15 @@ impl Launch {
         let was = matches!(self.service.state, State::Running | State::Starting);
         if self.restart && was && undo.disturbed {
             text += match manager.restart() {
-                Ok(()) => "\nThe previous settings are back, and the service was started with them.",
+                Ok(()) => "\n\nThe previous settings are back, and the service was started with them.",
                 Err(_) => {
-                    "\nThe previous settings are back, but the service does not start with them either."
+                    "\n\nThe previous settings are back, but the service does not start with them either."
                 }
             };
         } else {
             text += match undo.files[0].before {
-                Some(_) => "\nThe previously saved settings are back in place.",
-                None => "\nNo settings were saved.",
+                Some(_) => "\n\nThe previously saved settings are back in place.",
+                None => "\n\nNo settings were saved.",
             };
         }
         match exit {
@@ -273,15 +276,15 @@ impl Launch {
     }
 }
 
-/// A port that somebody else holds is found out before anything is started or stopped.
-fn port_is_free(config: &Config, ours: &[Address]) -> Result<(), Exit> {
-    let port = |address: &Address| matches!(address, Address::Tcp(address) if address.port() == config.port);
-    if ours.iter().any(port) {
-        return Ok(());
-    }
+/// An address that cannot be had is found out before anything is started or stopped.
+fn address_is_free(config: &Config, ours: &[Address]) -> Result<(), Exit> {
     let Err(why) = crate::os::listen::bind(&config.host, config.port) else { return Ok(()) };
     if !why.contains("in use") {
         return Err(Exit::Failure(why));
+    }
+    let port = |address: &Address| matches!(address, Address::Tcp(address) if address.port() == config.port);
+    if ours.iter().any(port) {
+        return Ok(());
     }
     let address = addresses_of(config).into_iter().find_map(|address| address.reachable());
     Err(Exit::Failure(address.map_or(why, |address| Holder::of(address).explain(address))))
@@ -352,7 +355,8 @@ fn wait(world: &World, config: &Config) -> Result<(Service, Ready), String> {
     }
 }
 
-/// The reason that `/ready` gives.
+/// The reason that `/ready` gives; with broken settings, every page is an error.
 pub fn why_not(page: &Json) -> String {
-    page["reason"].as_str().unwrap_or("it gives no reason").to_owned()
+    let reason = page["reason"].as_str().or_else(|| page["error"]["message"].as_str());
+    reason.unwrap_or("it gives no reason").to_owned()
 }

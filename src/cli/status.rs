@@ -53,7 +53,8 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
     let loaded = load(&world.sources);
     let report = match &world.manager {
         Manager::None(why) if matches.get_flag("json") => {
-            out(&format!("{:#}\n", json!({ "state": "no service manager", "notes": [why] })))?;
+            let none = json!({ "state": "no service manager", "ready": false, "reason": why, "notes": [] });
+            out(&format!("{none:#}\n"))?;
             return Err(Exit::Code(NO_UNIT));
         }
         Manager::None(why) => {
@@ -68,7 +69,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
     } else {
         let mut text = as_text(&report);
         if let (true, Ok(loaded)) = (matches.get_flag("verbose"), &loaded) {
-            text += "\nSettings in force, and where each comes from:\n";
+            text += "\nSettings as they are read now, in force since a start or reload, and where each comes from:\n";
             text.extend(render::show(loaded).lines().map(|line| format!("  {line}\n")));
         }
         out(&text)?;
@@ -129,14 +130,14 @@ fn look(world: &World, service: Service, loaded: Result<&Loaded, String>) -> Rep
     }
     match &service.state {
         State::Missing => note("install and start it with: codex-api-proxy start".into()),
-        State::Masked => note("to allow it again: systemctl --user unmask codex-api-proxy".into()),
+        State::Masked => note(format!("to allow it again: {}", world.manager.how_to_unmask())),
         State::Stopped if !service.socket.listening => note("start it with: codex-api-proxy start".into()),
         State::Failed(how) => {
             note(format!("it failed: {how}"));
             let lines = world.manager.last_lines(None);
             let start = lines.lines().count().saturating_sub(5);
             lines.lines().skip(start).for_each(|line| note(format!("log: {line}")));
-            note("when the cause is gone: codex-api-proxy start (systemctl --user reset-failed clears the state)".into());
+            note("when the cause is gone: codex-api-proxy start".into());
         }
         _ => {}
     }
@@ -148,7 +149,7 @@ fn look(world: &World, service: Service, loaded: Result<&Loaded, String>) -> Rep
     {
         note(socket::differ(&service.socket, config));
     }
-    if service.state != State::Missing {
+    if !matches!(service.state, State::Missing | State::Masked) {
         if !service.enabled && !service.socket.enabled {
             note(format!("it is not started at login; to have that: {}", world.manager.how_to_enable()));
         }
@@ -193,7 +194,7 @@ fn as_text(report: &Report) -> String {
             row("turns", &format!("{running} running, {waiting} queued, {} at once", queue["slots"]));
         }
         if let (Some(version), Some(engine)) = (word("codex_version"), word("engine")) {
-            let login = word("login").unwrap_or("unknown");
+            let login = word("login").unwrap_or("unknown").replace('_', " ");
             row("codex", &format!("{version}, engine {engine}, login {login}"));
         }
     }

@@ -1,20 +1,24 @@
 //! `stop`: the service and the sockets held for it.
 
-use clap::Command;
+use clap::{ArgMatches, Command};
 
 use super::service::{Manager, State, World};
 use super::{Exit, out};
+use crate::config::schema::{replaced_args, replaced_notices};
 
 /// `stop`.
 pub fn command() -> Command {
-    Command::new("stop").about("Stop the service; running turns get drain_seconds to end")
+    Command::new("stop")
+        .about("Stop the service; running turns get drain_seconds to end")
+        .args(replaced_args())
 }
 
 /// Runs it.
 ///
 /// # Errors
 /// How the program ends, if not well.
-pub fn run() -> Result<(), Exit> {
+pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
+    super::warn(&replaced_notices(matches));
     let world = World::look()?;
     let service = world.manager.service()?;
     let listening = service.socket.listening;
@@ -30,7 +34,8 @@ pub fn run() -> Result<(), Exit> {
             world.manager.stop(&service).map_err(Exit::Failure)?;
             match state {
                 State::Failed(how) => {
-                    format!("codex-api-proxy was not running: {how}. It is not retried now.\n")
+                    world.manager.forget_failure().map_err(Exit::Failure)?;
+                    format!("codex-api-proxy had failed: {how}. It is stopped now.\n")
                 }
                 _ => "codex-api-proxy is stopped.\n".into(),
             }

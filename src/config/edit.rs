@@ -46,13 +46,21 @@ pub fn set(text: &str, key: &str, values: &[String], base: &Base) -> Result<Stri
         (Shape::Path | Shape::Program, [only]) if only.starts_with('~') => only.as_str().into(),
         _ => to_toml(&value),
     };
+    place(text, key, toml)
+}
+
+/// Puts a value, below its commented line of the example if it is new.
+///
+/// # Errors
+/// If the text is not TOML.
+pub(super) fn place(text: &str, key: &str, value: toml_edit::Value) -> Result<String, String> {
     let mut document = parse(text)?;
     if document.get(key).is_none()
-        && let Some(text) = below_example(text, key, &toml)
+        && let Some(text) = below_example(text, key, &value)
     {
         return Ok(text);
     }
-    put(&mut document, key, toml);
+    put(&mut document, key, value);
     Ok(document.to_string())
 }
 

@@ -50,18 +50,32 @@ pub(super) fn read(path: &Path, uid: u32) -> Result<Option<Trusted>, String> {
     if !found.is_file() {
         return Err("is not a regular file".into());
     }
-    trust(&found, uid)?;
+    trust(path, &found, uid)?;
     Ok(Some(Trusted { text: text(file)?, mode: found.mode() }))
 }
 
-fn trust(found: &Metadata, uid: u32) -> Result<(), String> {
-    if found.uid() != 0 && found.uid() != uid {
+fn trust(path: &Path, found: &Metadata, uid: u32) -> Result<(), String> {
+    if found.uid() != 0 && found.uid() != uid && !is_hidden_roots(path, found.uid()) {
         return Err(format!("belongs to uid {}, not to root or uid {uid}: refused", found.uid()));
     }
     if found.mode() & OTHERS_WRITE != 0 {
         return Err("can be written by everybody: refused (chmod o-w)".into());
     }
     Ok(())
+}
+
+/// Whether a file that seems to belong to `owner` is root's all the same. In a user namespace, as
+/// `PrivateUsers=` of systemd.exec(5) makes one, everybody but us is nobody, root too. What lies in
+/// `/etc` is root's even so, if `/etc` itself seems to be nobody's: no one else can put it there.
+fn is_hidden_roots(path: &Path, owner: u32) -> bool {
+    let etc = Path::new("/etc");
+    let nobodys = |etc: Metadata| seems_roots(owner, etc.uid(), etc.mode());
+    path.canonicalize().is_ok_and(|path| path.starts_with(etc)) && std::fs::metadata(etc).is_ok_and(nobodys)
+}
+
+/// Whether who seems to own both a file below `/etc` and `/etc` must be root.
+fn seems_roots(owner: u32, etc: u32, mode: u32) -> bool {
+    owner == etc && etc != 0 && mode & (GROUP_WRITE | OTHERS_WRITE) == 0
 }
 
 fn text(file: File) -> Result<String, String> {
@@ -84,7 +98,7 @@ pub(super) fn drop_ins(folder: &Path, uid: u32) -> Result<Vec<PathBuf>, String> 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(cannot(error)),
     };
-    trust(&std::fs::metadata(folder).map_err(cannot)?, uid)?;
+    trust(folder, &std::fs::metadata(folder).map_err(cannot)?, uid)?;
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(cannot)?.path();
@@ -164,6 +178,21 @@ mod tests {
             assert!(read(&path, 12345).is_ok());
         }
         assert_eq!(read(dir.path(), uid).err().unwrap(), "is not a regular file");
+    }
+
+    #[test]
+    fn where_root_is_nobody_etc_is_roots_all_the_same() {
+        for (owner, etc, mode, expect) in [
+            (65534, 65534, 0o755, true),
+            // Root is known, so nobody is nobody.
+            (65534, 0, 0o755, false),
+            (1000, 65534, 0o755, false),
+            (65534, 65534, 0o775, false),
+            (65534, 65534, 0o757, false),
+        ] {
+            assert_eq!(seems_roots(owner, etc, mode), expect, "{owner} {etc} {mode:o}");
+        }
+        assert!(!is_hidden_roots(Path::new("/etc/hostname"), 65534), "the tests run where root is known");
     }
 
     #[test]

@@ -84,11 +84,12 @@ pub(super) fn defaults(home: &Path) -> Config {
     load(&sources).expect("the defaults of the settings table pass their own checks").config
 }
 
-/// What variables, the credential and flags set, by key: what `start` saves for the service.
+/// What variables, the credential and flags set, by key: what `start` saves for the service. And what
+/// is worth a word about them, one line each.
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn given(sources: &Sources) -> Result<BTreeMap<&'static str, Value>, Errors> {
+pub fn given(sources: &Sources) -> Result<(BTreeMap<&'static str, Value>, Vec<String>), Errors> {
     let only = Sources { etc_dir: None, user_dir: None, config_file: None, ..sources.clone() };
     let mut reader = Reader::new(&only, Path::new("/"));
     reader.environment();
@@ -96,7 +97,7 @@ pub fn given(sources: &Sources) -> Result<BTreeMap<&'static str, Value>, Errors>
     reader.errors()?;
     let set = |setting: &&Setting| origin(reader.layers.find_metadata(setting.key)) != Origin::Default;
     let value = |setting: &Setting| Some((setting.key, reader.layers.find_value(setting.key).ok()?));
-    Ok(SETTINGS.iter().filter(set).filter_map(value).collect())
+    Ok((SETTINGS.iter().filter(set).filter_map(value).collect(), reader.warnings))
 }
 
 /// The layers read so far, and what was wrong with them.

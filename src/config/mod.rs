@@ -8,6 +8,7 @@ pub mod edit;
 mod files;
 pub mod layers;
 pub mod origin;
+pub mod original;
 pub mod render;
 mod review;
 pub mod schema;

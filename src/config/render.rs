@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::schema::{Initial, Setting, Shape, to_text, to_toml};
+use super::schema::{Initial, LONGEST, Setting, Shape, to_text, to_toml};
 use super::shape::printable;
 use super::{Loaded, Origin, SETTINGS};
 
@@ -33,6 +33,38 @@ fn choices(setting: &Setting) -> String {
     match &setting.shape {
         Shape::Choice(names) => format!("One of {}.", names.join(", ")),
         _ => String::new(),
+    }
+}
+
+/// What a value may be, for documentation.
+pub fn kind(setting: &Setting) -> String {
+    match &setting.shape {
+        Shape::Text(_) => "text".to_owned(),
+        Shape::Choice(names) => format!("one of {}", names.join(", ")),
+        Shape::Switch => "true or false".to_owned(),
+        Shape::Count { least, most } => format!("a whole number from {least} to {most}"),
+        Shape::Seconds { least } => format!("seconds from {least} to {LONGEST}"),
+        Shape::Path => "a path".to_owned(),
+        Shape::Program => "a command or a path".to_owned(),
+        Shape::List(entry, separator) => {
+            let entries = if matches!(entry, Shape::Path) { "paths" } else { "texts" };
+            let joined = format!("a list of {entries}, joined by `{separator}` in the variable");
+            match setting.one_entry {
+                true => joined + "; the option is repeated for each",
+                false => joined + " and the option, which may be repeated too",
+            }
+        }
+        Shape::Pairs => {
+            "a table of names and models; as variable and option: `name=model;;name=model`".to_owned()
+        }
+    }
+}
+
+/// Its default, for documentation.
+pub fn default(setting: &Setting) -> String {
+    match initial(setting) {
+        (_, Some(means)) => means.to_owned(),
+        (value, None) => format!("`{value}`"),
     }
 }
 
@@ -90,10 +122,6 @@ pub fn markdown() -> String {
             group = setting.group;
             text += &format!("\n### {group}\n\n| key | flag | default | what it does |\n|---|---|---|---|\n");
         }
-        let default = match initial(setting) {
-            (_, Some(means)) => means.to_owned(),
-            (value, None) => format!("`{value}`"),
-        };
         let joined = match &setting.shape {
             Shape::List(_, separator) => format!("Variable: entries joined by `{separator}`."),
             Shape::Pairs => "Variable and flag: `name=model;;name=model`.".to_owned(),
@@ -101,7 +129,13 @@ pub fn markdown() -> String {
         };
         let repeated = if setting.one_entry { " Flag: repeat it, one entry each." } else { "" };
         let what = format!("{} {joined}{repeated}", setting.doc());
-        let row = format!("| `{}` | `--{}` | {default} | {} |\n", setting.key, setting.flag, what.trim());
+        let row = format!(
+            "| `{}` | `--{}` | {} | {} |\n",
+            setting.key,
+            setting.flag,
+            default(setting),
+            what.trim()
+        );
         text += &row;
     }
     text

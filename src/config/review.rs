@@ -1,7 +1,7 @@
 //! What no single value shows: values that depend on each other, and what is allowed but worth a word.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::files::resolved;
@@ -37,21 +37,37 @@ pub(super) fn errors(config: &Config, origins: &Origins, known: &BTreeSet<&str>,
         ));
     }
     let places = ["default_cwd", "allowed_roots"];
-    if good(places) {
-        let real = resolved(&config.default_cwd);
-        let inside = |root: &PathBuf| match (&real, resolved(root)) {
-            (Some(cwd), Some(root)) => cwd.starts_with(&root),
-            _ => false,
+    if good(places) && !inside(&config.default_cwd, config.allowed_roots.iter().map(PathBuf::as_path)) {
+        let roots: Vec<_> = config.allowed_roots.iter().map(|root| root.display().to_string()).collect();
+        wrong.push(format!(
+            "{}default_cwd {} must be inside allowed_roots ({})",
+            place(places),
+            config.default_cwd.display(),
+            roots.join(", ")
+        ));
+    }
+}
+
+/// Whether the folder is one of the roots or inside one, links resolved.
+pub(super) fn inside<'a>(folder: &Path, mut roots: impl Iterator<Item = &'a Path>) -> bool {
+    let real = resolved(folder);
+    roots.any(|root| match (&real, resolved(root)) {
+        (Some(folder), Some(root)) => folder.starts_with(&root),
+        _ => false,
+    })
+}
+
+impl Config {
+    /// The warning that others than this machine can connect, as far as the settings tell.
+    pub fn exposure(&self) -> Option<String> {
+        let text = || {
+            format!(
+                "host = {} without a key: whoever reaches this machine can spend your Codex quota and read files \
+                 through Codex; set api_key or api_key_file",
+                self.host
+            )
         };
-        if !config.allowed_roots.iter().any(inside) {
-            let roots: Vec<_> = config.allowed_roots.iter().map(|root| root.display().to_string()).collect();
-            wrong.push(format!(
-                "{}default_cwd {} must be inside allowed_roots ({})",
-                place(places),
-                config.default_cwd.display(),
-                roots.join(", ")
-            ));
-        }
+        self.open_to_strangers().then(text)
     }
 }
 
@@ -61,14 +77,8 @@ pub(super) fn warnings(config: &Config, origins: &Origins) -> Vec<String> {
     let set = |key: &str| origins.get(key).is_some_and(|origin| *origin != Origin::Default);
     let mut say = |when: bool, text: String| when.then(|| notes.push(text));
 
-    say(
-        config.open_to_strangers(),
-        format!(
-            "host = {} without a key: whoever reaches this machine can spend your Codex quota and read files \
-             through Codex; set api_key or api_key_file",
-            config.host
-        ),
-    );
+    let exposure = config.exposure();
+    say(exposure.is_some(), exposure.unwrap_or_default());
     say(
         matches!(origins.get("api_key"), Some(Origin::Flag(_))),
         "--api-key: other users can see the command line; use CODEX_PROXY_API_KEY, api_key_file or a systemd \

@@ -149,10 +149,17 @@ fn arg(setting: &'static Setting) -> Arg {
         Shape::Switch => {
             arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("true|false")
         }
-        Shape::Choice(names) => arg.value_parser(PossibleValuesParser::new(*names)).value_name("NAME"),
+        Shape::Choice(names) => arg
+            .value_parser(PossibleValuesParser::new(*names))
+            .value_name(names.join("|"))
+            .hide_possible_values(true),
         Shape::Count { .. } => arg.value_name("N"),
         Shape::Seconds { .. } => arg.value_name("SECONDS"),
-        Shape::Path | Shape::List(Shape::Path, _) => arg.value_name("PATH").value_hint(ValueHint::AnyPath),
+        // What shells propose: all paths but those of files are folders.
+        Shape::Path if setting.key.ends_with("_file") => {
+            arg.value_name("FILE").value_hint(ValueHint::FilePath)
+        }
+        Shape::Path | Shape::List(Shape::Path, _) => arg.value_name("FOLDER").value_hint(ValueHint::DirPath),
         Shape::Program => arg.value_name("PROGRAM").value_hint(ValueHint::CommandName),
         Shape::Text(_) => arg.value_name("TEXT"),
         Shape::List(..) | Shape::Pairs => arg.value_name("ENTRY"),
@@ -179,7 +186,7 @@ pub fn flags(matches: &ArgMatches) -> Vec<(&'static str, Vec<String>)> {
 }
 
 /// Options of the Python original that do nothing here, and what replaced them.
-const REPLACED: &[(&str, &str)] = &[
+pub(super) const REPLACED: &[(&str, &str)] = &[
     ("pid-file", "the service manager knows the process (codex-api-proxy status)"),
     ("log-file", "the log is in the journal or system log (codex-api-proxy logs)"),
     ("state-file", "start saves its settings in config.d/50-start.toml (codex-api-proxy config path)"),

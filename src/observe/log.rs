@@ -1,6 +1,5 @@
 //! Where log lines go: the journal with native fields, the unified log of macOS, or stderr as text or JSON.
 
-#[cfg(target_os = "linux")]
 mod journal;
 #[cfg(any(target_os = "macos", test))]
 mod oslog;
@@ -20,7 +19,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
-use super::{latency, stderr};
+use super::{latency, writer};
 use crate::config::Config;
 use crate::config::settings::{LogFormat, LogTarget};
 
@@ -32,12 +31,14 @@ pub const SUBSYSTEM: &str = "local.codex-api-proxy";
 
 type Filter = reload::Layer<EnvFilter, Registry>;
 type Output = Box<dyn Layer<Layered<Filter, Registry>> + Send + Sync>;
+/// A layer, what it writes through, and the name of the target.
+type Opened = (Output, Option<writer::Writer>, &'static str);
 
 /// The running log. Dropping it, last thing in the program, writes out what still waits.
 #[derive(Debug)]
 pub struct LogHandle {
     filter: reload::Handle<EnvFilter, Registry>,
-    stderr: Option<stderr::Writer>,
+    writer: Option<writer::Writer>,
     target: &'static str,
 }
 
@@ -59,15 +60,15 @@ impl LogHandle {
 
 impl Drop for LogHandle {
     fn drop(&mut self) {
-        if let Some(stderr) = &self.stderr {
-            stderr.flush_queue();
+        if let Some(writer) = &self.writer {
+            writer.flush_queue();
         }
     }
 }
 
 /// Starts the log of the whole process as `log_level`, `log_target` and `log_format` say.
 ///
-/// Call it once. It starts a thread (stderr only), so whatever must run single-threaded, such
+/// Call it once. It starts a thread, so whatever must run single-threaded, such
 /// as taking variables out of the environment, comes before.
 ///
 /// # Errors
@@ -75,13 +76,10 @@ impl Drop for LogHandle {
 pub fn start(config: &Config) -> Result<LogHandle, String> {
     let (filter, handle) = reload::Layer::new(parse_level(&config.log_level)?);
     let mut notice = None;
-    let (output, stderr, target): (Output, _, _) = match config.log_target {
-        LogTarget::Journald => {
-            let layer = journald().map_err(|error| format!("log_target = journald: {error}"))?;
-            (layer, None, "journald")
-        }
+    let (output, writer, target): Opened = match config.log_target {
+        LogTarget::Journald => journald().map_err(|error| format!("log_target = journald: {error}"))?,
         LogTarget::Auto if stderr_is_journal() => match journald() {
-            Ok(layer) => (layer, None, "journald"),
+            Ok(opened) => opened,
             Err(error) => {
                 notice = Some(format!("logging to stderr, not to the journal: {error}"));
                 to_stderr(config.log_format)?
@@ -101,7 +99,7 @@ pub fn start(config: &Config) -> Result<LogHandle, String> {
     if let Some(notice) = notice {
         tracing::warn!("{notice}");
     }
-    Ok(LogHandle { filter: handle, stderr, target })
+    Ok(LogHandle { filter: handle, writer, target })
 }
 
 /// Reads a `log_level`: `debug`, `info`, `warning`, `error`, or a tracing filter such as
@@ -177,11 +175,9 @@ fn launched<E>(job: Result<String, E>) -> bool {
     job.is_ok_and(|job| job.starts_with(SUBSYSTEM))
 }
 
-fn journald() -> io::Result<Output> {
-    #[cfg(target_os = "linux")]
-    return Ok(journal::layer()?.boxed());
-    #[cfg(not(target_os = "linux"))]
-    Err(io::Error::new(io::ErrorKind::Unsupported, "there is no journal on this system"))
+fn journald() -> io::Result<Opened> {
+    let writer = writer::Writer::start(journal::Socket::connect()?)?;
+    Ok((journal::Journal::new(writer.clone()).boxed(), Some(writer), "journald"))
 }
 
 fn unified() -> Result<Output, String> {
@@ -191,8 +187,8 @@ fn unified() -> Result<Output, String> {
     Err("log_target = oslog exists on macOS only".to_owned())
 }
 
-fn to_stderr(format: LogFormat) -> Result<(Output, Option<stderr::Writer>, &'static str), String> {
-    let writer = stderr::Writer::start(io::stderr())
+fn to_stderr(format: LogFormat) -> Result<Opened, String> {
+    let writer = writer::Writer::start_lines(io::stderr())
         .map_err(|error| format!("log_target = stderr: cannot start its thread: {error}"))?;
     let base = layers::layer().with_writer(writer.clone());
     let layer: Output = match format {
@@ -203,6 +199,27 @@ fn to_stderr(format: LogFormat) -> Result<(Output, Option<stderr::Writer>, &'sta
         }
     };
     Ok((layer, Some(writer), "stderr"))
+}
+
+/// The level as syslog(3) counts.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+/// Says a line on standard error while no log runs, such as why the program ends. The journal, if
+/// that is who reads it, gets it with its level, and by `target` with its explanation.
+pub fn say(level: Level, target: &str, line: &str) {
+    if !stderr_is_journal() {
+        return eprintln!("{line}");
+    }
+    if !journal::send(level, target, line) {
+        eprintln!("<{}>{line}", priority(level));
+    }
 }
 
 /// One line an event: `2026-11-22T14:39:24.123456Z INFO message field=value`.
@@ -219,16 +236,16 @@ where
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let meta = event.metadata();
-        let (priority, colour) = match *meta.level() {
-            Level::ERROR => (3, 31),
-            Level::WARN => (4, 33),
-            Level::INFO => (6, 32),
-            Level::DEBUG => (7, 34),
-            Level::TRACE => (7, 35),
-        };
         if self.journal {
-            write!(out, "<{priority}>")?;
+            write!(out, "<{}>", priority(*meta.level()))?;
         } else {
+            let colour = match *meta.level() {
+                Level::ERROR => 31,
+                Level::WARN => 33,
+                Level::INFO => 32,
+                Level::DEBUG => 34,
+                Level::TRACE => 35,
+            };
             SystemTime.format_time(&mut out)?;
             match out.has_ansi_escapes() {
                 true => write!(out, " \x1b[{colour}m{}\x1b[0m ", meta.level())?,

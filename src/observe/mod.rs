@@ -10,7 +10,7 @@ pub mod latency;
 pub mod log;
 pub mod metrics;
 pub mod prometheus;
-mod stderr;
+mod writer;
 
 pub use latency::{RequestInfo, Status, Trace};
 pub use log::{LogHandle, escape};

@@ -1,5 +1,9 @@
 //! This process and the groups of its children.
 
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 /// Sets the umask so that nothing the program or Codex creates is readable by other users.
 pub fn private_umask() {
     #[allow(unsafe_code)]
@@ -7,6 +11,15 @@ pub fn private_umask() {
     unsafe {
         libc::umask(0o077);
     }
+}
+
+/// Whether this process may make entries in that folder, as access(2) judges it.
+pub fn may_write(folder: &Path) -> bool {
+    let Ok(path) = CString::new(folder.as_os_str().as_bytes()) else { return false };
+    // SAFETY: the path ends in NUL and outlives the call.
+    #[allow(unsafe_code)]
+    let refused = unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) };
+    refused == 0
 }
 
 /// A signal for a process group.

@@ -4,13 +4,13 @@ use std::process::Output;
 
 use crate::support::Setup;
 
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
-fn run(setup: &Setup, arguments: &[&str]) -> Ran {
+pub fn run(setup: &Setup, arguments: &[&str]) -> Ran {
     let Output { status, stdout, stderr } = setup.command(arguments).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran { code: status.code(), out: text(stdout), err: text(stderr) }

@@ -113,7 +113,7 @@ fn a_life_from_install_to_uninstall() {
     machine.run("logs -f -- -o json").says(0, &["listening on"]);
     assert!(machine.systemd.all_calls().contains("journalctl --user -u codex-api-proxy -f -o json"));
 
-    machine.run("stop").says(0, &["is stopped"]);
+    machine.run("stop --pid-file x").says(0, &["is stopped", "--pid-file has no effect"]);
     assert!(!machine.systemd.runs());
     machine.run("stop").says(0, &["is not running"]);
     machine.run("status").says(3, &["stopped", "codex-api-proxy start"]);
@@ -147,6 +147,14 @@ fn what_does_not_come_up_leaves_everything_as_it_was() {
     machine.setup.scratch().write("config/codex-api-proxy/config.toml", "prot = 1\n");
     machine.start(port, "").says(78, &["prot", "config.toml"]);
     assert_eq!(machine.saved(), good);
+    // Settings that cannot be saved: said once, and nothing to put back.
+    let folder = machine.managed().with_file_name("");
+    std::fs::remove_file(machine.managed()).unwrap();
+    std::fs::remove_dir(&folder).unwrap();
+    std::fs::write(folder.parent().unwrap().join("config.d"), "").unwrap();
+    let refused = machine.start(port, "");
+    refused.says(1, &["50-start.toml", "Not a directory"]);
+    assert_eq!(refused.err.matches("Not a directory").count(), 1, "{}", refused.err);
 }
 
 #[test]
@@ -174,7 +182,9 @@ fn units_that_cannot_start_are_explained() {
     machine
         .systemd
         .set("state", "LoadState=loaded\nActiveState=failed\nResult=exit-code\nExecMainStatus=78\n");
-    machine.run("status").says(3, &["failed", "settings are wrong", "port must be a number", "reset-failed"]);
+    machine
+        .run("status")
+        .says(3, &["failed", "settings are wrong", "port must be a number", "codex-api-proxy start"]);
     machine.run("doctor").says(1, &["FAIL  service", "settings are wrong"]);
 }
 
@@ -225,9 +235,12 @@ fn what_only_this_shell_knows_is_saved() {
         .env("PATH", &format!("{manager}:{folder}:{path}"))
         .env("CODEX_HOME", &login)
         .env("CODEX_PROXY_PORT", &port.to_string())
-        .env("CODEX_PROXY_MAX_QUEUE_SIZE", "7");
+        .env("CODEX_PROXY_MAX_QUEUE_SIZE", "7")
+        .env("CODEX_PROXY_MAX_QUEUE_SIZES", "7");
     let machine = Machine { systemd, setup, codex };
-    machine.run("start --max-queue-size 8").says(0, &[&format!("{port}/v1")]);
+    let started = machine.run("start --max-queue-size 8");
+    started
+        .says(0, &[&format!("{port}/v1"), "CODEX_PROXY_MAX_QUEUE_SIZES is not a setting and has no effect"]);
     let saved = machine.saved();
     for line in [
         format!("codex_bin = \"{folder}/codex\""),

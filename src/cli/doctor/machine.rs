@@ -35,7 +35,8 @@ fn folder(subject: &'static str, path: &Path, private: bool) -> Finding {
     }
     // The mode alone does not tell of read-only file systems.
     let probe = path.join(format!(".codex-api-proxy-doctor.{}", std::process::id()));
-    let written = std::fs::write(&probe, "");
+    // Nor does an empty file of a full one.
+    let written = std::fs::write(&probe, "doctor");
     // What was not written needs no removing.
     _ = std::fs::remove_file(&probe);
     match written {
@@ -118,7 +119,7 @@ fn unit(world: &World, service: &Service, config: &Config) -> Finding {
             Finding::mind("service", "not installed").fix("codex-api-proxy start installs and starts it")
         }
         State::Masked => Finding::broken("service", format!("masked{file}: it must not start"))
-            .fix("systemctl --user unmask codex-api-proxy"),
+            .fix(world.manager.how_to_unmask()),
         State::Failed(how) => Finding::broken("service", format!("failed{file}: {how}"))
             .fix("codex-api-proxy logs")
             .fix("when the cause is gone: codex-api-proxy start"),
@@ -151,7 +152,10 @@ fn sockets(service: &Service, config: &Config) -> Finding {
             Finding::good("socket", "systemd listens for the service")
         }
         Ok(socket::Step::Same) => {
-            Finding::good("socket", "not used (systemctl --user enable --now codex-api-proxy.socket)")
+            // systemd refuses to listen for a service that runs already.
+            let stop = if service.pid.is_some() { "codex-api-proxy stop; " } else { "" };
+            let how = "systemctl --user enable --now codex-api-proxy.socket";
+            Finding::good("socket", format!("not used; to have it: {stop}{how}"))
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::config::{Config, Origin, load};
 /// `doctor`, without the settings.
 pub fn command() -> Command {
     Command::new("doctor")
-        .about("Check everything a turn needs, and say what to do about what is wrong")
+        .about("Check everything that answering needs, and say what to do about what is wrong")
         .after_help("Exit status: 0 all is well (warnings allowed), 1 something is broken.")
         .arg(Arg::new("live").long("live").action(ArgAction::SetTrue).help(
             "Also have Codex answer one short question, through the running service if there is one; this spends a \
@@ -150,7 +150,7 @@ fn settings(world: &World) -> (Option<Config>, Vec<Finding>) {
         .map(|(name, _)| name.to_string_lossy().into_owned())
         .collect();
     if !unseen.is_empty() {
-        let text = format!("{} of this shell do not reach the service", unseen.join(", "));
+        let text = format!("of this shell, and unknown to the service: {}", unseen.join(", "));
         findings.push(Finding::mind("settings", text).fix("codex-api-proxy restart saves them for it"));
     }
     (Some(loaded.config), findings)

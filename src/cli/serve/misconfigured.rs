@@ -17,7 +17,7 @@ use crate::os::listen::Listener;
 use crate::os::systemd;
 
 use super::service::feed_watchdog;
-use super::{Asked, Prepared, Signals};
+use super::{Asked, LAST_WORDS, Prepared, Signals};
 
 /// Answers until the settings are good, then gives them; `None` if told to stop.
 pub async fn wait(
@@ -39,8 +39,7 @@ pub async fn wait(
         abort,
         Backlog::Leave,
     );
-    // Left to itself when its time is over: it only waits for clients to leave.
-    tokio::spawn(serving.map_err(failed)?);
+    let serving = tokio::spawn(serving.map_err(failed)?);
     // It ends with this function.
     let fed = feed_watchdog(|| {});
     systemd::ready(&told(why));
@@ -70,6 +69,10 @@ pub async fn wait(
         fed.abort();
     }
     stop.cancel();
+    // Once the settings are good it is left to itself: it only waits for clients to leave.
+    if prepared.is_none() {
+        let _ = tokio::time::timeout(LAST_WORDS, serving).await;
+    }
     Ok(prepared)
 }
 

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::observe::catalog;
 
 use super::service::Service;
-use super::{Prepared, Server, worries};
+use super::{Prepared, Server, log_warnings, worries};
 use crate::cli::Exit;
 
 impl Server {
@@ -27,7 +27,7 @@ impl Server {
                 return service.reloaded(None, Some(note.to_owned()));
             }
         };
-        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        log_warnings(&loaded.warnings, &loaded.config);
         let (config, kept) = keep_fixed(loaded.config, &app.live.get(), self.activated);
         let worries = worries(&config, exposed);
         if let Err(error) = self.log.set_level(&config.log_level) {

@@ -153,7 +153,8 @@ fn line(app: &App, notes: &Notes) -> String {
         Ok(()) => "ready".to_owned(),
         Err(reason) => format!("not ready: {}", reason.trim_end_matches('.')),
     }];
-    parts.push(format!("{} turns running, {} queued", load.running, load.waiting));
+    let turns = if load.running == 1 { "turn" } else { "turns" };
+    parts.push(format!("{} {turns} running, {} queued", load.running, load.waiting));
     if workers.total > 0 {
         parts.push(format!("{} of {} workers", workers.ready, workers.total));
     }

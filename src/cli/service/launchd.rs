@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::run::{Ran, run};
 use super::{Address, Service, Socket, State};
@@ -18,9 +19,19 @@ pub const DAEMON_FILE: &str = "local.codex-api-proxy.daemon.plist";
 /// `launchctl print` of a service it does not know.
 const UNKNOWN: i32 = 113;
 
+/// `launchctl bootout` of a service that takes its time to end.
+const IN_PROGRESS: i32 = 36;
+
+/// How long a service may take to end: more than `ExitTimeOut` of the plists, after which launchd kills it.
+const GONE: Duration = Duration::from_secs(60);
+
+/// How often it is looked at meanwhile.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// The user's launchd domain.
 #[derive(Debug)]
 pub struct Launchd {
+    launchctl: Launchctl,
     domain: String,
     /// The agent's file.
     pub plist: PathBuf,
@@ -30,15 +41,11 @@ impl Launchd {
     pub(super) fn new() -> Launchd {
         let home = std::env::home_dir().unwrap_or_default();
         let plist = home.join("Library/LaunchAgents").join(format!("{LABEL}.plist"));
-        Launchd { domain: format!("gui/{}", own_uid()), plist }
+        Launchd { launchctl: Launchctl::default(), domain: format!("gui/{}", own_uid()), plist }
     }
 
     fn target(&self) -> String {
         format!("{}/{LABEL}", self.domain)
-    }
-
-    fn loaded(&self) -> Result<Option<String>, String> {
-        loaded(&self.target())
     }
 
     /// What launchd knows of the agent.
@@ -46,9 +53,9 @@ impl Launchd {
     /// # Errors
     /// launchctl cannot be run.
     pub fn service(&self) -> Result<Service, String> {
-        let printed = self.loaded()?;
+        let printed = self.launchctl.loaded(&self.target())?;
         let file = Some(self.plist.clone()).filter(|path| path.is_file());
-        let disabled = launchctl(&["print-disabled", &self.domain])?.out;
+        let disabled = self.launchctl.ask(&["print-disabled", &self.domain])?.out;
         let disabled = disabled.lines().any(|line| {
             line.contains(&format!("\"{LABEL}\""))
                 && (line.ends_with("=> disabled") || line.ends_with("=> true"))
@@ -62,10 +69,10 @@ impl Launchd {
     /// # Errors
     /// What launchctl said.
     pub fn start(&self) -> Result<(), String> {
-        if self.loaded()?.is_none() {
-            control(&["bootstrap", &self.domain, &self.plist.to_string_lossy()])?;
+        if self.launchctl.loaded(&self.target())?.is_none() {
+            self.launchctl.control(&["bootstrap", &self.domain, &self.plist.to_string_lossy()])?;
         }
-        control(&["kickstart", &self.target()])
+        self.launchctl.control(&["kickstart", &self.target()])
     }
 
     /// Loads the agent's file anew and starts it: the file may have changed.
@@ -82,7 +89,7 @@ impl Launchd {
     /// # Errors
     /// What launchctl said.
     pub fn stop(&self) -> Result<(), String> {
-        if self.loaded()?.is_none() { Ok(()) } else { control(&["bootout", &self.target()]) }
+        self.launchctl.remove(&self.target())
     }
 
     /// The program that prints the log's last lines.
@@ -107,22 +114,55 @@ impl Launchd {
     }
 }
 
-fn launchctl(arguments: &[&str]) -> Result<Ran, String> {
-    run(Command::new("launchctl").args(arguments))
-        .map_err(|error| format!("launchctl {}: {error}", arguments.join(" ")))
+/// The program, and the words before each call's own.
+#[derive(Debug)]
+struct Launchctl(Vec<OsString>);
+
+impl Default for Launchctl {
+    fn default() -> Launchctl {
+        Launchctl(vec!["launchctl".into()])
+    }
 }
 
-fn control(arguments: &[&str]) -> Result<(), String> {
-    let ran = launchctl(arguments)?;
-    if ran.success { Ok(()) } else { Err(format!("launchctl {}: {}", arguments.join(" "), ran.why())) }
-}
+impl Launchctl {
+    fn ask(&self, arguments: &[&str]) -> Result<Ran, String> {
+        let Launchctl(words) = self;
+        run(Command::new(&words[0]).args(&words[1..]).args(arguments))
+            .map_err(|error| format!("launchctl {}: {error}", arguments.join(" ")))
+    }
 
-fn loaded(target: &str) -> Result<Option<String>, String> {
-    let ran = launchctl(&["print", target])?;
-    match ran.code {
-        Some(0) => Ok(Some(ran.out)),
-        Some(UNKNOWN) => Ok(None),
-        _ => Err(format!("launchctl print {target}: {}", ran.why())),
+    fn control(&self, arguments: &[&str]) -> Result<(), String> {
+        let ran = self.ask(arguments)?;
+        if ran.success { Ok(()) } else { Err(format!("launchctl {}: {}", arguments.join(" "), ran.why())) }
+    }
+
+    /// What launchd tells of a service that it has loaded.
+    fn loaded(&self, target: &str) -> Result<Option<String>, String> {
+        let ran = self.ask(&["print", target])?;
+        match ran.code {
+            Some(0) => Ok(Some(ran.out)),
+            Some(UNKNOWN) => Ok(None),
+            _ => Err(format!("launchctl print {target}: {}", ran.why())),
+        }
+    }
+
+    /// Takes a service out of launchd and waits until it is gone: before, it cannot be loaded anew.
+    fn remove(&self, target: &str) -> Result<(), String> {
+        if self.loaded(target)?.is_none() {
+            return Ok(());
+        }
+        let ran = self.ask(&["bootout", target])?;
+        if !ran.success && ran.code != Some(IN_PROGRESS) {
+            return Err(format!("launchctl bootout {target}: {}", ran.why()));
+        }
+        let end = Instant::now() + GONE;
+        while self.loaded(target)?.is_some() {
+            if Instant::now() > end {
+                return Err(format!("launchctl bootout {target}: it does not end"));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 }
 
@@ -131,8 +171,7 @@ fn loaded(target: &str) -> Result<Option<String>, String> {
 /// # Errors
 /// What launchctl said.
 pub fn remove_daemon() -> Result<(), String> {
-    let target = format!("system/{}", DAEMON_FILE.trim_end_matches(".plist"));
-    if loaded(&target)?.is_none() { Ok(()) } else { control(&["bootout", &target]) }
+    Launchctl::default().remove(&format!("system/{}", DAEMON_FILE.trim_end_matches(".plist")))
 }
 
 /// log(1) for what the service said.
@@ -225,7 +264,7 @@ mod tests {
             .filter_map(|(path, _)| path.strip_prefix("launchd/")?.strip_suffix(".plist"))
             .collect();
         assert!(labels.contains(&LABEL) && labels.iter().all(|label| label.starts_with(SUBSYSTEM)));
-        let launchd = Launchd { domain: String::new(), plist: PathBuf::new() };
+        let launchd = Launchd::new();
         let words = |command: Command| -> Vec<String> {
             let words = [command.get_program()].into_iter().chain(command.get_args());
             words.map(|word| word.to_string_lossy().into_owned()).collect()
@@ -239,6 +278,56 @@ mod tests {
         let (shell, rest) = last.split_at(5);
         assert_eq!((&shell[0], &shell[1], &shell[4]), (&"/bin/sh".into(), &"-c".into(), &"5".into()));
         assert_eq!(rest, [&shown[..], &predicate, &["--source"]].concat());
+    }
+
+    /// A launchctl of sorts: it writes down what it is told to do, and a service that is booted out
+    /// takes until it has been looked at twice.
+    const LAUNCHCTL: &str = r#"
+        cd "$1"; shift
+        case $1 in
+        print)
+            [ ! -e leaving ] || { echo >>leaving; [ "$(wc -l <leaving)" -le 2 ] || rm loaded leaving; }
+            [ -e loaded ] || exit 113
+            printf '%s = {\n\tstate = running\n\tpid = 7\n}\n' "$2" ;;
+        print-disabled) cat disabled 2>/dev/null ;;
+        *)
+            echo "$*" >>calls
+            case $1 in
+            bootstrap) [ ! -e loaded ] || { echo 'Bootstrap failed: 5: Input/output error' >&2; exit 5; }; >loaded ;;
+            kickstart) [ -e loaded ] || exit 113 ;;
+            bootout) >leaving; echo 'Boot-out failed: 36: Operation now in progress' >&2; exit 36 ;;
+            esac ;;
+        esac"#;
+
+    #[test]
+    fn launchctl_is_told_what_is_left_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let words = ["sh", "-c", LAUNCHCTL, "launchctl"].map(OsString::from);
+        let launchctl = Launchctl(words.into_iter().chain([folder.path().into()]).collect());
+        let plist = folder.path().join("agent.plist");
+        let (_, text) = super::super::units::agent("/p".as_ref(), "/h".as_ref(), "127.0.0.1", 9000);
+        std::fs::write(&plist, text).unwrap();
+        let launchd = Launchd { launchctl, domain: "gui/7".into(), plist: plist.clone() };
+        let calls = |launchd: &Launchd, verb: fn(&Launchd) -> Result<(), String>| {
+            let file = folder.path().join("calls");
+            _ = std::fs::remove_file(&file);
+            verb(launchd).unwrap();
+            std::fs::read_to_string(file).unwrap_or_default()
+        };
+        let (target, load) = (format!("gui/7/{LABEL}"), format!("bootstrap gui/7 {}\n", plist.display()));
+        let (kick, remove) = (format!("kickstart {target}\n"), format!("bootout {target}\n"));
+
+        assert_eq!(launchd.service().unwrap().state, State::Stopped);
+        assert_eq!(calls(&launchd, Launchd::stop), "");
+        assert_eq!(calls(&launchd, Launchd::start), format!("{load}{kick}"));
+        let service = launchd.service().unwrap();
+        assert_eq!((&service.state, service.pid), (&State::Running, Some(7)));
+        assert!(service.enabled && service.socket.listening, "{service:?}");
+        assert_eq!(calls(&launchd, Launchd::start), kick);
+        assert_eq!(calls(&launchd, Launchd::restart), format!("{remove}{load}{kick}"));
+        assert_eq!(calls(&launchd, Launchd::stop), remove);
+        std::fs::write(folder.path().join("disabled"), format!("\t\t\"{LABEL}\" => disabled\n")).unwrap();
+        assert_eq!(launchd.service().unwrap().state, State::Masked);
     }
 
     #[test]

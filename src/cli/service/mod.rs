@@ -200,6 +200,18 @@ impl Manager {
         }
     }
 
+    /// Has the manager forget that the service failed, which it remembers beyond a stop.
+    ///
+    /// # Errors
+    /// What the manager said.
+    pub fn forget_failure(&self) -> Result<(), String> {
+        let Manager::Systemd(systemd) = self else { return Ok(()) };
+        match systemd.service()?.state {
+            State::Failed(_) => systemd.control(&["reset-failed", systemd::SERVICE]),
+            _ => Ok(()),
+        }
+    }
+
     /// The last lines of the log, since that Unix time if given; or why there are none.
     pub fn last_lines(&self, since: Option<Duration>) -> String {
         let mut command = match self {
@@ -244,6 +256,26 @@ impl Manager {
             Manager::Systemd(_) => "systemctl --user enable codex-api-proxy",
             _ => "launchctl enable gui/$(id -u)/local.codex-api-proxy.agent",
         }
+    }
+
+    /// How a person allows it again after it was masked.
+    pub fn how_to_unmask(&self) -> &'static str {
+        match self {
+            Manager::Systemd(_) => "systemctl --user unmask codex-api-proxy",
+            _ => self.how_to_enable(),
+        }
+    }
+
+    /// Said where it would have to be started, but must not be.
+    pub fn masked(&self) -> Exit {
+        let what = match self {
+            Manager::Systemd(_) => "the unit codex-api-proxy.service is masked",
+            _ => "the agent is disabled",
+        };
+        Exit::Failure(format!(
+            "{what}: somebody decided that it must not start. To allow it: {}",
+            self.how_to_unmask()
+        ))
     }
 }
 

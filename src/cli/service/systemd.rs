@@ -53,6 +53,12 @@ impl Systemd {
                 systemd.environment = environment(ran.out.as_bytes());
                 Ok(systemd)
             }
+            false if booted() && own_uid() == 0 => Err(format!(
+                "Root has no service manager of its own here ({}). Run this as the user whose Codex login is to be \
+                 used; what the whole system runs for users is codex-api-proxy@NAME.service: systemctl status \
+                 'codex-api-proxy@*'",
+                ran.why()
+            )),
             false if booted() => Err(format!(
                 "Your user's service manager does not answer ({}). It runs while you are logged in (by ssh or at \
                  the console; `su` and `sudo` are no login), or always after: sudo loginctl enable-linger {}",
@@ -103,7 +109,9 @@ impl Systemd {
     pub fn lingers(&self) -> Option<bool> {
         let uid = own_uid().to_string();
         let ran = run(Command::new("loginctl").args(["show-user", &uid, "-p", "Linger"])).ok()?;
-        Properties::read(&ran.out).get("Linger").map(|value| value == "yes")
+        let told = Properties::read(&ran.out).get("Linger").map(|value| value == "yes");
+        // "User ID … is not logged in or lingering": a manager without a session.
+        told.or_else(|| ran.err.contains("not logged in or lingering").then_some(false))
     }
 
     /// Where a user's own units are.
@@ -156,7 +164,12 @@ fn control(mut systemctl: Command, name: &str, arguments: &[&str]) -> Result<(),
     let words = arguments.join(" ");
     match run(systemctl.args(arguments)) {
         Ok(ran) if ran.success => Ok(()),
-        Ok(ran) => Err(format!("{name} {words}: {}", ran.err.trim().replace('\n', " "))),
+        Ok(ran) => {
+            let said = ran.err.trim().replace('\n', " ");
+            // The verbs show the log themselves.
+            let said = said.split(" See \"").next().unwrap_or_default();
+            Err(format!("{name} {words}: {said}"))
+        }
         Err(error) => Err(format!("{name} {words}: {error}")),
     }
 }
@@ -191,6 +204,9 @@ fn read(service: &Properties, socket: &Properties) -> Service {
     let state = match (service.get("LoadState"), service.get("ActiveState")) {
         (Some("masked"), _) => State::Masked,
         (_, Some("active" | "reloading")) => State::Running,
+        (_, Some("activating")) if service.get("SubState") == Some("auto-restart") => {
+            State::Failed(format!("{}; systemd tries again", failure(service)))
+        }
         (_, Some("activating")) => State::Starting,
         (_, Some("deactivating")) => State::Stopping,
         (_, Some("failed")) => State::Failed(failure(service)),
@@ -226,6 +242,14 @@ fn failure(service: &Properties) -> String {
     match (service.get("Result"), status) {
         (Some("exit-code"), "78") => "its settings are wrong (exit status 78)".into(),
         (Some("exit-code"), "64") => "its command line is wrong (exit status 64)".into(),
+        (Some("exit-code"), "203") => {
+            "the program that its unit names cannot be run (exit status 203)".into()
+        }
+        (Some("exit-code"), status) if status.parse().is_ok_and(|code: u32| (200..=245).contains(&code)) => {
+            format!(
+                "systemd could not give it what its unit asks for (exit status {status}, see systemd.exec(5))"
+            )
+        }
         (Some("exit-code"), status) => format!("it ended with status {status}"),
         (Some("signal" | "core-dump"), status) => format!("signal {status} ended it"),
         (Some("timeout"), _) => "it did not become ready, or did not stop, in time".into(),
@@ -286,11 +310,26 @@ mod tests {
             ("LoadState=loaded\nActiveState=reloading\n", State::Running),
             ("LoadState=loaded\nActiveState=activating\n", State::Starting),
             ("LoadState=loaded\nActiveState=deactivating\n", State::Stopping),
+            (
+                "LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nResult=signal\nExecMainStatus=9\n",
+                State::Failed("signal 9 ended it; systemd tries again".into()),
+            ),
             // The file was removed while it ran.
             ("LoadState=not-found\nActiveState=active\n", State::Running),
             (
                 "LoadState=loaded\nActiveState=failed\nResult=exit-code\nExecMainStatus=78\n",
                 State::Failed("its settings are wrong (exit status 78)".into()),
+            ),
+            (
+                "LoadState=loaded\nActiveState=failed\nResult=exit-code\nExecMainStatus=203\n",
+                State::Failed("the program that its unit names cannot be run (exit status 203)".into()),
+            ),
+            (
+                "LoadState=loaded\nActiveState=failed\nResult=exit-code\nExecMainStatus=226\n",
+                State::Failed(
+                    "systemd could not give it what its unit asks for (exit status 226, see systemd.exec(5))"
+                        .into(),
+                ),
             ),
             (
                 "LoadState=loaded\nActiveState=failed\nResult=watchdog\nExecMainStatus=6\n",

@@ -373,7 +373,7 @@ fn given_is_what_variables_and_flags_say() {
     world.env("CODEX_PROXY_PORT", "2");
     world.env("CODEX_PROXY_MODEL", "m");
     world.flag("port", "3");
-    let given = given(&world.sources).unwrap();
+    let (given, _) = given(&world.sources).unwrap();
     let given: Vec<_> =
         given.iter().map(|(key, value)| (*key, super::super::schema::to_toml(value).to_string())).collect();
     assert_eq!(given, [("model", "\"m\"".to_owned()), ("port", "3".to_owned())]);

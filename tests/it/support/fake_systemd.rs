@@ -54,7 +54,7 @@ show)
 start) case "$*" in *.service*) start ;; esac ;;
 restart) stop; start ;;
 stop) stop ;;
-daemon-reload | disable) ;;
+daemon-reload | disable | reset-failed) ;;
 *) echo "Unknown command verb $1." >&2; exit 1 ;;
 esac
 "#;

@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+pub mod boot;
 pub mod client;
 pub mod fake_codex;
 pub mod fake_systemd;

@@ -47,11 +47,13 @@ def add_user(name):
 
 
 class User:
-    """An ordinary user with a service manager of its own, without a session."""
+    """An ordinary user; once created, with a service manager of its own, without a session."""
+
+    def own(self, entry):
+        self.name, self.uid, self.gid, self.home = entry.pw_name, entry.pw_uid, entry.pw_gid, pathlib.Path(entry.pw_dir)
 
     def create(self, name):
-        entry = add_user(name)
-        self.name, self.uid, self.gid, self.home = name, entry.pw_uid, entry.pw_gid, pathlib.Path(entry.pw_dir)
+        self.own(add_user(name))
         self.runtime = pathlib.Path(f"/run/user/{self.uid}")
         run("loginctl", "enable-linger", name)
         until("the user's manager runs", lambda: (self.runtime / "systemd/private").exists())

@@ -4,8 +4,9 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import shutil
 
-from machine import UNIT, ask, check, codex_processes, configure, get, start, stop_all, tcp, tool, until, user
+from machine import UNIT, ask, check, codex_processes, configure, get, run, start, stop_all, tcp, tool, until, user
 
 
 @check
@@ -63,3 +64,25 @@ def codex_s_own_sandbox_works_in_the_hardened_user_unit():
     probe = user.show("MainPID")
     outside = os.readlink("/proc/1/ns/user")
     assert os.readlink(f"/proc/{probe}/ns/user") != outside, "the drop-in was not in force"
+
+
+@check
+def root_is_known_in_the_hardened_user_unit_and_strangers_are_not():
+    stop_all()
+    configure()
+    user.drop_in(pathlib.Path(f"/usr/lib/systemd/user/{UNIT}.service.d/hardening.conf.example").read_text())
+    packaged = pathlib.Path("/etc/codex-api-proxy/config.toml")
+    text = packaged.read_text()
+    packaged.write_text(text + "max_queue_size = 17\n")
+    user.systemctl("start", UNIT)
+    # All but the user is nobody in there; what lies in /etc is root's all the same.
+    ready = json.loads(user.run("curl", "-sS", "http://127.0.0.1:8765/ready").stdout)
+    assert ready["queue"]["max_queue_size"] == 17, ready
+    user.systemctl("reload", UNIT)
+    packaged.write_text(text)
+    # Elsewhere nobody's files are a stranger's.
+    run("chown", "stranger", user.write(".config/codex-api-proxy/config.d/60-theirs.toml", "max_queue_size = 18\n"))
+    assert user.systemctl("restart", UNIT, check=False).returncode
+    assert user.show("ExecMainStatus") == "78", user.show("ExecMainStatus")
+    shutil.rmtree(user.home / ".config/codex-api-proxy/config.d")
+    user.systemctl("start", UNIT)

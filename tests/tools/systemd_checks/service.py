@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pathlib
+import threading
 
 from machine import (
     PROVIDER, UNIT, ask, catalog, check, codex_processes, configure, get, run, settings, start, stop_all, tcp, until, user,
@@ -66,6 +67,11 @@ def good_and_bad_reloads():
         until("the new limit is in force", lambda: get("/ready").json()["queue"]["max_queue_size"] == 5)
         user.write(".config/codex-api-proxy/config.toml", settings(max_queue_size="many"))
         assert user.systemctl("reload", UNIT, check=False).returncode, "reloading a broken file succeeded"
+        until("the status says so", lambda: "running on the old settings" in user.show("StatusText"))
+        # Good to read, and still not to be followed.
+        for wrong in ({"allowed_users": ["nobody-of-that-name"]}, {"default_cwd": "/proc/none"}):
+            configure(**wrong)
+            assert user.systemctl("reload", UNIT, check=False).returncode, f"reloading {wrong} succeeded"
         assert turn.result().answer() == "not disturbed at all"
     assert user.show("ActiveState") == "active" and user.show("MainPID") == pid
     assert get("/ready").json()["queue"]["max_queue_size"] == 5
@@ -87,6 +93,34 @@ def good_and_bad_reloads():
     user.systemctl("reload", UNIT)
     until("all is well", lambda: user.show("StatusText") == "ready; 0 turns running, 0 queued")
     assert user.show("MainPID") == pid and user.show("NRestarts") == "0"
+
+
+@check
+def reloads_under_load_disturb_nobody():
+    start(max_concurrency=4)
+    pid, over, answers = user.show("MainPID"), threading.Event(), []
+
+    def client():
+        connection = tcp()
+        while not over.is_set():
+            answers.append(stream("Reply with exactly: a b c d[[delay=20]]", connection).body)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(client) for _ in range(8)]
+        try:
+            for number in range(10):
+                # The limit, and what Codex is told, change each time.
+                configure(max_concurrency=2 + number % 3, codex_configs=[*PROVIDER, f'model_verbosity="{["low", "high"][number % 2]}"'])
+                user.systemctl("reload", UNIT)
+                seen = len(answers)
+                until("answers come", lambda: len(answers) > seen + 4)
+        finally:
+            over.set()
+        for done in clients:
+            done.result()
+    broken = [body for body in answers if not body.endswith("data: [DONE]\n\n")]
+    assert not broken, broken[:3]
+    assert user.show("MainPID") == pid and get("/ready").json()["queue"]["slots"] == 2
 
 
 @check
@@ -123,14 +157,10 @@ def nothing_is_left_after_a_kill():
     until("no codex process outlives a stop", lambda: not codex_processes())
 
 
-def stream(text, connection=None):
-    """The body of a stream, and whether it ended as it should: [DONE] or an error event."""
-    connection = connection or tcp()
+def stream(text, connection):
     body = {"model": "codex-local", "stream": True, "messages": [{"role": "user", "content": text}]}
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
-    reply = Reply(connection.getresponse())
-    connection.close()
-    return reply
+    return Reply(connection.getresponse())
 
 
 @check
@@ -148,7 +178,7 @@ def a_drain_lets_turns_end_and_refuses_the_rest():
     assert user.show("Result") == "success" and not codex_processes()
     start(drain_seconds=1)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        cut = pool.submit(stream, "[[reasoning=hm]][[delay=60000]]Reply with exactly: a b c d")
+        cut = pool.submit(stream, "[[reasoning=hm]][[delay=60000]]Reply with exactly: a b c d", tcp())
         until("it runs", lambda: get("/ready").json()["queue"]["running"] == 1)
         user.systemctl("stop", UNIT)
         reply = cut.result()

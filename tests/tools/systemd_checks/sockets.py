@@ -3,12 +3,24 @@
 import concurrent.futures
 import http.client
 import json
+import os
+import pathlib
+import signal
 import threading
 import time
 
 from machine import (
-    REPEAT, UNIT, Reply, UnixHTTP, ask, check, configure, get, run, settings, start_socket, stop_all, tcp, until, user,
+    REPEAT, UNIT, Reply, UnixHTTP, ask, check, codex_processes, configure, get, run, settings, start_socket, stop_all,
+    tcp, until, user,
 )
+
+
+def resident():
+    """Of the service, as the kernel counts it."""
+    lines = pathlib.Path(f"/proc/{user.show('MainPID')}/status").read_text().splitlines()
+    sizes = dict(line.split(":\t") for line in lines if line.startswith("Rss") or line.startswith("VmRSS"))
+    megabytes = {name: int(size.split()[0]) / 1024 for name, size in sizes.items()}
+    return f"{megabytes['VmRSS']:.1f} MB resident, {megabytes['RssAnon']:.1f} MB of it its own"
 
 
 @check
@@ -24,6 +36,8 @@ def sockets_start_the_service():
         times.append(1000 * (time.monotonic() - began))
     times.sort()
     print(f"measured cold start to /health over the socket: median {times[2]:.0f} ms, worst {times[-1]:.0f} ms")
+    until("it is ready", lambda: get("/ready").status == 200)
+    print(f"measured idle memory: {resident()}")
     assert ask("Reply with exactly: over TCP").answer() == "over TCP"
     user.systemctl("stop", UNIT + ".service")
     assert ask("Reply with exactly: over Unix", UnixHTTP(path)).answer() == "over Unix"
@@ -111,7 +125,16 @@ def idle_exits_lose_no_request():
 
 @check
 def restarts_under_load_lose_no_request():
-    start_socket("[Unit]\nStartLimitIntervalSec=0\n", max_concurrency=4, max_queue_size=64, drain_seconds=20)
+    restarts_under_load(max_concurrency=4)
+
+
+@check
+def restarts_under_load_lose_no_request_of_workers():
+    restarts_under_load(engine="app-server", workers=2, turns_per_worker=2)
+
+
+def restarts_under_load(**engine):
+    start_socket("[Unit]\nStartLimitIntervalSec=0\n", max_queue_size=64, drain_seconds=20, **engine)
     over, lost, lock = threading.Event(), [], threading.Lock()
     counts = {"complete": 0, "retry": 0}
 
@@ -156,6 +179,17 @@ def restarts_under_load_lose_no_request():
     print(f"measured restarts under 32 streams: {restarts}, complete {counts['complete']}, "
           f"told to retry {counts['retry']}, lost {len(lost)}")
     assert not lost, lost[:5]
+    user.systemctl("stop", UNIT + ".socket", UNIT + ".service")
+    assert not codex_processes()
+
+
+@check
+def a_crash_refuses_nobody_while_systemd_listens():
+    start_socket()
+    for number in range(5):
+        assert ask(f"Reply with exactly: number {number}").answer() == f"number {number}"
+        os.kill(int(user.show("MainPID")), signal.SIGKILL)
+    assert ask("Reply with exactly: still here").answer() == "still here"
 
 
 @check

@@ -4,7 +4,9 @@ import os
 import pathlib
 import shutil
 
-from machine import UNIT, UnixHTTP, ask, check, codex_processes, configure, processes, run, stop_all, user
+from machine import (
+    UNIT, UnixHTTP, ask, check, codex_processes, configure, get, processes, run, stop_all, until, user,
+)
 from sandbox import sandbox_works
 
 
@@ -12,7 +14,6 @@ from sandbox import sandbox_works
 def the_system_template_serves_with_its_key():
     stop_all()
     name = f"{UNIT}@{user.name}"
-    pathlib.Path("/etc/codex-api-proxy").mkdir()
     configure(profile="agent")
     store = pathlib.Path(f"/etc/credstore/codex-api-proxy.{user.name}.api-key")
     store.parent.mkdir(exist_ok=True)
@@ -37,6 +38,38 @@ def the_system_template_serves_with_its_key():
     run("systemctl", "stop", name + ".socket", name + ".service")
     store.unlink()
     assert not codex_processes()
+
+
+@check
+def the_system_template_takes_an_address_and_settings_for_each_user():
+    stop_all()
+    configure()
+    name = f"{UNIT}@{user.name}"
+    variables = pathlib.Path(f"/etc/codex-api-proxy/{user.name}.env")
+    variables.parent.mkdir(exist_ok=True)
+    variables.write_text("CODEX_PROXY_MAX_QUEUE_SIZE=5\n")
+    # As the comment in the template has it.
+    drop_in = pathlib.Path(f"/etc/systemd/system/{name}.socket.d/override.conf")
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Socket]\nListenStream=127.0.0.1:8765\n")
+    run("systemctl", "daemon-reload")
+    try:
+        run("systemctl", "start", name + ".socket")
+        url = "http://127.0.0.1:8765/v1/models"
+        for caller, expect in ((user.name, "200"), ("root", "200"), ("stranger", "403")):
+            curl = ("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", url)
+            assert run("runuser", "-u", caller, "--", *curl).stdout == expect, caller
+        page = until("it is ready", lambda: (get("/ready").status == 200) and get("/ready").json())
+        assert page["queue"]["max_queue_size"] == 5, page
+        assert get("/health", UnixHTTP(f"/run/codex-api-proxy/{user.name}.sock")).status == 200
+        variables.write_text("CODEX_PROXY_MAX_QUEUE_SIZE=many\n")
+        done = run("systemctl", "reload", name + ".service", check=False)
+        assert done.returncode, "reloading a broken variable succeeded"
+    finally:
+        run("systemctl", "stop", name + ".socket", name + ".service")
+        shutil.rmtree(drop_in.parent)
+        variables.unlink()
+        run("systemctl", "daemon-reload")
 
 
 @check

@@ -1,51 +1,62 @@
 //! `config show|check|path|init|set|unset`.
 
+mod init;
+
 use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{Exit, out, sources};
-use crate::config::schema::{Base, Hide, Setting, args, config_arg};
-use crate::config::{Origin, Sources, edit, layers, load, render};
+use crate::config::schema::{Base, Hide, args, config_arg};
+use crate::config::{Config, Origin, Sources, edit, layers, load, render};
 
 /// The verbs and their arguments.
 pub fn command() -> Command {
     let with_settings = |command: Command| command.arg(config_arg()).args(args());
-    let key = || Arg::new("key").value_name("KEY").required(true).help("The setting, as in files");
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON for programs");
+    let show = Command::new("show").about("Show the settings in force, and where each comes from").arg(json);
+    let check = Command::new("check").about("Check all settings, naming each error (exit status 78)");
+    let path = Command::new("path").about("Show which settings files are read, and in which order");
     Command::new("config")
         .about("Show, check and edit the settings")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(
-            with_settings(Command::new("show").about("Effective settings, each with its origin")).arg(
-                Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON for programs"),
-            ),
-        )
-        .subcommand(with_settings(Command::new("check").about("Check all settings; exit 78 if any is wrong")))
-        .subcommand(Command::new("path").about("Settings files in the order read").arg(config_arg()))
-        .subcommand(
-            Command::new("init").about("Write the commented example as the user's config.toml").arg(
-                Arg::new("force").long("force").action(ArgAction::SetTrue).help("Replace an existing file"),
-            ),
-        )
-        .subcommand(
-            Command::new("set")
-                .about("Set a key in the user's config.toml, keeping comments")
-                .arg(key())
-                .arg(
-                    Arg::new("value")
-                        .value_name("VALUE")
-                        .required(true)
-                        .num_args(1..)
-                        .allow_hyphen_values(true)
-                        .help("The value; several for a list; - reads it from standard input"),
-                ),
-        )
+        .subcommand(with_settings(show))
+        .subcommand(with_settings(check))
+        .subcommand(path.arg(config_arg()))
+        .subcommand(init::command())
+        .subcommand(set_command())
         .subcommand(
             Command::new("unset")
-                .about("Remove a key from the user's config.toml, keeping comments")
-                .arg(key()),
+                .about("Remove a setting from your config.toml, keeping comments")
+                .arg(key_arg()),
         )
+}
+
+fn set_command() -> Command {
+    Command::new("set")
+        .about("Set a setting in your config.toml, keeping comments")
+        .after_help(
+            "A running service learns of it by: systemctl --user reload codex-api-proxy\n\n\
+             Examples:\n  \
+             codex-api-proxy config set max_concurrency 4\n  \
+             codex-api-proxy config set allowed_roots ~/src /srv/data\n  \
+             codex-api-proxy config set api_key -",
+        )
+        .arg(key_arg())
+        .arg(
+            Arg::new("value")
+                .value_name("VALUE")
+                .required(true)
+                .num_args(1..)
+                .allow_hyphen_values(true)
+                .help("The value; several for a list; - reads one from standard input"),
+        )
+}
+
+fn key_arg() -> Arg {
+    Arg::new("key").value_name("KEY").required(true).help("The setting's name, as config show prints it")
 }
 
 /// Runs the verb.
@@ -57,7 +68,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
         Some(("show", matches)) => show(matches),
         Some(("check", matches)) => check(matches),
         Some(("path", matches)) => path(matches),
-        Some(("init", matches)) => init(matches.get_flag("force")),
+        Some(("init", matches)) => init::run(matches),
         Some(("set", matches)) => {
             let values: Vec<String> = matches.get_many("value").into_iter().flatten().cloned().collect();
             set(key(matches), values)
@@ -84,6 +95,7 @@ fn show(matches: &ArgMatches) -> Result<(), Exit> {
 fn check(matches: &ArgMatches) -> Result<(), Exit> {
     let loaded = load(&sources(matches)?).map_err(|errors| Exit::Config(errors.to_string()))?;
     super::warn(&loaded.warnings);
+    super::serve::check(&loaded.config)?;
     out("The settings are valid.\n")
 }
 
@@ -97,22 +109,13 @@ fn path(matches: &ArgMatches) -> Result<(), Exit> {
 }
 
 /// The user's own settings file, its text, and all else that is read.
-fn users_file() -> Result<(std::path::PathBuf, Option<String>, Sources), Exit> {
+fn users_file() -> Result<(PathBuf, Option<String>, Sources), Exit> {
     let sources = Sources::from_process(vec![], None).map_err(|error| Exit::Failure(error.to_string()))?;
     let none =
         || Exit::Failure("there is no user config folder: neither XDG_CONFIG_HOME nor HOME is set".into());
     let path = sources.user_file().ok_or_else(none)?;
     let text = edit::read(&path, sources.uid).map_err(Exit::Failure)?;
     Ok((path, text, sources))
-}
-
-fn init(force: bool) -> Result<(), Exit> {
-    let (path, text, _) = users_file()?;
-    if text.is_some() && !force {
-        return Err(Exit::Failure(format!("{} exists already; --force replaces it", path.display())));
-    }
-    edit::write(&path, &render::example()).map_err(Exit::Failure)?;
-    out(&format!("Wrote {}\n", path.display()))
 }
 
 fn set(key: &str, mut values: Vec<String>) -> Result<(), Exit> {
@@ -133,7 +136,7 @@ fn set(key: &str, mut values: Vec<String>) -> Result<(), Exit> {
     let text = edit::set(&text.unwrap_or_default(), key, &values, &base).map_err(Exit::Usage)?;
     edit::write(&path, &text).map_err(Exit::Failure)?;
     out(&format!("Set {key} in {}\n", path.display()))?;
-    after_edit(setting, &path, &sources)
+    after_edit([setting.key], &path, &sources).map(drop)
 }
 
 fn unset(key: &str) -> Result<(), Exit> {
@@ -144,17 +147,23 @@ fn unset(key: &str) -> Result<(), Exit> {
     let Some(text) = edited else { return out(&format!("{key} is not in {}\n", path.display())) };
     edit::write(&path, &text).map_err(Exit::Failure)?;
     out(&format!("Removed {key} from {}\n", path.display()))?;
-    after_edit(setting, &path, &sources)
+    after_edit([setting.key], &path, &sources).map(drop)
 }
 
 /// Says what a later layer makes of the edit, and whether the settings as a whole still hold.
-fn after_edit(setting: &Setting, path: &std::path::Path, sources: &Sources) -> Result<(), Exit> {
+fn after_edit<'a>(
+    keys: impl IntoIterator<Item = &'a str>,
+    path: &Path,
+    sources: &Sources,
+) -> Result<Config, Exit> {
     let loaded =
         load(sources).map_err(|errors| Exit::Config(format!("written, but now refused:\n{errors}")))?;
-    match loaded.origins.get(setting.key) {
-        Some(Origin::Default) | None => {}
-        Some(Origin::File(file)) if file == path => {}
-        Some(other) => super::warn(&[format!("{} is set by {other}", setting.key)]),
+    for key in keys {
+        match loaded.origins.get(key) {
+            Some(Origin::Default) | None => {}
+            Some(Origin::File(file)) if file == path => {}
+            Some(other) => super::warn(&[format!("{key} is set by {other}")]),
+        }
     }
-    Ok(())
+    Ok(loaded.config)
 }

@@ -1,7 +1,7 @@
 //! A log writer that never makes the caller wait.
 //!
-//! A pipe whose reader stalls would otherwise stop the worker thread that happens to log, and
-//! with it every stream it serves. Lines go to one thread through a bounded queue; when that is
+//! A pipe whose reader stalls, or a journal that does, would otherwise stop the worker thread that
+//! happens to log, and with it every stream it serves. Lines go to one thread through a bounded queue; when that is
 //! full they are counted and dropped, and the count is written once there is room again.
 
 use std::io::{self, Write};
@@ -25,7 +25,7 @@ enum Item {
     Flush(SyncSender<()>),
 }
 
-/// The sending side; each write is one whole line.
+/// The sending side; each write is one whole line, or one whole entry of the journal.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     queue: SyncSender<Item>,
@@ -33,12 +33,22 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread that writes to `to`.
+    /// Starts the thread that writes to `to`, each entry by itself.
     pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<Writer> {
+        Writer::writing(to, 0)
+    }
+
+    /// The same for a stream of lines: those that come close together are written together.
+    pub(super) fn start_lines(to: impl Write + Send + 'static) -> io::Result<Writer> {
+        Writer::writing(to, BATCH)
+    }
+
+    fn writing(to: impl Write + Send + 'static, together: usize) -> io::Result<Writer> {
         let (queue, items) = sync_channel(CAPACITY);
         let dropped = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&dropped);
-        std::thread::Builder::new().name("log".into()).spawn(move || write_all(&items, &count, to))?;
+        let work = move || write_all(&items, &count, to, together);
+        std::thread::Builder::new().name("log".into()).spawn(work)?;
         Ok(Writer { queue, dropped })
     }
 
@@ -58,11 +68,13 @@ impl Writer {
     }
 }
 
-fn write_all(items: &Receiver<Item>, dropped: &AtomicU64, mut to: impl Write) {
+/// Writes what comes, up to `together` bytes of lines in one piece; 0: each item by itself.
+fn write_all(items: &Receiver<Item>, dropped: &AtomicU64, mut to: impl Write, together: usize) {
     let (mut batch, mut last) = (Vec::new(), None::<Instant>);
     while let Ok(first) = items.recv() {
         // Under load a wake-up and a write for each line would cost as much as the requests.
-        if let Some(rest) = last.and_then(|last| PAUSE.checked_sub(last.elapsed())) {
+        let rest = last.and_then(|last: Instant| PAUSE.checked_sub(last.elapsed()));
+        if let Some(rest) = rest.filter(|_| together > 0) {
             std::thread::sleep(rest);
         }
         let mut flushed = None;
@@ -72,13 +84,15 @@ fn write_all(items: &Receiver<Item>, dropped: &AtomicU64, mut to: impl Write) {
                 Item::Line(line) => batch.extend_from_slice(&line),
                 Item::Flush(done) => flushed = Some(done),
             }
-            let more = batch.len() < BATCH && flushed.is_none();
+            let more = batch.len() < together && flushed.is_none();
             next = if more { items.try_recv().ok() } else { None };
         }
-        // Nobody is left to tell when stderr is closed; the server goes on without a log.
-        let _ = to.write_all(&batch);
-        batch.clear();
-        last = Some(Instant::now());
+        if !batch.is_empty() {
+            // Nobody is left to tell when stderr is closed or the journal gone; the server goes on.
+            let _ = to.write_all(&batch);
+            batch.clear();
+            last = Some(Instant::now());
+        }
         if let Some(done) = flushed {
             let _ = to.flush();
             let _ = done.try_send(());
@@ -86,7 +100,7 @@ fn write_all(items: &Receiver<Item>, dropped: &AtomicU64, mut to: impl Write) {
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             // Through the queue like any line, to come out in the format that was asked for.
-            tracing::warn!("{lost} log lines dropped: the reader of stderr does not keep up");
+            tracing::warn!("{lost} log lines dropped: whoever takes them does not keep up");
         }
     }
 }
@@ -123,14 +137,14 @@ mod tests {
     struct Slow {
         begun: SyncSender<()>,
         go: Receiver<()>,
-        lines: Arc<Mutex<usize>>,
+        writes: Arc<Mutex<Vec<usize>>>,
     }
 
     impl Write for Slow {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
             let _ = self.begun.try_send(());
             let _ = self.go.recv();
-            *self.lines.lock().unwrap() += line.split(|byte| *byte == b'\n').count() - 1;
+            self.writes.lock().unwrap().push(line.split(|byte| *byte == b'\n').count() - 1);
             Ok(line.len())
         }
 
@@ -139,11 +153,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_does_not_fit_is_counted_and_dropped() {
+    /// How many lines each write had.
+    fn writes(start: impl Fn(Slow) -> io::Result<Writer>) -> Vec<usize> {
         let ((begun, first), (release, go)) = (sync_channel(1), channel());
-        let lines = Arc::new(Mutex::new(0));
-        let mut writer = Writer::start(Slow { begun, go, lines: Arc::clone(&lines) }).unwrap();
+        let writes = Arc::new(Mutex::new(vec![]));
+        let mut writer = start(Slow { begun, go, writes: Arc::clone(&writes) }).unwrap();
         writer.write_all(b"in hand\n").unwrap();
         first.recv().unwrap();
         for _ in 0..CAPACITY {
@@ -156,7 +170,14 @@ mod tests {
         }
         drop(release);
         writer.flush_queue();
-        assert_eq!(*lines.lock().unwrap(), CAPACITY + 1);
         assert_eq!(writer.dropped.load(Ordering::Relaxed), 0);
+        let writes = writes.lock().unwrap();
+        writes.clone()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_dropped() {
+        assert_eq!(writes(Writer::start), [1; CAPACITY + 1], "an entry of the journal is one write");
+        assert_eq!(writes(Writer::start_lines), [1, CAPACITY], "lines go together");
     }
 }
