@@ -70,6 +70,7 @@
 //! | strsim | "did you mean" |
 //! | subtle | keys compared in constant time |
 //! | base64 | images |
+//! | jiff | Codex tells the end of a limit in local time |
 //! | percent-encoding | model names in paths |
 //! | sd-notify | readiness, and sockets of systemd |
 //! | socket2 | socket options, and the kernel's word on who is connected |

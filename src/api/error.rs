@@ -180,6 +180,13 @@ fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
                 "The Codex CLI is version {found}; {needs} or newer is needed. Update it or set `codex_bin`."
             ),
         ),
+        Failure::CodexLacks { found, feature } => unavailable(
+            "codex_too_old",
+            format!(
+                "The app-server of the Codex CLI, version {found}, has no {feature}. Update it, set \
+                 `codex_bin`, or set `engine` to `exec`."
+            ),
+        ),
         Failure::NotLoggedIn => unavailable(
             "not_logged_in",
             "The Codex CLI is not logged in. Run `codex login` on the machine of this server.",

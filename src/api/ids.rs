@@ -1,5 +1,6 @@
 //! Names for requests and replies: unique, not secret.
 
+use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,9 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 pub fn fresh(prefix: &str) -> String {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     // SipHash with keys of this process: does not repeat within it, nor between processes.
-    format!("{prefix}{:016x}{:016x}", SEED.0.hash_one(number), SEED.1.hash_one(number))
+    let mut name = String::with_capacity(prefix.len() + 32);
+    let _ = write!(name, "{prefix}{:016x}{:016x}", SEED.0.hash_one(number), SEED.1.hash_one(number));
+    name
 }
 
 /// The client's name for the request, if it is one we can log and return, else one of ours.

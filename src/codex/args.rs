@@ -52,6 +52,8 @@ const FLOOR: &[&str] = &[
 
 /// Added by `profile = model`: no tools but the caller's, no context but the conversation.
 const LEAN: &[&str] = &[
+    // Results of the caller's functions go on whole; there are no tools of Codex's to restrain.
+    "tool_output_token_limit=10000000",
     "features.view_image=false",
     "features.shell_tool=false",
     "features.unified_exec=false",

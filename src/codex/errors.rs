@@ -4,8 +4,11 @@
 //! code `other` says nothing, so every rule that matters has a form that works on the text. The
 //! text may quote the upstream, and the upstream the prompt: it only ever goes into `detail`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod reset;
 
+use std::time::Duration;
+
+use jiff::ZonedDateTime;
 use serde_json::Value;
 
 use crate::turn::Failure;
@@ -209,15 +212,16 @@ impl Said<'_> {
 
     fn usage_limit(&self) -> Failure {
         let number = |name: &str| self.field(name).and_then(Value::as_u64);
-        let after = number("resets_in_seconds").map(Duration::from_secs).or_else(|| delay(&self.lower));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Failure::UsageLimit {
-            resets_at: number("resets_at").or_else(|| Some(now.checked_add(after?)?.as_secs())),
-        }
+        let now = ZonedDateTime::now();
+        let after =
+            || number("resets_in_seconds").map(Duration::from_secs).or_else(|| reset::delay(&self.lower));
+        let later = |after: Duration| now.checked_add(after).ok()?.timestamp().as_second().try_into().ok();
+        let resets_at = number("resets_at").or_else(|| reset::time(&self.lower, &now));
+        Failure::UsageLimit { resets_at: resets_at.or_else(|| after().and_then(later)) }
     }
 
     fn rate_limited(&self) -> Failure {
-        Failure::RateLimited { retry_after: delay(&self.lower) }
+        Failure::RateLimited { retry_after: reset::delay(&self.lower) }
     }
 
     /// The name between quotes or backticks after "model", if it looks like one.
@@ -257,32 +261,6 @@ impl Said<'_> {
     fn failed(&self) -> Failure {
         Failure::CodexFailed { detail: self.detail() }
     }
-}
-
-/// The time after "try again in": `1.5s`, `35ms`, `1m2s`, `3 days 2 hours`. Lower case expected.
-fn delay(text: &str) -> Option<Duration> {
-    let mut rest = text.split_once("try again in ")?.1;
-    let mut total = 0.0;
-    loop {
-        rest = rest.trim_start();
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, after) = rest.split_at(digits);
-        let after = after.trim_start();
-        let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
-        let seconds = match &after[..letters] {
-            "ms" | "millisecond" | "milliseconds" => 0.001,
-            "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
-            "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
-            "h" | "hour" | "hours" => 3600.0,
-            "d" | "day" | "days" => 86400.0,
-            _ => break,
-        };
-        let Ok(number) = number.parse::<f64>() else { break };
-        total += number * seconds;
-        rest = &after[letters..];
-    }
-    // Far beyond any real limit, and below what `Duration` can hold.
-    (total > 0.0 && total < 1e9).then(|| Duration::from_secs_f64(total))
 }
 
 #[cfg(test)]

@@ -142,6 +142,10 @@ pub fn escape(text: &str) -> String {
 }
 
 fn escape_into(out: &mut String, text: &str) {
+    // As nearly every line is. Looking at all of it, without an early end, is many bytes at a time.
+    if text.bytes().fold(true, |plain, byte| plain & (b' '..0x7f).contains(&byte)) {
+        return out.push_str(text);
+    }
     for c in text.chars() {
         match c {
             // Line and paragraph separators break lines, bidi controls reorder them on screen.
@@ -257,7 +261,7 @@ where
 /// The event's message and fields as one line, made safe for a terminal.
 fn one_line(event: &Event<'_>) -> Result<String, fmt::Error> {
     let target = event.metadata().target();
-    let mut text = String::new();
+    let mut text = String::with_capacity(512);
     if target == latency::TARGET {
         // The message has every field in it already.
         event.record(&mut |field: &tracing::field::Field, value: &dyn fmt::Debug| {

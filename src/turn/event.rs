@@ -120,7 +120,8 @@ pub fn events() -> (Sink, Events) {
 
 /// A fresh channel for one turn whose engine cannot wait, because others wait for it.
 ///
-/// At most 4 MiB of events stay in it; beyond that [`Sink::push`] refuses.
+/// At most 4 MiB of events stay in it, and one that alone is larger; beyond that [`Sink::push`]
+/// refuses.
 pub fn backlogged_events() -> (Sink, Events) {
     // A few places beyond, so that the terminal item always finds one.
     channel(BACKLOG / OVERHEAD + 4)
@@ -162,7 +163,7 @@ impl Sink {
     }
 
     /// Hands one item over without waiting. A single item larger than the whole backlog is taken
-    /// when nothing else waits, and the terminal item always.
+    /// while there is room for any other, and the terminal item always.
     ///
     /// # Errors
     /// Why it was not taken.
@@ -173,7 +174,9 @@ impl Sink {
         let weight = weight(&item);
         let waiting = self.waiting.load(Ordering::Relaxed);
         let terminal = matches!(item, Err(_) | Ok(Event::Done { .. }));
-        if waiting > 0 && waiting + weight > BACKLOG && !terminal {
+        // No client is too slow for what came in one piece.
+        let needed = if weight > BACKLOG { OVERHEAD } else { weight };
+        if waiting + needed > BACKLOG && !terminal {
             return Err(NotTaken::Full);
         }
         let place = self.sender.try_reserve().map_err(|error| match error {
@@ -263,7 +266,10 @@ mod tests {
         for _ in 0..4 {
             events.next().await.unwrap().unwrap();
         }
-        assert_eq!(sink.push(text(2 * BACKLOG)), Ok(()), "alone it may be larger than the backlog");
+        assert_eq!(sink.push(text(BACKLOG - OVERHEAD)), Ok(()));
+        assert_eq!(sink.push(text(BACKLOG)), Err(NotTaken::Full));
+        assert_eq!(sink.push(text(2 * BACKLOG)), Ok(()), "one may be larger than the backlog");
+        assert_eq!(sink.push(text(2 * BACKLOG)), Err(NotTaken::Full));
         assert_eq!(sink.push(text(OVERHEAD)), Err(NotTaken::Full));
         assert_eq!(sink.push(Err(Failure::ClientTooSlow)), Ok(()), "the reason always fits");
         drop(events);

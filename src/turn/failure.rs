@@ -106,6 +106,13 @@ pub enum Failure {
         /// The oldest that will do.
         needs: &'static str,
     },
+    /// The installed Codex CLI is new enough, but lacks what the engine cannot do without.
+    CodexLacks {
+        /// Its version.
+        found: String,
+        /// The method or parameter of its app-server.
+        feature: &'static str,
+    },
     /// Codex has no login.
     NotLoggedIn,
     /// The login sits in a keyring and cannot be carried into the isolated home.
@@ -222,6 +229,9 @@ impl std::fmt::Display for Failure {
             Failure::CodexMissing { bin } => write!(f, "codex_bin {bin:?} was not found or cannot be run"),
             Failure::CodexTooOld { found, needs } => {
                 write!(f, "the Codex CLI is version {found}; {needs} or newer is needed")
+            }
+            Failure::CodexLacks { found, feature } => {
+                write!(f, "the app-server of the Codex CLI, version {found}, has no {feature}")
             }
             Failure::NotLoggedIn => f.write_str("the Codex CLI is not logged in; run `codex login`"),
             Failure::LoginNotPortable => f.write_str(

@@ -359,3 +359,15 @@ fn only_child(proxy: &Proxy) -> String {
         (children.len() == 1).then(|| children.into_iter().next()).flatten()
     })
 }
+
+#[test]
+fn doctor_tells_what_the_real_app_server_carries() {
+    let Some((setup, _upstream)) = app_server() else { return };
+    let output = setup.command(&["doctor"]).args(setup.flags()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said.lines().find(|line| line.contains("features ")).unwrap_or_else(|| panic!("{said}"));
+    for part in ["ok ", "history", "functions", "release of threads", "login status", "tried"] {
+        assert!(line.contains(part), "{line}");
+    }
+    assert!(!said.contains("no functions") && !said.contains("app-server did not"), "{said}");
+}

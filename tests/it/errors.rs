@@ -248,3 +248,29 @@ fn a_connection_ends_with_a_stream_that_failed() {
     let (_, next) = all.split_at("HTTP/1.1 200".len());
     assert!(!next.contains("HTTP/1.1 200") || next.contains("connection: close"), "{all}");
 }
+
+/// Codex tells the end of a limit in local time, cut to the minute, and of other days with the date.
+#[test]
+fn the_end_of_a_usage_limit_is_read_from_codexs_own_words() {
+    for engine in ["exec", "app-server"] {
+        let Some((setup, upstream)) = real() else { return };
+        let proxy = setup.set("engine", engine).env("TZ", "NPT-5:45").start();
+        for hours in [1, 50, 24 * 100] {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+            let ends = now + hours * 3600;
+            let error = json!({ "type": "usage_limit_reached", "message": "x", "plan_type": "pro", "resets_at": ends });
+            upstream.reply(Reply::status(429, error));
+            let answer = proxy.ask("hi").send();
+            let message = answer.error(429, "insufficient_quota", "insufficient_quota");
+            let told: u64 = message
+                .split_once("at Unix time ")
+                .and_then(|(_, rest)| rest.split(',').next()?.parse().ok())
+                .unwrap_or_else(|| panic!("{engine}: {message}"));
+            assert!((ends..=ends + 60).contains(&told), "{engine}: ends at {ends}, told {told}");
+            let after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+            let milliseconds: u64 = answer.header("retry-after-ms").unwrap().parse().unwrap();
+            assert!(after <= told - now && milliseconds.div_ceil(1000) == after, "{after} {milliseconds}");
+            assert_eq!(answer.header("x-should-retry"), Some("false"));
+        }
+    }
+}

@@ -55,6 +55,12 @@ fn a_hostile_home_and_workspace_leak_nothing_to_an_app_server_agent() {
     nothing_leaks(setup.set("engine", "app-server").set("profile", "agent"), &upstream);
 }
 
+#[test]
+fn a_hostile_home_and_workspace_leak_nothing_to_a_plain_model() {
+    let Some((setup, upstream)) = real() else { return };
+    nothing_leaks(setup.set("engine", "app-server").set("profile", "model"), &upstream);
+}
+
 fn nothing_leaks(setup: Setup, upstream: &Upstream) {
     let mark = hostile_home(&setup);
     let proxy = setup.start();

@@ -31,4 +31,7 @@ mod queue;
 mod reload;
 mod sdk;
 mod systemd;
+mod turn_ends;
+mod untouched;
 mod verbs;
+mod worker_faults;

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::support::proxy::{Proxy, signal};
 use crate::support::{Setup, wait};
 
-fn workers(proxy: &Proxy) -> Vec<u32> {
+/// The processes that the proxy has started and not yet reaped.
+pub fn workers(proxy: &Proxy) -> Vec<u32> {
     let pid = proxy.pid();
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return vec![] };
     let children =
@@ -23,7 +24,8 @@ fn only_worker(proxy: &Proxy) -> u32 {
     })
 }
 
-fn descriptors(proxy: &Proxy) -> usize {
+/// How many files and sockets the proxy has open.
+pub fn descriptors(proxy: &Proxy) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).map_or(0, Iterator::count)
 }
 

@@ -36,6 +36,7 @@ fn all() -> Vec<Failure> {
         Failure::UsageLimit { resets_at: None },
         Failure::CodexMissing { bin: text("codex") },
         Failure::CodexTooOld { found: text("0.1.0"), needs: "0.140.0" },
+        Failure::CodexLacks { found: text("0.199.0"), feature: "turn/start" },
         Failure::NotLoggedIn,
         Failure::LoginNotPortable,
         Failure::HomeRefused { detail: detail() },
@@ -88,6 +89,7 @@ const TABLE: &str = "\
 429 insufficient_quota insufficient_quota - false - - | The usage limit of the account is reached. Try again later.
 503 server_error codex_missing - false - - | The Codex CLI `codex` cannot be found or run. Install it or set `codex_bin`.
 503 server_error codex_too_old - false - - | The Codex CLI is version 0.1.0; 0.140.0 or newer is needed. Update it or set `codex_bin`.
+503 server_error codex_too_old - false - - | The app-server of the Codex CLI, version 0.199.0, has no turn/start. Update it, set `codex_bin`, or set `engine` to `exec`.
 503 server_error not_logged_in - false - - | The Codex CLI is not logged in. Run `codex login` on the machine of this server.
 503 server_error login_not_portable - false - - | The Codex login is kept in a keyring and cannot be used from the isolated home. Either set `cli_auth_credentials_store = \"file\"` in Codex's configuration and log in again, or log in once with CODEX_HOME set to `app_server_codex_home`.
 503 server_error misconfigured - false - - | The isolated Codex home (`app_server_codex_home`) cannot be used. The server's log says why.

@@ -11,6 +11,8 @@ use crate::cli::service::World;
 use crate::codex::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
 use crate::codex::{Codex, Confinement, Installation, Login, Survey, locate};
 use crate::config::{Config, EngineKind, Isolation, Live, Profile};
+use crate::engine::app_server::features::Without;
+use crate::engine::app_server::{self, Features};
 use crate::process::Spawner;
 use crate::turn::Failure;
 
@@ -71,6 +73,10 @@ impl Examined {
         }
         if let Ok(installation) = &self.usable {
             findings.extend(confined(installation, config));
+            if config.engine == EngineKind::AppServer {
+                let examined = self.runtime.block_on(app_server::examine(self.codex.clone()));
+                findings.extend(features(examined));
+            }
         }
         findings.extend(self.usable.as_ref().err().and_then(unexplained));
         findings
@@ -161,6 +167,34 @@ fn confined(installation: &Installation, config: &Config) -> Vec<Finding> {
             .fix("remove sandbox settings from codex_configs"),
     };
     vec![isolation, reads]
+}
+
+/// What the app-server was found to carry, by starting one.
+fn features(examined: Result<Features, Failure>) -> Vec<Finding> {
+    let features = match examined {
+        Ok(features) => features,
+        Err(failure) => {
+            let text = format!("the app-server did not become ready: {failure}");
+            let finding = Finding::broken("features", text);
+            return vec![match failure {
+                Failure::CodexLacks { .. } => {
+                    finding.fix("npm install -g @openai/codex@latest (or as you installed it)")
+                }
+                _ => finding,
+            }];
+        }
+    };
+    let carried: Vec<&str> = features.carried().map(|feature| feature.name).collect();
+    let mut findings = vec![Finding::good("features", format!("{}; tried", carried.join(", ")))];
+    findings.extend(features.missing().iter().map(|feature| {
+        let loss = match feature.without {
+            Without::Nothing => "the engine cannot work",
+            Without::Functions => "requests with tools are refused",
+            Without::Loss(loss) => loss,
+        };
+        Finding::mind("features", format!("no {} ({}): {loss}", feature.name, feature.sign()))
+    }));
+    findings
 }
 
 /// What has no finding of its own yet.

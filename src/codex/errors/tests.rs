@@ -57,6 +57,12 @@ fn the_text_alone_decides_as_well() {
             "ContextLength",
         ),
         ("You've hit your usage limit. Try again in 3 days 2 hours.", "UsageLimit later_or_now"),
+        ("You've hit your usage limit. Try again at 3:05 PM.", "UsageLimit later_or_now"),
+        (
+            "You've hit your usage limit for gpt-x. Switch to another model now, or try again at Jan 2nd, 2099 3:05 PM.",
+            "UsageLimit later",
+        ),
+        ("You've hit your usage limit. Try again later.", "UsageLimit None"),
         (
             r#"unexpected status 429 Too Many Requests: {"error":{"type":"usage_limit_reached","resets_at":123}}"#,
             "UsageLimit Some(123)",

@@ -9,9 +9,11 @@
 //! given back on `Over`, before the terminal event if that is still to come: whoever sees the end
 //! of a turn finds its place free.
 
+mod failed;
+
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -41,7 +43,7 @@ pub type LatestLimits = Arc<Mutex<Option<RateLimits>>>;
 #[derive(Debug)]
 pub struct Asked {
     /// The stand-ins of function names.
-    pub names: Names,
+    pub names: Arc<Names>,
     /// The functions offered, by the names they went out with.
     pub offered: HashSet<String>,
     /// The model asked for.
@@ -63,7 +65,13 @@ pub struct Answer {
     stage: Stage,
     /// The terminal event is out.
     settled: bool,
+    /// Codex has the conversation.
+    taken: bool,
+    /// The turn began before that.
+    early: bool,
     accepted: Option<Instant>,
+    /// Measured, and told with what is told next: alone it would wake the listener for nothing.
+    measured: Vec<(Phase, Duration)>,
     turn_id: Option<String>,
     messages: Vec<Message>,
     calls: Vec<ToolCall>,
@@ -111,7 +119,10 @@ impl Answer {
             change,
             stage: Stage::Running,
             settled: false,
+            taken: false,
+            early: false,
             accepted: None,
+            measured: Vec::new(),
             turn_id: None,
             messages: Vec::new(),
             calls: Vec::new(),
@@ -137,22 +148,49 @@ impl Answer {
         self.begun
     }
 
-    /// The turn was accepted under this id.
-    pub fn accept(&mut self, turn_id: &str, now: Instant) {
-        self.turn_id.get_or_insert_with(|| turn_id.to_owned());
-        self.accepted.get_or_insert(now);
+    /// The thread is there; starting it was begun at `from`.
+    pub fn thread_started(&mut self, from: Instant) {
+        self.measured.push((Phase::AppServerThreadStart, from.elapsed()));
     }
 
-    /// Reports a measured phase.
-    pub fn phase(&self, phase: Phase, from: Instant) {
-        if !self.settled {
-            // Without effect on the answer; whether anybody listens shows elsewhere.
-            let _ = self.sink.push(Ok(Event::Phase(phase, from.elapsed())));
+    /// The turn, sent at `sent`, was accepted.
+    pub fn accepted(&mut self, sent: Instant) {
+        self.accepted = Some(Instant::now());
+        self.measured.push((Phase::AppServerTurnStart, sent.elapsed()));
+    }
+
+    /// The turn goes by this id.
+    pub fn called(&mut self, turn_id: &str) {
+        self.turn_id.get_or_insert_with(|| turn_id.to_owned());
+    }
+
+    /// Codex has the conversation: what it says from now on can be an answer to it.
+    pub fn conversation_taken(&mut self) {
+        self.taken = true;
+    }
+
+    /// Whether the turn began before Codex had the conversation, which is a failure.
+    pub fn was_early(&self) -> bool {
+        self.early
+    }
+
+    fn check_order(&mut self) {
+        if !self.taken && !std::mem::replace(&mut self.early, true) {
+            let detail = "codex began the turn before it had taken the conversation".into();
+            self.fail(Failure::CodexFailed { detail });
+        }
+    }
+
+    /// Tells what was measured. Without effect on the answer; whether anybody listens shows elsewhere.
+    fn tell_measured(&mut self) {
+        for (phase, took) in self.measured.drain(..) {
+            let _ = self.sink.push(Ok(Event::Phase(phase, took)));
         }
     }
 
     /// A delta of an agent message: by far the most frequent of all.
     pub fn message_delta(&mut self, item_id: &str, delta: String) {
+        self.check_order();
         let known = self.messages.iter().rposition(|message| message.id == item_id);
         let index = known.unwrap_or_else(|| self.begin_message(item_id, false));
         let Some(message) = self.messages.get_mut(index) else { return };
@@ -163,6 +201,9 @@ impl Answer {
     /// Takes in any other notification about this thread. Unknown ones, and parts of known ones
     /// that cannot be read, change nothing.
     pub fn hear(&mut self, method: &str, params: &str) {
+        if let "turn/started" | "item/started" | "rawResponse/completed" = method {
+            self.check_order();
+        }
         match method {
             "item/reasoning/summaryTextDelta" => {
                 if let Ok(delta) = serde_json::from_str::<Delta<'_>>(params) {
@@ -230,8 +271,9 @@ impl Answer {
             return;
         }
         if let Some(accepted) = self.accepted {
-            let _ = self.sink.push(Ok(Event::Phase(Phase::AppServerTurnComplete, accepted.elapsed())));
+            self.measured.push((Phase::AppServerTurnComplete, accepted.elapsed()));
         }
+        self.tell_measured();
         // Nobody there to hear the end: then it was over for them before.
         let _ = self.sink.push(outcome);
     }
@@ -242,8 +284,10 @@ impl Answer {
         }
         if !self.begun {
             self.begun = true;
-            self.phase(Phase::AppServerFirstDelta, self.accepted.unwrap_or(self.asked.granted));
+            let from = self.accepted.unwrap_or(self.asked.granted);
+            self.measured.push((Phase::AppServerFirstDelta, from.elapsed()));
         }
+        self.tell_measured();
         match self.sink.push(Ok(event)) {
             Ok(()) => {}
             Err(NotTaken::Full) => self.fail(Failure::ClientTooSlow),
@@ -413,46 +457,10 @@ impl Answer {
         let spent = |usage: &Usage| usage.input + usage.output;
         self.thread.into_iter().chain(self.responses).max_by_key(spent)
     }
-
-    fn failure(&self, error: &TurnError) -> Failure {
-        match classify(error.codex_error_info.as_ref(), &error.message) {
-            Failure::NoModel { model } => {
-                Failure::NoModel { model: self.asked.model.clone().unwrap_or(model) }
-            }
-            Failure::UsageLimit { resets_at: None } => {
-                Failure::UsageLimit { resets_at: self.exhausted_until() }
-            }
-            Failure::UpstreamRejected { code: None, detail } if self.asked.lean && refuses_lean(&detail) => {
-                Failure::LeanRequestRefused { detail }
-            }
-            failure => failure,
-        }
-    }
-
-    fn exhausted_until(&self) -> Option<u64> {
-        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let limits = limits.as_ref()?;
-        let windows = [limits.primary.as_ref(), limits.secondary.as_ref()];
-        windows
-            .into_iter()
-            .flatten()
-            .filter(|window| window.used_percent >= 100.0)
-            .filter_map(|w| w.resets_at)
-            .max()
-    }
 }
 
 fn is_commentary(item: &ThreadItem<'_>) -> bool {
     item.phase.as_ref().is_some_and(|phase| phase.0 == "commentary")
-}
-
-/// Whether a refusal is about what only the lean request does: no instructions, no tools of
-/// Codex, an altered model entry. The ChatGPT backend says so as `{"detail": …}`, without a code.
-fn refuses_lean(detail: &str) -> bool {
-    let lower = detail.to_lowercase();
-    ["instructions", "additional_tools", "tool_mode", "client version"]
-        .iter()
-        .any(|part| lower.contains(part))
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub enum Mishap {
     Refuses,
     /// It writes something that begins like a message.
     Garbage,
+    /// It answers only after what it was asked next.
+    Overtaken,
 }
 
 /// How turns go.
@@ -134,6 +136,27 @@ impl Fake {
     }
 }
 
+const METHODS: [&str; 8] = [
+    "initialize",
+    "getAuthStatus",
+    "model/list",
+    "thread/start",
+    "thread/inject_items",
+    "thread/unsubscribe",
+    "turn/start",
+    "turn/interrupt",
+];
+
+/// What is not understood, and is no event in the fake's life.
+fn refusal(method: &str, params: &Value) -> Option<String> {
+    if method == "thread/start" && params.as_object()?.values().any(Value::is_number) {
+        return Some("Invalid request: invalid type: integer `5`".into());
+    }
+    let known = || METHODS.map(|method| format!("`{method}`")).join(", ");
+    (method.starts_with("codex-api-proxy/"))
+        .then(|| format!("Invalid request: unknown variant `{method}`, expected one of {}", known()))
+}
+
 #[derive(Clone)]
 struct Process {
     fake: Fake,
@@ -166,14 +189,29 @@ impl Process {
             Mishap::WrongId => self.say(json!({"id": 987_654, "result": {}})),
             Mishap::Refuses => self.say(json!({"id": id, "error": {"code": -32600, "message": "no"}})),
             Mishap::Garbage => self.say.send(b"{\"oops\n".to_vec()).unwrap_or_default(),
+            Mishap::Overtaken => {
+                let (process, id) = (self.clone(), id.clone());
+                tokio::spawn(async move {
+                    let follows = |process: &Process| process.fake.count("turn/start") > 0;
+                    while !follows(&process) {
+                        tokio::task::yield_now().await;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    process.say(json!({"id": id, "result": {}}));
+                });
+            }
         }
         Some(mishap)
     }
 
     /// False: the process is to end.
     fn hear(&self, message: Value) -> bool {
-        self.fake.heard.lock().unwrap().push(message.clone());
         let (method, id) = (message["method"].as_str().unwrap_or_default(), &message["id"]);
+        if let Some(refusal) = refusal(method, &message["params"]) {
+            self.say(json!({"id": id, "error": {"code": -32600, "message": refusal}}));
+            return true;
+        }
+        self.fake.heard.lock().unwrap().push(message.clone());
         match self.mishap(method, id) {
             None => {}
             Some(Mishap::Dies | Mishap::DiesMidLine) => return true,

@@ -8,6 +8,7 @@
 //! - `pool` keeps the workers: started one at a time, replaced when they die, hang or leak, and
 //!   when settings or login change.
 //! - `worker` is one process, `rpc` its pipes, `wire` its messages.
+//! - `features` is what the installed app-server was found to carry.
 //! - `turn` is the script of one turn, `answer` what came of it so far, `names` what functions
 //!   are called on the way.
 //!
@@ -17,6 +18,7 @@
 mod answer;
 #[cfg(test)]
 mod fake;
+pub mod features;
 mod names;
 mod pool;
 mod rpc;
@@ -32,7 +34,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::process::Child;
 use crate::turn::Failure;
 
-pub use pool::Pool;
+pub use features::Features;
+pub use pool::{Pool, examine};
 
 /// A fresh app-server process: its output, its input, and itself (not there in tests).
 pub struct Link {

@@ -10,52 +10,34 @@
 //! ```
 //! Workers start one at a time: a refresh token can be used once.
 
-use std::hash::{BuildHasher, RandomState};
-use std::io;
-use std::pin::Pin;
+mod keeper;
+mod source;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::answer::{Answer, Asked, LatestLimits};
+use super::features::Features;
 use super::names::Names;
 use super::turn::Run;
 use super::worker::{Worker, lock};
-use super::{Link, RateLimit, Status, Timing};
-use crate::codex::{Codex, Installation, args};
+use super::{RateLimit, Status, Timing};
+use crate::codex::Codex;
 use crate::config::{Config, Live, Profile};
-use crate::os::process::resident_bytes;
 use crate::turn::{Events, Failure, Slot, Turn, backlogged_events};
+use source::Source;
 
-/// A worker of this size leaks. A busy one has some 200 MB.
-const LEAK: u64 = 2 << 30;
+pub use source::examine;
 
 /// How long a failure to start is believed before a request has it tried again.
 const FAILURE_LASTS: Duration = Duration::from_secs(1);
 
-/// The longest pause after a worker that could be started, but died soon.
-const LONGEST_AFTER_DEATH: Duration = Duration::from_secs(2);
-
 /// How often turns have the CLI's files looked at.
 const LOOK_AFTER: Duration = Duration::from_secs(2);
-
-type Promise<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// Where workers come from. Functions rather than a `Codex`, so that tests need no process.
-struct Source {
-    /// The CLI to use now, or why there is none.
-    installation: Box<dyn Fn() -> Promise<Result<Arc<Installation>, Failure>> + Send + Sync>,
-    /// Starts a process of it.
-    launch: Box<dyn Fn(Arc<Installation>) -> Promise<io::Result<Link>> + Send + Sync>,
-    /// The latest usable CLI; another one than a worker's means the worker is out of date.
-    latest: watch::Receiver<Option<Arc<Installation>>>,
-    /// Asks for a fresh look at the CLI.
-    look_again: Box<dyn Fn() + Send + Sync>,
-}
 
 /// Keeps workers and gives them turns.
 pub struct Pool {
@@ -99,47 +81,7 @@ enum Seat {
 impl Pool {
     /// Starts the workers in the background.
     pub fn start(live: Live, codex: Codex) -> Pool {
-        let (tell, latest) = watch::channel(None);
-        let mut surveys = codex.surveys();
-        tokio::spawn(async move {
-            while surveys.changed().await.is_ok() {
-                let survey = surveys.borrow_and_update().clone();
-                if let Some(usable) = survey.and_then(|survey| survey.usable.clone().ok())
-                    && tell.send(Some(usable)).is_err()
-                {
-                    return;
-                }
-            }
-        });
-        let (ready, again, spawner) = (codex.clone(), codex.clone(), codex.spawner().clone());
-        let source = Source {
-            installation: Box::new(move || {
-                let codex = ready.clone();
-                Box::pin(async move { codex.ready().await })
-            }),
-            launch: Box::new(move |installation| {
-                let spawner = spawner.clone();
-                Box::pin(async move {
-                    let line = args::app_server(
-                        &installation.config,
-                        installation.version,
-                        installation.catalog.as_deref(),
-                        &installation.confinement,
-                    );
-                    let cwd = installation.config.default_cwd.clone();
-                    let mut child = spawner.spawn(installation.command(line, cwd)).await?;
-                    match (child.stdout.take(), child.stdin.take()) {
-                        (Some(stdout), Some(stdin)) => {
-                            Ok(Link { reader: Box::new(stdout), writer: Box::new(stdin), child: Some(child) })
-                        }
-                        _ => Err(io::Error::other("the codex process has no pipes")),
-                    }
-                })
-            }),
-            latest,
-            look_again: Box::new(move || again.look_again()),
-        };
-        Pool::over(live, source, Timing::default())
+        Pool::over(live, Source::of(codex), Timing::default())
     }
 
     fn over(live: Live, source: Source, timing: Timing) -> Pool {
@@ -168,10 +110,10 @@ impl Pool {
         let config = self.shared.live.get();
         let (sink, events) = backlogged_events();
         let sink = Arc::new(sink);
-        let names = Names::new(&turn.tools, &turn.conversation, config.profile() == Profile::Agent);
+        let names = Arc::new(Names::new(&turn.tools, &turn.conversation, config.profile() == Profile::Agent));
         let asked = Asked {
             offered: turn.tools.iter().map(|tool| names.out(&tool.name).to_owned()).collect(),
-            names,
+            names: Arc::clone(&names),
             model: turn.model.clone().or_else(|| config.model.clone()),
             lean: config.profile() == Profile::Model,
             granted,
@@ -180,10 +122,11 @@ impl Pool {
         let answer =
             Answer::new(Arc::clone(&sink), slot, asked, Arc::clone(&self.shared.limits), Arc::clone(&change));
         let answer = Arc::new(Mutex::new(answer));
-        let run = Run { turn, config, answer, change, sink, granted };
+        let run = Run { turn, names, config, answer, change, sink, granted };
         let shared = Arc::clone(&self.shared);
         shared.running.fetch_add(1, Ordering::Relaxed);
-        self.shared.tasks.spawn(async move { shared.serve(run).await });
+        // In a box: on its way to the runtime it would be copied several times.
+        self.shared.tasks.spawn(Box::pin(async move { shared.serve(run).await }));
         events
     }
 
@@ -210,7 +153,9 @@ impl Pool {
                 Seat::Vacant | Seat::Starting => {}
                 Seat::Ready(worker) => {
                     status.ready += usize::from(worker.is_alive());
-                    status.functions = worker.installation.functions.reason().map(str::to_owned);
+                    let lack = worker.features().and_then(Features::no_functions);
+                    let reason = || worker.installation.functions.reason().map(str::to_owned);
+                    status.functions = lack.or_else(reason);
                 }
                 Seat::Failed { why, .. } => status.reason = Some(why.clone()),
             }
@@ -380,169 +325,6 @@ impl Shared {
         let before = lock(&self.seats).get_mut(index).map(|place| std::mem::replace(place, seat));
         self.changed();
         before
-    }
-
-    /// Keeps one seat taken until it is not wanted any more.
-    async fn keep(self: Arc<Self>, index: usize) {
-        let mut pause = Pause::new(self.timing);
-        let mut reloads = self.reloads.subscribe();
-        while index < self.wanted() {
-            let started = tokio::select! {
-                started = self.start_worker() => started,
-                () = self.unwanted(index, &mut reloads) => break,
-            };
-            let (seat, wait) = match started {
-                Ok(worker) => {
-                    if let Some(Seat::Ready(old)) = self.seat(index, Seat::Ready(Arc::clone(&worker))) {
-                        self.retire(old);
-                    }
-                    let why = match self.watch(&worker, index).await {
-                        Next::Replace => continue,
-                        Next::Leave => break,
-                        Next::Died(why) => why,
-                    };
-                    tracing::warn!(detail = why.detail(), pid = worker.pid, "a codex worker ended: {why:?}");
-                    if worker.since.elapsed() >= self.timing.settled {
-                        pause = Pause::new(self.timing);
-                    }
-                    // It could be started; whoever comes now waits for the next one.
-                    (Seat::Starting, pause.next().min(LONGEST_AFTER_DEATH))
-                }
-                Err(why) => {
-                    tracing::warn!(detail = why.detail(), "a codex worker did not start: {why:?}");
-                    (Seat::Failed { why, at: Instant::now(), again: Arc::default() }, pause.next())
-                }
-            };
-            let again = match &seat {
-                Seat::Failed { again, .. } => Arc::clone(again),
-                _ => Arc::default(),
-            };
-            // A worker out of date still does its work while its replacement fails to start.
-            if !self.has_living(index) {
-                self.seat(index, seat);
-            }
-            tokio::select! {
-                () = sleep(wait) => {}
-                () = again.notified() => {}
-                () = self.unwanted(index, &mut reloads) => break,
-            }
-        }
-        if let Some(Seat::Ready(worker)) = self.seat(index, Seat::Vacant) {
-            self.retire(worker);
-        }
-        // Wanted again meanwhile?
-        self.fill_seats();
-    }
-
-    /// Resolves when the seat is one too many, or the pool closes.
-    async fn unwanted(&self, index: usize, reloads: &mut watch::Receiver<u64>) {
-        // The sender lives as long as we do.
-        let _ = reloads.wait_for(|_| index >= self.wanted()).await;
-    }
-
-    fn has_living(&self, index: usize) -> bool {
-        matches!(lock(&self.seats).get(index), Some(Seat::Ready(worker)) if worker.is_alive())
-    }
-
-    async fn start_worker(&self) -> Result<Arc<Worker>, Failure> {
-        let _alone = self.gate.lock().await;
-        let installation = (self.source.installation)().await?;
-        let bin = || installation.config.codex_bin.clone();
-        let link = (self.source.launch)(Arc::clone(&installation)).await.map_err(|error| {
-            (self.source.look_again)();
-            match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-                    Failure::CodexMissing { bin: bin() }
-                }
-                _ => Failure::CodexExited { status: "not started".into(), detail: error.to_string() },
-            }
-        })?;
-        let (worker, models) =
-            Worker::start(link, installation, self.timing, Arc::clone(&self.limits)).await?;
-        tracing::info!(pid = worker.pid, took = ?worker.since.elapsed(), "a codex worker is ready");
-        self.models.send_replace(models.into());
-        Ok(worker)
-    }
-
-    /// Watches a worker until something has to be done.
-    async fn watch(&self, worker: &Worker, index: usize) -> Next {
-        let mut latest = self.source.latest.clone();
-        let mut reloads = self.reloads.subscribe();
-        let outdated = |latest: &Option<Arc<Installation>>| {
-            latest.as_ref().is_some_and(|latest| !Arc::ptr_eq(latest, &worker.installation))
-        };
-        let another = async {
-            if latest.wait_for(outdated).await.is_err() {
-                // Nobody surveys any more: the pool is about to close.
-                std::future::pending::<()>().await;
-            }
-        };
-        let grown = async {
-            loop {
-                sleep(self.timing.look).await;
-                // Who logs in while nobody asks anything is served by a worker of the new login.
-                (self.source.look_again)();
-                if worker.pid.and_then(resident_bytes).is_some_and(|size| size > LEAK) {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            why = worker.dead() => Next::Died(why),
-            () = self.unwanted(index, &mut reloads) => Next::Leave,
-            () = another => {
-                tracing::info!(pid = worker.pid, "a codex worker is replaced: settings, program or login changed");
-                Next::Replace
-            }
-            () = grown => {
-                tracing::warn!(pid = worker.pid, "a codex worker is replaced: it has grown too large");
-                Next::Replace
-            }
-        }
-    }
-
-    /// Lets a worker that is not wanted any more finish what it has, unless the pool closes.
-    fn retire(&self, worker: Arc<Worker>) {
-        let changes = self.changes.subscribe();
-        let mut closing = self.closing.subscribe();
-        self.tasks.spawn(async move {
-            let closed = async { drop(closing.wait_for(|closing| *closing).await) };
-            tokio::select! {
-                () = worker.retire(changes) => {}
-                () = closed => worker.condemn(Failure::Draining),
-            }
-            worker.dead().await;
-        });
-    }
-}
-
-/// What becomes of a watched worker.
-enum Next {
-    /// It ended.
-    Died(Failure),
-    /// Another one is to take its seat.
-    Replace,
-    /// Its seat is not wanted any more.
-    Leave,
-}
-
-/// Pauses between attempts: doubling, with jitter.
-struct Pause {
-    timing: Timing,
-    attempts: u32,
-}
-
-impl Pause {
-    fn new(timing: Timing) -> Pause {
-        Pause { timing, attempts: 0 }
-    }
-
-    fn next(&mut self) -> Duration {
-        let doubled = self.timing.first_pause.saturating_mul(1 << self.attempts.min(16));
-        self.attempts += 1;
-        // Randomly seeded by the standard library; a quarter up or down.
-        let dice = RandomState::new().hash_one(self.attempts) % 1000;
-        doubled.min(self.timing.longest_pause).mul_f64(0.75 + dice as f64 / 2000.0)
     }
 }
 

@@ -8,14 +8,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use crate::process::Lines;
 
@@ -61,6 +61,40 @@ impl fmt::Display for RpcError {
 }
 
 type Reply = Result<Box<RawValue>, RpcError>;
+
+/// Called by the reader with the reply, before it reads on.
+pub type OnReply = Box<dyn FnOnce(Result<(), &RpcError>) + Send>;
+
+/// A request that has no reply yet.
+struct Waiting {
+    tell: oneshot::Sender<Reply>,
+    on_reply: Option<OnReply>,
+    /// Its place among the requests in flight.
+    _place: OwnedSemaphorePermit,
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waiting")
+    }
+}
+
+/// A request on its way; [`Rpc::reply`] waits for its reply.
+#[derive(Debug)]
+pub struct Sent {
+    id: u64,
+    method: &'static str,
+    limit: Duration,
+    end: Instant,
+    reply: oneshot::Receiver<Reply>,
+}
+
+impl Sent {
+    /// What was asked.
+    pub fn method(&self) -> &'static str {
+        self.method
+    }
+}
 
 /// Something the app-server says of its own accord. Borrowed from the line it stands in.
 #[derive(Clone, Copy, Debug)]
@@ -121,9 +155,9 @@ struct Request<'a, P> {
 pub struct Rpc {
     outbox: mpsc::Sender<Vec<u8>>,
     /// `None` once the connection is closed.
-    pending: Mutex<Option<HashMap<u64, oneshot::Sender<Reply>>>>,
+    pending: Mutex<Option<HashMap<u64, Waiting>>>,
     next: AtomicU64,
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 /// Messages on their way to the pipe; goes to [`write`].
@@ -138,12 +172,12 @@ impl Rpc {
             outbox,
             pending: Mutex::new(Some(HashMap::new())),
             next: AtomicU64::new(0),
-            places: Semaphore::new(IN_FLIGHT),
+            places: Arc::new(Semaphore::new(IN_FLIGHT)),
         };
         (rpc, Outbox(queue))
     }
 
-    fn pending(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Reply>>>> {
+    fn pending(&self) -> MutexGuard<'_, Option<HashMap<u64, Waiting>>> {
         // Nothing can panic while it is held.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,25 +187,64 @@ impl Rpc {
     /// # Errors
     /// See [`RpcError`].
     pub async fn call<P: Serialize>(&self, method: &'static str, params: &P, limit: Duration) -> Reply {
+        let sent = self.send(method, params, limit, None).await?;
+        self.reply(sent).await
+    }
+
+    /// Asks without waiting for the reply: requests sent one after the other arrive in that order.
+    /// `limit` runs from now to the reply. The reply is first shown to `on_reply`: what that does is
+    /// done before anything that the app-server said later is heard.
+    ///
+    /// # Errors
+    /// See [`RpcError`].
+    pub async fn send<P: Serialize>(
+        &self,
+        method: &'static str,
+        params: &P,
+        limit: Duration,
+        on_reply: Option<OnReply>,
+    ) -> Result<Sent, RpcError> {
+        let end = Instant::now() + limit;
+        let late = RpcError::Late { method, after: limit };
+        let place = timeout_at(end, Arc::clone(&self.places).acquire_owned());
+        let place = place.await.map_err(|_| late.clone())?;
+        let place = place.map_err(|_| RpcError::Closed)?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let exchange = async {
-            let _place = self.places.acquire().await.map_err(|_| RpcError::Closed)?;
-            let mut line = serde_json::to_vec(&Request { id, method, params }).map_err(|error| {
-                RpcError::Refused { code: 0, message: format!("cannot encode {method}: {error}") }
-            })?;
-            line.push(b'\n');
-            let (tell, reply) = oneshot::channel();
-            self.pending().as_mut().ok_or(RpcError::Closed)?.insert(id, tell);
-            self.outbox.send(line).await.map_err(|_| RpcError::Closed)?;
-            reply.await.map_err(|_| RpcError::Closed)?
-        };
-        let reply = timeout(limit, exchange).await;
-        if reply.is_err()
-            && let Some(pending) = self.pending().as_mut()
-        {
-            pending.remove(&id);
+        // Most requests fit, and need not grow.
+        let mut line = Vec::with_capacity(512);
+        serde_json::to_writer(&mut line, &Request { id, method, params }).map_err(|error| {
+            RpcError::Refused { code: 0, message: format!("cannot encode {method}: {error}") }
+        })?;
+        line.push(b'\n');
+        let (tell, reply) = oneshot::channel();
+        let waiting = Waiting { tell, on_reply, _place: place };
+        self.pending().as_mut().ok_or(RpcError::Closed)?.insert(id, waiting);
+        // Waits only if the app-server reads nothing while we owe it answers.
+        let queued = timeout_at(end, self.outbox.send(line)).await;
+        if queued.is_err() {
+            self.forget(id);
         }
-        reply.unwrap_or(Err(RpcError::Late { method, after: limit }))
+        queued.map_err(|_| late)?.map_err(|_| RpcError::Closed)?;
+        Ok(Sent { id, method, limit, end, reply })
+    }
+
+    /// Waits for the reply to a request.
+    ///
+    /// # Errors
+    /// See [`RpcError`].
+    pub async fn reply(&self, sent: Sent) -> Reply {
+        let Sent { id, method, limit, end, reply } = sent;
+        match timeout_at(end, reply).await {
+            Ok(reply) => reply.map_err(|_| RpcError::Closed)?,
+            Err(_) => {
+                self.forget(id);
+                Err(RpcError::Late { method, after: limit })
+            }
+        }
+    }
+
+    fn forget(&self, id: u64) -> Option<Waiting> {
+        self.pending().as_mut()?.remove(&id)
     }
 
     /// Says something that has no reply.
@@ -228,7 +301,7 @@ impl Rpc {
     }
 
     fn resolve(&self, id: &str, result: Option<&RawValue>, error: Option<ErrorObject>) {
-        let waiting = id.parse().ok().and_then(|id: u64| self.pending().as_mut()?.remove(&id));
+        let waiting = id.parse().ok().and_then(|id| self.forget(id));
         let Some(waiting) = waiting else {
             tracing::debug!(id, "the app-server answered what nobody asked");
             return;
@@ -237,8 +310,11 @@ impl Rpc {
             Some(error) => Err(RpcError::Refused { code: error.code, message: error.message }),
             None => Ok(result.unwrap_or(RawValue::NULL).to_owned()),
         };
+        if let Some(on_reply) = waiting.on_reply {
+            on_reply(reply.as_ref().map(|_| ()));
+        }
         // Whoever asked may have given up.
-        let _ = waiting.send(reply);
+        let _ = waiting.tell.send(reply);
     }
 
     /// Fails every request under way, and every later one.
@@ -252,6 +328,9 @@ impl Rpc {
 pub async fn write(Outbox(mut queue): Outbox, mut pipe: impl AsyncWrite + Unpin) {
     let mut batch = Vec::new();
     while let Some(first) = queue.recv().await {
+        // Whoever else has something to say now says it first: one write, and one reading of it
+        // by the app-server, then serve many turns.
+        tokio::task::yield_now().await;
         batch = if first.len() > BATCH {
             first
         } else {

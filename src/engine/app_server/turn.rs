@@ -1,12 +1,17 @@
 //! One turn on one worker, from its thread to its end.
 //!
 //! ```text
-//!   thread (fresh or prewarmed) -> inject_items -> turn/start -> events -> [interrupt] -> unsubscribe
+//!   thread (fresh or prewarmed) -> inject_items, turn/start -> events -> [interrupt] -> unsubscribe
 //! ```
+//! The conversation and the start of the turn go out together: Codex takes the requests of one
+//! thread in their order. If it refuses the conversation, or is seen to begin without it, nothing
+//! that follows counts.
+//!
 //! No request under way is abandoned: when the client leaves or time runs out, the outcome is told
 //! at once, and what was begun is then undone in order.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -16,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
 
 use super::answer::{Answer, Stage};
+use super::features::Features;
 use super::names::Names;
 use super::rpc::RpcError;
 use super::wire::{
@@ -23,19 +29,20 @@ use super::wire::{
 };
 use super::worker::{Worker, lock};
 use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{Failure, Item, Output, Part, Phase, Sink, Turn};
+use crate::turn::{Failure, Item, Output, Part, Sink, Turn};
 
 /// JSON-RPC code of "Server overloaded; retry later."
 const OVERLOADED: i64 = -32001;
 
-/// A function's result above this many bytes is cut in silence by Codex where the lean catalog is
-/// not in force.
+/// A function's result above this many bytes is cut in silence by Codex where it works as an agent.
 const LONGEST_RESULT: usize = 40_000;
 
 /// A turn under way and who waits for it.
 pub struct Run {
     /// What is asked.
     pub turn: Turn,
+    /// The stand-ins of function names.
+    pub names: Arc<Names>,
     /// The settings it runs under.
     pub config: Arc<Config>,
     /// Its answer.
@@ -92,22 +99,21 @@ impl Run {
         }
     }
 
-    /// Sees `work` through, telling the answer if it is given up meanwhile.
-    async fn attend<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Runs the turn to its end, telling the answer if it is given up meanwhile. The answer is over
+    /// when this returns; what it gives is the thread to release.
+    pub async fn on(&self, worker: &Arc<Worker>) -> Option<String> {
+        let work = self.work(worker);
         tokio::pin!(work);
         tokio::select! {
             biased;
-            result = &mut work => return result,
-            () = self.given_up(), if self.stage() == Stage::Running => {}
+            thread = &mut work => return thread,
+            () = self.given_up() => {}
         }
         work.await
     }
 
-    /// Runs the turn to its end. The answer is over when this returns.
-    pub async fn on(&self, worker: &Arc<Worker>) -> Option<String> {
-        let names =
-            Names::new(&self.turn.tools, &self.turn.conversation, self.config.profile() == Profile::Agent);
-        let thread = match self.thread(worker, &names).await {
+    async fn work(&self, worker: &Arc<Worker>) -> Option<String> {
+        let thread = match self.thread(worker).await {
             Ok(thread) => thread,
             Err(error) => {
                 self.end_with(worker, error).await;
@@ -116,7 +122,7 @@ impl Run {
         };
         if self.stage() == Stage::Running {
             worker.attach(&thread, Arc::clone(&self.answer));
-            if let Err(error) = self.ask(worker, &thread, &names).await {
+            if let Err(error) = self.ask(worker, &thread).await {
                 self.end_with(worker, error).await;
             }
             worker.detach(&thread);
@@ -128,6 +134,9 @@ impl Run {
 
     /// Releases the thread of an ended turn.
     pub async fn release(worker: &Worker, thread: &str) {
+        if !worker.features().is_none_or(|features| features.has("thread/unsubscribe")) {
+            return;
+        }
         let done: Result<IgnoredAny, _> =
             worker.call("thread/unsubscribe", &ThreadUnsubscribe { thread_id: thread }).await;
         if let Err(error) = done {
@@ -135,7 +144,7 @@ impl Run {
         }
     }
 
-    async fn thread(&self, worker: &Arc<Worker>, names: &Names) -> Result<String, Stop> {
+    async fn thread(&self, worker: &Arc<Worker>) -> Result<String, Stop> {
         self.check(worker)?;
         let began = Instant::now();
         let cwd = self.turn.workdir.path();
@@ -145,41 +154,47 @@ impl Run {
             && (params.cwd.is_none() || cwd == self.config.default_cwd)
             && let Some(thread) = worker.take_warm()
         {
-            lock(&self.answer).phase(Phase::AppServerThreadStart, began);
+            lock(&self.answer).thread_started(began);
             return Ok(thread);
         }
-        params.dynamic_tools = DynamicTool::all(&self.turn.tools, names)?;
+        params.dynamic_tools = DynamicTool::all(&self.turn.tools, &self.names)?;
         // Raw events echo the whole history; they are needed for function calls alone.
         params.experimental_raw_events = !self.turn.tools.is_empty();
         params.config =
             self.turn.verbosity.map(|verbosity| ThreadConfig { model_verbosity: verbosity.name() });
-        let started: wire::ThreadStarted = self.attend(worker.call("thread/start", &params)).await?;
-        lock(&self.answer).phase(Phase::AppServerThreadStart, began);
+        let started: wire::ThreadStarted = worker.call("thread/start", &params).await?;
+        lock(&self.answer).thread_started(began);
         Ok(started.thread.id)
     }
 
     /// What this worker cannot do for this turn.
     fn check(&self, worker: &Worker) -> Result<(), Failure> {
         let model = self.turn.model.as_deref().or(self.config.model.as_deref());
+        let without_functions = || {
+            let lack = worker.features().and_then(Features::no_functions);
+            lack.or_else(|| worker.installation.functions.refused(model).map(str::to_owned))
+        };
         if !self.turn.tools.is_empty()
-            && let Some(reason) = worker.installation.functions.refused(model)
+            && let Some(reason) = without_functions()
         {
             let message =
                 format!("Function tools are not possible with this model here, because of {reason}.");
             return Err(Failure::Unsupported { param: "tools".into(), message });
         }
+        let length = |part: &Part| match part {
+            Part::Text(text) => text.len(),
+            Part::Image(_) => 0,
+        };
         let long = |item: &Item| match item {
-            Item::ToolResult { content, .. } => {
-                content.iter().any(|part| matches!(part, Part::Text(text) if text.len() > LONGEST_RESULT))
-            }
+            Item::ToolResult { content, .. } => content.iter().map(length).sum::<usize>() > LONGEST_RESULT,
             _ => false,
         };
-        if worker.installation.catalog.is_none()
+        if self.config.profile() == Profile::Agent
             && let Some(index) = self.turn.conversation.iter().position(long)
         {
             let message = format!(
-                "A function result may have at most {LONGEST_RESULT} bytes here: without the lean model catalog \
-                 (settings profile and model_catalog) Codex would cut it."
+                "A function result may have at most {LONGEST_RESULT} bytes with profile = agent, where Codex would \
+                 cut it; profile = model takes any."
             );
             return Err(Failure::bad(format!("messages[{index}].content"), message));
         }
@@ -187,17 +202,10 @@ impl Run {
     }
 
     /// Hands the conversation over, starts the turn and waits for its end.
-    async fn ask(&self, worker: &Arc<Worker>, thread: &str, names: &Names) -> Result<(), Stop> {
-        let hint = wire::hint(&self.turn, names);
-        let items = InjectItems { thread_id: thread, items: wire::items(&self.turn, names, hint.as_deref()) };
-        let _: IgnoredAny = self.attend(worker.call("thread/inject_items", &items)).await?;
-        drop(items);
-        if self.stage() != Stage::Running {
-            self.over(Failure::CodexFailed { detail: "given up before it began".into() });
-            return Ok(());
-        }
-
-        let began = Instant::now();
+    async fn ask(&self, worker: &Arc<Worker>, thread: &str) -> Result<(), Stop> {
+        let hint = wire::hint(&self.turn, &self.names);
+        let items =
+            InjectItems { thread_id: thread, items: wire::items(&self.turn, &self.names, hint.as_deref()) };
         let output_schema: Option<&RawValue> = match &self.turn.output {
             Output::JsonSchema(schema) => Some(serde_json::from_str(schema).map_err(|_| {
                 Failure::bad("response_format.json_schema.schema", "The schema must be a JSON object.")
@@ -213,14 +221,44 @@ impl Run {
             service_tier: self.turn.service_tier.and_then(|tier| tier.upstream()),
             output_schema,
         };
-        let started: wire::TurnStarted = self.attend(worker.call("turn/start", &params)).await?;
-        {
-            let mut answer = lock(&self.answer);
-            answer.phase(Phase::AppServerTurnStart, began);
-            answer.accept(&started.turn.id, Instant::now());
+        let (answer, functions) = (Arc::clone(&self.answer), !self.turn.tools.is_empty());
+        let taken = move |reply: Result<(), &RpcError>| match reply {
+            Ok(()) => lock(&answer).conversation_taken(),
+            Err(error) => lock(&answer).fail(failure(error, functions)),
+        };
+        let history = worker.send("thread/inject_items", &items, Some(Box::new(taken))).await?;
+        drop(items);
+        let (answer, began) = (Arc::clone(&self.answer), Instant::now());
+        let accepted = move |reply: Result<(), &RpcError>| {
+            if reply.is_ok() {
+                lock(&answer).accepted(began);
+            }
+        };
+        let start = async || worker.send("turn/start", &params, Some(Box::new(accepted))).await;
+        let (history, started) = if worker.overtakes.load(Ordering::Relaxed) {
+            let history: Result<IgnoredAny, RpcError> = worker.reply(history).await;
+            if self.stage() != Stage::Running {
+                self.over(Failure::CodexFailed { detail: "given up before it began".into() });
+                return Ok(());
+            }
+            (history, worker.reply(start().await?).await)
+        } else {
+            let start = start().await?;
+            (worker.reply(history).await, worker.reply(start).await)
+        };
+        let started: wire::TurnStarted = started?;
+        if let Err(error @ (RpcError::Late { .. } | RpcError::Closed)) = history {
+            return Err(error.into());
         }
+        lock(&self.answer).called(&started.turn.id);
         while self.stage() == Stage::Running {
-            self.attend(self.change.notified()).await;
+            self.change.notified().await;
+        }
+        if lock(&self.answer).was_early() && !worker.overtakes.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                pid = worker.pid,
+                "this codex mixes the order of requests; it now gets one at a time"
+            );
         }
         if self.stage() == Stage::Unwanted {
             self.interrupt(worker, thread, &started.turn.id).await?;
@@ -272,23 +310,28 @@ impl Run {
     async fn end_with(&self, worker: &Worker, stop: Stop) {
         match stop {
             Stop::Failed(failure) => self.over(failure),
-            Stop::Rpc(RpcError::Refused { code: OVERLOADED, message }) => {
-                self.over(Failure::UpstreamOverloaded { detail: message });
+            Stop::Rpc(error @ RpcError::Refused { .. }) => {
+                self.over(failure(&error, !self.turn.tools.is_empty()));
             }
-            Stop::Rpc(RpcError::Refused { message, .. }) => self.over(self.refused(message)),
             Stop::Rpc(RpcError::Late { .. } | RpcError::Closed) => {
                 let failure = worker.dead().await;
                 self.over(failure);
             }
         }
     }
+}
 
-    fn refused(&self, message: String) -> Failure {
-        if message.contains("dynamic tool") && !self.turn.tools.is_empty() {
-            tracing::info!(message, "codex refused function tools");
-            return Failure::bad("tools", "Codex does not accept these function tools.");
+/// What it means that a request of a turn was refused; `functions` of the caller may be the cause.
+fn failure(error: &RpcError, functions: bool) -> Failure {
+    match error {
+        RpcError::Refused { code: OVERLOADED, message } => {
+            Failure::UpstreamOverloaded { detail: message.clone() }
         }
-        Failure::CodexFailed { detail: format!("the app-server refused the turn: {message}") }
+        RpcError::Refused { message, .. } if functions && message.contains("dynamic tool") => {
+            tracing::info!(message, "codex refused function tools");
+            Failure::bad("tools", "Codex does not accept these function tools.")
+        }
+        error => Failure::CodexFailed { detail: format!("the app-server refused the turn: {error}") },
     }
 }
 

@@ -7,17 +7,18 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tokio::sync::watch;
 
 use super::answer::{Answer, LatestLimits};
-use super::rpc::{self, Ended, Heard, Rpc, RpcError};
+use super::features::Features;
+use super::rpc::{self, Ended, Heard, OnReply, Rpc, RpcError, Sent};
 use super::wire::{
     self, About, AuthStatus, Delta, GetAuthStatus, Initialize, Initialized, ModelList, Models, RateLimitsNews,
 };
@@ -48,7 +49,10 @@ pub struct Worker {
     pub pid: Option<u32>,
     /// The turns it has now.
     pub load: AtomicUsize,
+    /// It was seen to begin a turn before it had taken the conversation sent ahead of it.
+    pub overtakes: AtomicBool,
     rpc: Rpc,
+    features: OnceLock<Features>,
     threads: Mutex<HashMap<String, Thread>>,
     warm: Mutex<Vec<String>>,
     warming: tokio::sync::Mutex<()>,
@@ -91,7 +95,9 @@ impl Worker {
             since: Instant::now(),
             pid: child.as_ref().map(Child::pid),
             load: AtomicUsize::new(0),
+            overtakes: AtomicBool::new(false),
             rpc,
+            features: OnceLock::new(),
             threads: Mutex::default(),
             warm: Mutex::default(),
             warming: tokio::sync::Mutex::default(),
@@ -99,7 +105,7 @@ impl Worker {
             sentence: watch::Sender::new(None),
             death: watch::Sender::new(None),
         });
-        tokio::spawn(write(outbox, writer));
+        tokio::spawn(rpc::write(outbox, writer));
         tokio::spawn(Arc::clone(&worker).live(reader, child));
         match worker.handshake().await {
             Ok(models) => {
@@ -119,16 +125,22 @@ impl Worker {
         let greeting: Initialized = self.expect("initialize", &Initialize::new(), limit).await?;
         self.rpc.notify("initialized");
         tracing::debug!(version = greeting.version(), pid = self.pid, "an app-server is up");
-        let ask = GetAuthStatus { include_token: false, refresh_token: false };
-        let login: AuthStatus = self.expect("getAuthStatus", &ask, limit).await?;
-        if login.auth_method.is_none()
-            && login.requires_openai_auth == Some(true)
-            && self.installation.login != Login::NotNeeded
-        {
-            return Err(Failure::NotLoggedIn);
+        let features = Features::ask(self).await?;
+        let (has_login_status, has_models) = (features.has("getAuthStatus"), features.has("model/list"));
+        // Asked once for each worker.
+        let _ = self.features.set(features);
+        if has_login_status {
+            let ask = GetAuthStatus { include_token: false, refresh_token: false };
+            let login: AuthStatus = self.expect("getAuthStatus", &ask, limit).await?;
+            if login.auth_method.is_none()
+                && login.requires_openai_auth == Some(true)
+                && self.installation.login != Login::NotNeeded
+            {
+                return Err(Failure::NotLoggedIn);
+            }
         }
         let (mut names, mut cursor) = (Vec::new(), None);
-        for _ in 0..PAGES {
+        for _ in 0..if has_models { PAGES } else { 0 } {
             let page: Models =
                 self.expect("model/list", &ModelList { cursor: cursor.as_deref() }, limit).await?;
             names.extend(page.data.into_iter().filter(|model| !model.hidden));
@@ -140,6 +152,11 @@ impl Worker {
         // The one Codex takes by itself leads.
         names.sort_by_key(|model| !model.is_default);
         Ok(names.into_iter().map(|model| model.model).collect())
+    }
+
+    /// What it carries; `None` before its handshake.
+    pub fn features(&self) -> Option<&Features> {
+        self.features.get()
     }
 
     /// A request whose failure means that the worker is of no use.
@@ -164,15 +181,43 @@ impl Worker {
         method: &'static str,
         params: &impl Serialize,
     ) -> Result<T, RpcError> {
-        let reply = self.rpc.call(method, params, self.timing.rpc).await;
-        if let Err(error @ RpcError::Late { .. }) = &reply {
-            self.condemn(Failure::CodexFailed { detail: format!("the app-server hangs: {error}") });
-        }
-        serde_json::from_str(reply?.get()).map_err(|error| {
+        let sent = self.send(method, params, None).await?;
+        self.reply(sent).await
+    }
+
+    /// The first half of [`Worker::call`]: what is sent one after the other arrives in that order.
+    /// `on_reply` sees the reply before anything later of this worker is heard.
+    ///
+    /// # Errors
+    /// As [`Worker::call`].
+    pub async fn send(
+        &self,
+        method: &'static str,
+        params: &impl Serialize,
+        on_reply: Option<OnReply>,
+    ) -> Result<Sent, RpcError> {
+        let sent = self.rpc.send(method, params, self.timing.rpc, on_reply).await;
+        sent.inspect_err(|error| self.judge(error))
+    }
+
+    /// The second half.
+    ///
+    /// # Errors
+    /// As [`Worker::call`].
+    pub async fn reply<T: DeserializeOwned>(&self, sent: Sent) -> Result<T, RpcError> {
+        let method = sent.method();
+        let reply = self.rpc.reply(sent).await.inspect_err(|error| self.judge(error))?;
+        serde_json::from_str(reply.get()).map_err(|error| {
             let detail = format!("the app-server gave an unexpected reply to {method}: {error}");
             self.condemn(Failure::CodexFailed { detail });
             RpcError::Closed
         })
+    }
+
+    fn judge(&self, error: &RpcError) {
+        if let RpcError::Late { .. } = error {
+            self.condemn(Failure::CodexFailed { detail: format!("the app-server hangs: {error}") });
+        }
     }
 
     /// Sends what concerns this thread to `answer` from now on.
@@ -341,10 +386,6 @@ impl Worker {
         let room = |load: usize| (load < places).then_some(load + 1);
         self.is_alive() && self.load.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
-}
-
-async fn write(outbox: rpc::Outbox, pipe: impl AsyncWrite + Unpin) {
-    rpc::write(outbox, pipe).await;
 }
 
 async fn wait(cell: &watch::Sender<Option<Failure>>) -> Failure {

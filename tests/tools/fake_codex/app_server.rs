@@ -9,6 +9,13 @@
 //! | `app-server error METHOD MESSAGE` | this method is answered with an error |
 //! | `app-server mute METHOD` | this method is never answered |
 //! | `app-server exit METHOD` | the process ends when this method is called |
+//! | `app-server part METHOD` | it ends in the middle of the reply to it |
+//! | `app-server wrong-id METHOD` | the reply to it has an id that nobody used |
+//! | `app-server garbage METHOD` | in place of the reply comes what only begins like one |
+//! | `app-server lacks NAME` | this method, or this parameter of `thread/start`, is not known |
+//! | `app-server limit-bytes N` | the process ends once it has written so much |
+//! | `app-server flood N` | before each reply, so many bytes of news that nobody asked for |
+//! | `app-server ignore-term` | neither SIGTERM nor the end of its input ends it |
 //! | `app-server delta TEXT` | one delta of the answer (default: the text asked for, or `pong`) |
 //! | `app-server hang` | the turn stops after its deltas until it is interrupted |
 //! | `app-server failed TEXT` | the turn fails with this message after its deltas |
@@ -30,7 +37,26 @@ use serde_json::{Value, json};
 use crate::script::Script;
 
 /// Serves until stdin ends.
-pub fn run(script: &Script, _arguments: &[String]) -> i32 {
+pub fn run(script: &Script, arguments: &[String]) -> i32 {
+    let said = |name: &str| script.app_server().find(|(word, _)| *word == name).map(|(_, rest)| rest);
+    if said("ignore-term").is_some() && !ignores_term() {
+        return super::exec::ignoring_term(arguments);
+    }
+    if let Some(limit) = said("limit-bytes").and_then(|bytes| bytes.parse().ok()) {
+        *lock(&LIMIT) = Some(limit);
+    }
+    let code = serve(script);
+    while ignores_term() {
+        std::thread::park();
+    }
+    code
+}
+
+fn ignores_term() -> bool {
+    std::env::var_os("FAKE_CODEX_IGNORES_TERM").is_some()
+}
+
+fn serve(script: &Script) -> i32 {
     let mut server = Server { script, threads: 0, turns: 0, prompts: HashMap::new() };
     let mut input = std::io::BufReader::with_capacity(BATCH, std::io::stdin().lock());
     let mut line = String::new();
@@ -45,15 +71,31 @@ pub fn run(script: &Script, _arguments: &[String]) -> i32 {
         let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
         script.record_stdin(line.as_bytes());
         let Some(method) = message["method"].as_str() else { continue };
+        if let Some(bytes) = server.number("flood") {
+            let noise = json!({ "method": "new/thing", "params": { "text": "x".repeat(1000) } }).to_string();
+            (0..=bytes / noise.len()).for_each(|_| send_line(&noise));
+        }
+        let id = &message["id"];
+        if let Some(refusal) = server.not_known(method, &message["params"]) {
+            send(&json!({ "id": id, "error": { "code": -32600, "message": refusal } }));
+            continue;
+        }
         match server.behaviour(method) {
-            Some("exit") => {
+            Some(("exit", _)) => {
                 flush(&mut lock(&OUT));
                 return 1;
             }
-            Some("mute") => {}
-            Some(error) => {
-                send(&json!({ "id": message["id"], "error": { "code": -32600, "message": error } }))
+            Some(("part", _)) => {
+                lock(&OUT).extend_from_slice(format!(r#"{{"id":{id},"resu"#).as_bytes());
+                flush(&mut lock(&OUT));
+                return 1;
             }
+            Some(("wrong-id", _)) => send(&json!({ "id": 987_654, "result": {} })),
+            Some(("garbage", _)) => send_line(r#"{"id":"#),
+            Some(("error", error)) => {
+                send(&json!({ "id": id, "error": { "code": -32600, "message": error } }))
+            }
+            Some(_) => {}
             None => server.call(method, &message),
         }
     }
@@ -66,6 +108,23 @@ struct Server<'a> {
     /// What the items injected into a thread say.
     prompts: HashMap<String, String>,
 }
+
+/// The methods it knows.
+const METHODS: &[&str] = &[
+    "initialize",
+    "initialized",
+    "getAuthStatus",
+    "account/read",
+    "model/list",
+    "thread/start",
+    "thread/inject_items",
+    "turn/start",
+    "turn/interrupt",
+    "thread/unsubscribe",
+];
+
+/// How many bytes may still be written.
+static LIMIT: Mutex<Option<usize>> = Mutex::new(None);
 
 /// Turns that have not ended: their threads.
 static RUNNING: Mutex<Option<HashMap<String, Value>>> = Mutex::new(None);
@@ -82,6 +141,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn flush(out: &mut Vec<u8>) {
     let mut stdout = std::io::stdout().lock();
+    if let Some(left) = &mut *lock(&LIMIT) {
+        if *left <= out.len() {
+            let _ = stdout.write_all(&out[..*left]).and_then(|()| stdout.flush());
+            std::process::exit(1);
+        }
+        *left -= out.len();
+    }
     if stdout.write_all(out).and_then(|()| stdout.flush()).is_err() {
         std::process::exit(1);
     }
@@ -115,13 +181,31 @@ fn is_running(turn: &str) -> bool {
 }
 
 impl Server<'_> {
-    /// What the script says about a method: an error message, `mute` or `exit`.
-    fn behaviour(&self, method: &str) -> Option<&str> {
+    /// What the script says about a method: a word, and the message of an error.
+    fn behaviour(&self, method: &str) -> Option<(&str, &str)> {
         self.script.app_server().find_map(|(word, rest)| match word {
-            "error" => rest.split_once(' ').filter(|(name, _)| *name == method).map(|(_, message)| message),
-            "mute" | "exit" => (rest == method).then_some(if word == "mute" { "mute" } else { "exit" }),
+            "error" => rest.split_once(' ').filter(|(name, _)| *name == method).map(|(_, text)| (word, text)),
+            "mute" | "exit" | "part" | "wrong-id" | "garbage" => (rest == method).then_some((word, "")),
             _ => None,
         })
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        self.script.app_server().find(|(word, _)| *word == name)?.1.parse().ok()
+    }
+
+    /// As the real one: an unknown method is answered with the known ones, a known parameter of the
+    /// wrong type with an error, an unknown one not at all.
+    fn not_known(&self, method: &str, params: &Value) -> Option<String> {
+        let lacks = |name: &str| self.script.app_server().any(|said| said == ("lacks", name));
+        if !METHODS.contains(&method) || lacks(method) {
+            let known = METHODS.iter().filter(|name| !lacks(name)).map(|name| format!("`{name}`"));
+            let known = known.collect::<Vec<_>>().join(", ");
+            return Some(format!("Invalid request: unknown variant `{method}`, expected one of {known}"));
+        }
+        let wrong = |(name, value): (&String, &Value)| value.is_number() && !lacks(name);
+        let wrong = method == "thread/start" && params.as_object().is_some_and(|all| all.iter().any(wrong));
+        wrong.then(|| "Invalid request: invalid type: integer `5`".into())
     }
 
     fn call(&mut self, method: &str, message: &Value) {
@@ -182,9 +266,7 @@ impl Server<'_> {
                 }
             }
             "thread/unsubscribe" => reply(json!({ "status": "unsubscribed" })),
-            other => send(
-                &json!({ "id": message["id"], "error": { "code": -32600, "message": format!("Invalid request: unknown variant `{other}`") } }),
-            ),
+            _ => {}
         }
     }
 

@@ -98,7 +98,7 @@ pub fn starts_again(script: &Script, verb: &str) -> bool {
 
 /// Starts ourselves again below a shell that ignores the signal: what is ignored stays ignored
 /// across exec, and no unsafe code is needed.
-fn ignoring_term(arguments: &[String]) -> i32 {
+pub fn ignoring_term(arguments: &[String]) -> i32 {
     use std::os::unix::process::CommandExt;
     let error = Command::new("sh")
         .args(["-c", r#"trap "" TERM; exec "$0" "$@""#])

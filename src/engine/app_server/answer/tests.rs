@@ -14,12 +14,14 @@ fn case(tools: &[&str]) -> Case {
         .iter()
         .map(|name| Tool { name: (*name).into(), description: String::new(), parameters: "{}".into() })
         .collect();
-    let names = Names::new(&tools, &[], false);
+    let names = Arc::new(Names::new(&tools, &[], false));
     let offered = tools.iter().map(|tool| names.out(&tool.name).to_owned()).collect();
     let asked = Asked { names, offered, model: Some("gpt-x".into()), lean: true, granted: Instant::now() };
     let limits = Arc::new(Mutex::new(None));
     let mut answer = Answer::new(Arc::new(sink), Slot::new(()), asked, limits, Arc::new(Notify::new()));
-    answer.accept("T1", Instant::now());
+    answer.conversation_taken();
+    answer.accepted(Instant::now());
+    answer.called("T1");
     Case { answer, events }
 }
 
@@ -332,6 +334,21 @@ fn a_client_that_falls_behind_ends_its_turn_and_one_that_left_too() {
     assert!(gone.answer.slot.is_some());
     gone.end("interrupted", None);
     assert!(gone.answer.slot.is_none());
+}
+
+#[test]
+fn a_turn_that_begins_without_its_conversation_fails() {
+    for method in ["item/agentMessage/delta", "turn/started", "item/started", "rawResponse/completed"] {
+        let mut case = case(&[]);
+        case.answer.taken = false;
+        // Echoes of the conversation may come while it is taken.
+        case.hear("rawResponseItem/completed", json!({"turnId": "x", "item": {"type": "message"}}));
+        assert!(!case.answer.was_early());
+        case.hear(method, json!({"threadId": "T", "itemId": "m", "delta": "wrong"}));
+        assert!(case.answer.was_early());
+        case.answer.conversation_taken();
+        case.delta("m", "more").end("completed", None).check(Stage::Over, &["CodexFailed"]);
+    }
 }
 
 #[test]

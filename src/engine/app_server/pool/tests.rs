@@ -1,11 +1,13 @@
 use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
+use tokio::time::sleep;
 
 use super::super::fake::{Fake, Mishap, Play};
+use super::keeper::Pause;
 use super::*;
-use crate::codex::{Confinement, Functions, Home, Login, Version};
-use crate::config::EngineKind;
+use crate::codex::{Confinement, Functions, Home, Installation, Login, Version};
+use crate::config::{EngineKind, ProfileChoice};
 use crate::turn::{Event, Finish, Item, Output, Part, Role, Tool, ToolChoice, Workdir};
 
 const FAST: Timing = Timing {
@@ -426,16 +428,43 @@ async fn what_the_installation_cannot_do_is_refused() {
         Arc::new([Tool { name: "f".into(), description: String::new(), parameters: "{}".into() }]);
     let outcome = end(house.run(Turn { tools, ..plain() })).await.1;
     assert!(matches!(outcome, Err(Failure::Unsupported { param, .. }) if param == "tools"));
-    let result = |bytes: usize| {
-        let content = vec![Part::Text("x".repeat(bytes))];
+    house.at_rest().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_mixes_the_order_of_requests_gets_one_at_a_time() {
+    let house = house(answer(), config(|_| {}));
+    house.ready(1).await;
+    house.fake.misbehave("thread/inject_items", Mishap::Overtaken);
+    let (text, outcome) = end(house.run(plain())).await;
+    assert!(text.is_empty() && matches!(outcome, Err(Failure::CodexFailed { .. })), "{text} {outcome:?}");
+    house.at_rest().await;
+    // The turn was begun all the same, and stopped or over.
+    assert_eq!(house.fake.started.load(Ordering::SeqCst), 1);
+    assert_eq!(end(house.run(plain())).await, ("hello".into(), Ok(Finish::Stop)));
+    let Some(Seat::Ready(worker)) = lock(&house.pool.shared.seats).pop() else { panic!("no worker") };
+    assert!(worker.overtakes.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn a_result_that_an_agent_would_cut_is_refused() {
+    let result = |parts: &[usize]| {
+        let content = parts.iter().map(|bytes| Part::Text("x".repeat(*bytes))).collect();
         Turn { conversation: Arc::new([Item::ToolResult { call_id: "c".into(), content }]), ..plain() }
     };
-    assert_eq!(end(house.run(result(40_000))).await.1, Ok(Finish::Stop));
-    let outcome = end(house.run(result(40_001))).await.1;
-    assert!(
-        matches!(outcome, Err(Failure::BadRequest { param: Some(param), .. }) if param == "messages[0].content")
-    );
-    house.at_rest().await;
+    let agent = house(answer(), config(|config| config.profile = ProfileChoice::Agent));
+    for whole in [&[40_000][..], &[20_000, 20_000]] {
+        assert_eq!(end(agent.run(result(whole))).await.1, Ok(Finish::Stop));
+    }
+    for cut in [&[40_001][..], &[20_000, 20_001]] {
+        let outcome = end(agent.run(result(cut))).await.1;
+        assert!(
+            matches!(outcome, Err(Failure::BadRequest { param: Some(param), .. }) if param == "messages[0].content")
+        );
+    }
+    agent.at_rest().await;
+    let model = house(answer(), config(|_| {}));
+    assert_eq!(end(model.run(result(&[1_000_000]))).await.1, Ok(Finish::Stop));
 }
 
 #[test]

@@ -81,6 +81,33 @@ async fn replies_find_their_requests_in_any_order() {
 }
 
 #[tokio::test]
+async fn a_reply_is_seen_before_what_follows_it() {
+    let (rpc, mut peer, heard, _reading) = connect();
+    let seen: Arc<Mutex<Vec<(bool, usize)>>> = Arc::default();
+    let mut sent = Vec::new();
+    for _ in 0..2 {
+        let (seen, heard) = (Arc::clone(&seen), Arc::clone(&heard));
+        let look = move |reply: Result<(), &RpcError>| {
+            seen.lock().unwrap().push((reply.is_ok(), heard.lock().unwrap().len()));
+        };
+        sent.push(rpc.send("thread/start", &["x"], SOON, Some(Box::new(look))).await.unwrap());
+    }
+    let ids = [peer.hear().await["id"].clone(), peer.hear().await["id"].clone()];
+    // All in one piece, so that the reader does not pause between them.
+    let lines = [
+        format!(r#"{{"id":{},"result":{{}}}}"#, ids[0]),
+        r#"{"method":"one"}"#.into(),
+        format!(r#"{{"id":{},"error":{{"code":1,"message":"no"}}}}"#, ids[1]),
+        r#"{"method":"two"}"#.into(),
+    ];
+    peer.say(&lines.join("\n")).await;
+    let mut sent = sent.into_iter();
+    assert!(rpc.reply(sent.next().unwrap()).await.is_ok());
+    assert!(rpc.reply(sent.next().unwrap()).await.is_err());
+    assert_eq!(*seen.lock().unwrap(), [(true, 0), (false, 1)]);
+}
+
+#[tokio::test]
 async fn a_late_reply_is_an_error_and_then_ignored() {
     let (rpc, mut peer, _heard, _reading) = connect();
     let late = ask(&rpc, Duration::from_millis(50));

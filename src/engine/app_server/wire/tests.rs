@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::turn::{Image, Tool, ToolCall, Workdir};
+use crate::engine::app_server::names::Names;
+use crate::turn::{Image, Item, Output, Part, Role, Tool, ToolCall, ToolChoice, Turn, Workdir};
 
 fn text(text: &str) -> Vec<Part> {
     vec![Part::Text(text.into())]
@@ -104,7 +105,7 @@ fn tools_keep_their_schema_text() {
 #[test]
 fn the_version_is_read_from_the_greeting() {
     let version = |agent: &str| {
-        let greeting = Initialized { user_agent: agent.into() };
+        let greeting: Initialized = serde_json::from_value(json!({ "userAgent": agent })).unwrap();
         greeting.version().map(str::to_owned)
     };
     assert_eq!(version("m/0.169.0 (Debian 12.0.0; x86_64)").as_deref(), Some("0.169.0"));

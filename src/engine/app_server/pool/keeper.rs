@@ -1,0 +1,174 @@
+//! The keeper of one seat: starts its worker, watches it, replaces it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::{Seat, Shared};
+use crate::codex::Installation;
+use crate::engine::app_server::Timing;
+use crate::engine::app_server::worker::{Worker, lock};
+use crate::os::process::resident_bytes;
+use crate::turn::Failure;
+
+/// A worker of this size leaks. A busy one has some 200 MB.
+const LEAK: u64 = 2 << 30;
+
+/// The longest pause after a worker that could be started, but died soon.
+const LONGEST_AFTER_DEATH: Duration = Duration::from_secs(2);
+
+impl Shared {
+    /// Keeps one seat taken until it is not wanted any more.
+    pub(super) async fn keep(self: Arc<Self>, index: usize) {
+        let mut pause = Pause::new(self.timing);
+        let mut reloads = self.reloads.subscribe();
+        while index < self.wanted() {
+            let started = tokio::select! {
+                started = self.start_worker() => started,
+                () = self.unwanted(index, &mut reloads) => break,
+            };
+            let (seat, wait) = match started {
+                Ok(worker) => {
+                    if let Some(Seat::Ready(old)) = self.seat(index, Seat::Ready(Arc::clone(&worker))) {
+                        self.retire(old);
+                    }
+                    let why = match self.watch(&worker, index).await {
+                        Next::Replace => continue,
+                        Next::Leave => break,
+                        Next::Died(why) => why,
+                    };
+                    tracing::warn!(detail = why.detail(), pid = worker.pid, "a codex worker ended: {why:?}");
+                    if worker.since.elapsed() >= self.timing.settled {
+                        pause = Pause::new(self.timing);
+                    }
+                    // It could be started; whoever comes now waits for the next one.
+                    (Seat::Starting, pause.next().min(LONGEST_AFTER_DEATH))
+                }
+                Err(why) => {
+                    tracing::warn!(detail = why.detail(), "a codex worker did not start: {why:?}");
+                    (Seat::Failed { why, at: Instant::now(), again: Arc::default() }, pause.next())
+                }
+            };
+            let again = match &seat {
+                Seat::Failed { again, .. } => Arc::clone(again),
+                _ => Arc::default(),
+            };
+            // A worker out of date still does its work while its replacement fails to start.
+            if !self.has_living(index) {
+                self.seat(index, seat);
+            }
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = again.notified() => {}
+                () = self.unwanted(index, &mut reloads) => break,
+            }
+        }
+        if let Some(Seat::Ready(worker)) = self.seat(index, Seat::Vacant) {
+            self.retire(worker);
+        }
+        // Wanted again meanwhile?
+        self.fill_seats();
+    }
+
+    /// Resolves when the seat is one too many, or the pool closes.
+    async fn unwanted(&self, index: usize, reloads: &mut watch::Receiver<u64>) {
+        // The sender lives as long as we do.
+        let _ = reloads.wait_for(|_| index >= self.wanted()).await;
+    }
+
+    fn has_living(&self, index: usize) -> bool {
+        matches!(lock(&self.seats).get(index), Some(Seat::Ready(worker)) if worker.is_alive())
+    }
+
+    async fn start_worker(&self) -> Result<Arc<Worker>, Failure> {
+        let _alone = self.gate.lock().await;
+        let (worker, models) = self.source.start(self.timing, Arc::clone(&self.limits)).await?;
+        tracing::info!(pid = worker.pid, took = ?worker.since.elapsed(), "a codex worker is ready");
+        self.models.send_replace(models.into());
+        Ok(worker)
+    }
+
+    /// Watches a worker until something has to be done.
+    async fn watch(&self, worker: &Worker, index: usize) -> Next {
+        let mut latest = self.source.latest.clone();
+        let mut reloads = self.reloads.subscribe();
+        let outdated = |latest: &Option<Arc<Installation>>| {
+            latest.as_ref().is_some_and(|latest| !Arc::ptr_eq(latest, &worker.installation))
+        };
+        let another = async {
+            if latest.wait_for(outdated).await.is_err() {
+                // Nobody surveys any more: the pool is about to close.
+                std::future::pending::<()>().await;
+            }
+        };
+        let grown = async {
+            loop {
+                sleep(self.timing.look).await;
+                // Who logs in while nobody asks anything is served by a worker of the new login.
+                (self.source.look_again)();
+                if worker.pid.and_then(resident_bytes).is_some_and(|size| size > LEAK) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            why = worker.dead() => Next::Died(why),
+            () = self.unwanted(index, &mut reloads) => Next::Leave,
+            () = another => {
+                tracing::info!(pid = worker.pid, "a codex worker is replaced: settings, program or login changed");
+                Next::Replace
+            }
+            () = grown => {
+                tracing::warn!(pid = worker.pid, "a codex worker is replaced: it has grown too large");
+                Next::Replace
+            }
+        }
+    }
+
+    /// Lets a worker that is not wanted any more finish what it has, unless the pool closes.
+    fn retire(&self, worker: Arc<Worker>) {
+        let changes = self.changes.subscribe();
+        let mut closing = self.closing.subscribe();
+        self.tasks.spawn(async move {
+            let closed = async { drop(closing.wait_for(|closing| *closing).await) };
+            tokio::select! {
+                () = worker.retire(changes) => {}
+                () = closed => worker.condemn(Failure::Draining),
+            }
+            worker.dead().await;
+        });
+    }
+}
+
+/// What becomes of a watched worker.
+enum Next {
+    /// It ended.
+    Died(Failure),
+    /// Another one is to take its seat.
+    Replace,
+    /// Its seat is not wanted any more.
+    Leave,
+}
+
+/// Pauses between attempts: doubling, with jitter.
+pub(super) struct Pause {
+    timing: Timing,
+    attempts: u32,
+}
+
+impl Pause {
+    pub(super) fn new(timing: Timing) -> Pause {
+        Pause { timing, attempts: 0 }
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
+        let doubled = self.timing.first_pause.saturating_mul(1 << self.attempts.min(16));
+        self.attempts += 1;
+        // Randomly seeded by the standard library; a quarter up or down.
+        let dice = RandomState::new().hash_one(self.attempts) % 1000;
+        doubled.min(self.timing.longest_pause).mul_f64(0.75 + dice as f64 / 2000.0)
+    }
+}

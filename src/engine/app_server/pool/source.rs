@@ -1,0 +1,108 @@
+//! Where workers come from.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::codex::{Codex, Installation, args};
+use crate::engine::app_server::answer::LatestLimits;
+use crate::engine::app_server::features::Features;
+use crate::engine::app_server::worker::Worker;
+use crate::engine::app_server::{Link, Timing};
+use crate::turn::Failure;
+
+pub(super) type Promise<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Where workers come from. Functions rather than a `Codex`, so that tests need no process.
+pub(super) struct Source {
+    /// The CLI to use now, or why there is none.
+    pub(super) installation: Box<dyn Fn() -> Promise<Result<Arc<Installation>, Failure>> + Send + Sync>,
+    /// Starts a process of it.
+    pub(super) launch: Box<dyn Fn(Arc<Installation>) -> Promise<io::Result<Link>> + Send + Sync>,
+    /// The latest usable CLI; another one than a worker's means the worker is out of date.
+    pub(super) latest: watch::Receiver<Option<Arc<Installation>>>,
+    /// Asks for a fresh look at the CLI.
+    pub(super) look_again: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Source {
+    /// The processes of the CLI on this machine.
+    pub(super) fn of(codex: Codex) -> Source {
+        let (tell, latest) = watch::channel(None);
+        let mut surveys = codex.surveys();
+        tokio::spawn(async move {
+            while surveys.changed().await.is_ok() {
+                let survey = surveys.borrow_and_update().clone();
+                if let Some(usable) = survey.and_then(|survey| survey.usable.clone().ok())
+                    && tell.send(Some(usable)).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let (ready, again, spawner) = (codex.clone(), codex.clone(), codex.spawner().clone());
+        Source {
+            installation: Box::new(move || {
+                let codex = ready.clone();
+                Box::pin(async move { codex.ready().await })
+            }),
+            launch: Box::new(move |installation| {
+                let spawner = spawner.clone();
+                Box::pin(async move {
+                    let line = args::app_server(
+                        &installation.config,
+                        installation.version,
+                        installation.catalog.as_deref(),
+                        &installation.confinement,
+                    );
+                    let cwd = installation.config.default_cwd.clone();
+                    let mut child = spawner.spawn(installation.command(line, cwd)).await?;
+                    match (child.stdout.take(), child.stdin.take()) {
+                        (Some(stdout), Some(stdin)) => {
+                            Ok(Link { reader: Box::new(stdout), writer: Box::new(stdin), child: Some(child) })
+                        }
+                        _ => Err(io::Error::other("the codex process has no pipes")),
+                    }
+                })
+            }),
+            latest,
+            look_again: Box::new(move || again.look_again()),
+        }
+    }
+
+    /// Starts a worker. Also gives the names of the models it lists.
+    ///
+    /// # Errors
+    /// Why it did not become ready; its process is gone then.
+    pub(super) async fn start(
+        &self,
+        timing: Timing,
+        limits: LatestLimits,
+    ) -> Result<(Arc<Worker>, Vec<String>), Failure> {
+        let installation = (self.installation)().await?;
+        let bin = || installation.config.codex_bin.clone();
+        let link = (self.launch)(Arc::clone(&installation)).await.map_err(|error| {
+            (self.look_again)();
+            match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                    Failure::CodexMissing { bin: bin() }
+                }
+                _ => Failure::CodexExited { status: "not started".into(), detail: error.to_string() },
+            }
+        })?;
+        Worker::start(link, installation, timing, limits).await
+    }
+}
+
+/// Starts a worker of the CLI on this machine, sees what it carries, and ends it.
+///
+/// # Errors
+/// Why it did not become ready.
+pub async fn examine(codex: Codex) -> Result<Features, Failure> {
+    let (worker, _) = Source::of(codex).start(Timing::default(), LatestLimits::default()).await?;
+    worker.condemn(Failure::Draining);
+    worker.dead().await;
+    Ok(worker.features().cloned().unwrap_or_default())
+}

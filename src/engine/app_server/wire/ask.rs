@@ -1,0 +1,140 @@
+//! The requests of a turn and their replies.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::engine::app_server::names::Names;
+use crate::turn::{self, Failure};
+
+/// `thread/start`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ThreadStart<'a> {
+    /// Not written to disk.
+    pub ephemeral: bool,
+    /// `Some([])`: nowhere to run anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environments: Option<[(); 0]>,
+    /// `Some("")`: none of Codex's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_instructions: Option<&'a str>,
+    /// Where an agent works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<&'a Path>,
+    /// The caller's functions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dynamic_tools: Vec<DynamicTool<'a>>,
+    /// Function calls as the model wrote them; also echoes the whole history, hence only if needed.
+    pub experimental_raw_events: bool,
+    /// Settings of this thread alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<ThreadConfig>,
+}
+
+/// Settings of one thread.
+#[derive(Debug, Serialize)]
+pub struct ThreadConfig {
+    /// `low`, `medium`, `high`.
+    pub model_verbosity: &'static str,
+}
+
+/// One of the caller's functions.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DynamicTool<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    name: &'a str,
+    description: &'a str,
+    input_schema: &'a RawValue,
+}
+
+impl<'a> DynamicTool<'a> {
+    /// The functions of a turn under the names they go out with.
+    ///
+    /// # Errors
+    /// If parameters are not JSON.
+    pub fn all(tools: &'a [turn::Tool], names: &'a Names) -> Result<Vec<DynamicTool<'a>>, Failure> {
+        let one = |(index, tool): (usize, &'a turn::Tool)| {
+            let input_schema = serde_json::from_str(&tool.parameters).map_err(|_| {
+                Failure::bad(
+                    format!("tools[{index}].function.parameters"),
+                    "The parameters must be a JSON object.",
+                )
+            })?;
+            Ok(DynamicTool {
+                kind: "function",
+                name: names.out(&tool.name),
+                description: &tool.description,
+                input_schema,
+            })
+        };
+        tools.iter().enumerate().map(one).collect()
+    }
+}
+
+/// The reply to `thread/start`.
+#[derive(Debug, Deserialize)]
+pub struct ThreadStarted {
+    /// The thread.
+    pub thread: Id,
+}
+
+/// The reply to `turn/start`.
+#[derive(Debug, Deserialize)]
+pub struct TurnStarted {
+    /// The turn.
+    pub turn: Id,
+}
+
+/// Anything with an id.
+#[derive(Debug, Deserialize)]
+pub struct Id {
+    /// The id.
+    pub id: String,
+}
+
+/// `turn/start`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnStart<'a> {
+    /// Of which thread.
+    pub thread_id: &'a str,
+    /// Empty: the conversation is there already.
+    pub input: [(); 0],
+    /// The model, if not Codex's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<&'a str>,
+    /// Reasoning effort.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effort: Option<&'static str>,
+    /// Reasoning summary: `auto` or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<&'static str>,
+    /// Service tier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<&'static str>,
+    /// JSON Schema of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<&'a RawValue>,
+}
+
+/// `turn/interrupt`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnInterrupt<'a> {
+    /// Of which thread.
+    pub thread_id: &'a str,
+    /// Which turn.
+    pub turn_id: &'a str,
+}
+
+/// `thread/unsubscribe`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ThreadUnsubscribe<'a> {
+    /// Which thread.
+    pub thread_id: &'a str,
+}

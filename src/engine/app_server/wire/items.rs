@@ -1,0 +1,111 @@
+//! A conversation as items of the upstream's Responses API.
+
+use serde::Serialize;
+
+use crate::engine::app_server::names::Names;
+use crate::turn::{Item, Output, Part, Role, ToolChoice, Turn};
+
+/// `thread/inject_items`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InjectItems<'a> {
+    /// Into which thread.
+    pub thread_id: &'a str,
+    /// The conversation.
+    pub items: Vec<ResponseItem<'a>>,
+}
+
+/// One item of a conversation as the upstream's Responses API has it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum ResponseItem<'a> {
+    Message { role: &'a str, content: Vec<Content<'a>> },
+    FunctionCall { call_id: &'a str, name: &'a str, arguments: &'a str },
+    FunctionCallOutput { call_id: &'a str, output: FunctionOutput<'a> },
+}
+
+/// What a function answered: plain text, or parts.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+#[allow(missing_docs)]
+pub enum FunctionOutput<'a> {
+    Text(&'a str),
+    Parts(Vec<Content<'a>>),
+}
+
+/// A part of a message.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Content<'a> {
+    InputText { text: &'a str },
+    OutputText { text: &'a str },
+    InputImage { image_url: String },
+}
+
+/// Said to the model where a function has to be called; Codex has no way to enforce it.
+const CALL_SOME: &str = "Answer by calling one or more of the provided functions. Do not answer in text.";
+
+/// Said to the model where any JSON object is asked for; Codex enforces schemas only.
+const JSON_OBJECT: &str =
+    "Answer with one valid JSON object and nothing else: no text around it, no code fence.";
+
+/// The items of a turn's conversation, and at its end what the model must be told because no
+/// field of the protocol carries it (told is where [`hint`] says).
+pub fn items<'a>(turn: &'a Turn, names: &'a Names, hint: Option<&'a str>) -> Vec<ResponseItem<'a>> {
+    let mut items: Vec<ResponseItem<'a>> =
+        turn.conversation.iter().map(|item| response_item(item, names)).collect();
+    if let Some(hint) = hint {
+        items.push(ResponseItem::Message {
+            role: Role::Developer.name(),
+            content: vec![Content::InputText { text: hint }],
+        });
+    }
+    items
+}
+
+/// What the model must be told beside the conversation.
+pub fn hint(turn: &Turn, names: &Names) -> Option<String> {
+    let call = match &turn.tool_choice {
+        ToolChoice::Auto => None,
+        ToolChoice::Required => Some(CALL_SOME.to_owned()),
+        ToolChoice::Named(name) => {
+            Some(format!("Answer by calling the function `{}`. Do not answer in text.", names.out(name)))
+        }
+    };
+    call.or_else(|| (turn.output == Output::JsonObject).then(|| JSON_OBJECT.to_owned()))
+}
+
+fn response_item<'a>(item: &'a Item, names: &'a Names) -> ResponseItem<'a> {
+    match item {
+        Item::Message { role, content } => ResponseItem::Message {
+            // Codex silently drops items of role "system".
+            role: if *role == Role::System { Role::Developer.name() } else { role.name() },
+            content: content.iter().map(|part| self::content(part, *role == Role::Assistant)).collect(),
+        },
+        Item::ToolCall(call) => ResponseItem::FunctionCall {
+            call_id: &call.id,
+            name: names.out(&call.name),
+            arguments: &call.arguments,
+        },
+        Item::ToolResult { call_id, content } => ResponseItem::FunctionCallOutput {
+            call_id,
+            output: match content.as_slice() {
+                [] => FunctionOutput::Text(""),
+                [Part::Text(text)] => FunctionOutput::Text(text),
+                parts => FunctionOutput::Parts(parts.iter().map(|part| self::content(part, false)).collect()),
+            },
+        },
+    }
+}
+
+fn content(part: &Part, said_by_model: bool) -> Content<'_> {
+    match part {
+        Part::Text(text) if said_by_model => Content::OutputText { text },
+        Part::Text(text) => Content::InputText { text },
+        Part::Image(image) => {
+            Content::InputImage { image_url: format!("data:{};base64,{}", image.media_type, image.base64) }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What the app-server tells of its own accord, borrowed from its line.
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::engine::app_server::rpc::Text;
+use crate::turn::Usage;
+
+/// The thread a message is about, if any.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct About<'a> {
+    /// Its id.
+    #[serde(borrow, default)]
+    pub thread_id: Option<Text<'a>>,
+}
+
+/// `item/agentMessage/delta` and `item/reasoning/summaryTextDelta`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delta<'a> {
+    /// Which thread.
+    #[serde(borrow)]
+    pub thread_id: Text<'a>,
+    /// Which message.
+    #[serde(borrow)]
+    pub item_id: Text<'a>,
+    /// The text.
+    pub delta: String,
+}
+
+/// `item/started` and `item/completed`.
+#[derive(Debug, Deserialize)]
+pub struct ItemNews<'a> {
+    /// The item.
+    #[serde(borrow)]
+    pub item: ThreadItem<'a>,
+}
+
+/// An item of a turn, as far as we look.
+#[derive(Debug, Deserialize)]
+pub struct ThreadItem<'a> {
+    /// `agentMessage`, `reasoning`, `contextCompaction`…
+    #[serde(borrow, rename = "type")]
+    pub kind: Text<'a>,
+    /// Its id.
+    #[serde(borrow)]
+    pub id: Text<'a>,
+    /// Of an agent message: all of it.
+    #[serde(borrow, default)]
+    pub text: Option<Text<'a>>,
+    /// Of an agent message: `commentary`, `partial_answer`, `final_answer`; often absent.
+    #[serde(borrow, default)]
+    pub phase: Option<Text<'a>>,
+}
+
+/// `rawResponseItem/completed`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RawItemNews<'a> {
+    /// Of which turn; echoes of the history have one that is not ours.
+    #[serde(borrow)]
+    pub turn_id: Text<'a>,
+    /// The item.
+    #[serde(borrow)]
+    pub item: RawItem<'a>,
+}
+
+/// An item of the upstream, as far as we look.
+#[derive(Debug, Deserialize)]
+pub struct RawItem<'a> {
+    /// `function_call`…
+    #[serde(borrow, rename = "type")]
+    pub kind: Text<'a>,
+    /// Of a call: its id.
+    #[serde(default)]
+    pub call_id: Option<String>,
+    /// Of a call: the function.
+    #[serde(borrow, default)]
+    pub name: Option<Text<'a>>,
+    /// Of a call: the arguments, exactly as the model wrote them. A string there, something else
+    /// in items that do not concern us.
+    #[serde(borrow, default)]
+    pub arguments: Option<&'a RawValue>,
+}
+
+/// `rawResponse/completed`.
+#[derive(Debug, Deserialize)]
+pub struct RawCompleted {
+    /// What this request to the upstream cost.
+    #[serde(default)]
+    pub usage: Option<Tokens>,
+}
+
+/// `thread/tokenUsage/updated`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageNews {
+    /// What the thread cost.
+    pub token_usage: TokenUsage,
+}
+
+/// What a thread cost.
+#[derive(Debug, Deserialize)]
+pub struct TokenUsage {
+    /// All its requests together.
+    pub total: Tokens,
+}
+
+/// Counted tokens.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tokens {
+    input_tokens: u64,
+    cached_input_tokens: u64,
+    output_tokens: u64,
+    reasoning_output_tokens: u64,
+}
+
+impl From<Tokens> for Usage {
+    fn from(tokens: Tokens) -> Usage {
+        Usage {
+            input: tokens.input_tokens,
+            cached_input: tokens.cached_input_tokens,
+            output: tokens.output_tokens,
+            reasoning_output: tokens.reasoning_output_tokens,
+        }
+    }
+}
+
+/// `error`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorNews {
+    /// What happened.
+    pub error: TurnError,
+    /// Whether Codex goes on.
+    #[serde(default)]
+    pub will_retry: bool,
+}
+
+/// What went wrong in a turn.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnError {
+    /// In words.
+    #[serde(default)]
+    pub message: String,
+    /// Codex's code: a string, or an object with one key.
+    #[serde(default)]
+    pub codex_error_info: Option<Value>,
+    /// More words; for a retry the reason of it.
+    #[serde(default)]
+    pub additional_details: Option<String>,
+}
+
+/// `turn/started` and `turn/completed`.
+#[derive(Debug, Deserialize)]
+pub struct TurnNews<'a> {
+    /// The turn.
+    #[serde(borrow)]
+    pub turn: TurnState<'a>,
+}
+
+/// A turn, as far as we look.
+#[derive(Debug, Deserialize)]
+pub struct TurnState<'a> {
+    /// Its id.
+    #[serde(borrow)]
+    pub id: Text<'a>,
+    /// `completed`, `interrupted`, `failed`, `inProgress`.
+    #[serde(borrow)]
+    pub status: Text<'a>,
+    /// Why it failed.
+    #[serde(default)]
+    pub error: Option<TurnError>,
+}
+
+/// `account/rateLimits/updated`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimitsNews {
+    /// The account's windows.
+    pub rate_limits: RateLimits,
+}
+
+/// The account's rate-limit windows.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimits {
+    /// The shorter window.
+    #[serde(default)]
+    pub primary: Option<RateWindow>,
+    /// The longer one.
+    #[serde(default)]
+    pub secondary: Option<RateWindow>,
+}
+
+/// One window.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateWindow {
+    /// Of 100.
+    pub used_percent: f64,
+    /// Its length.
+    #[serde(default)]
+    pub window_duration_mins: Option<u64>,
+    /// Unix time at which it starts anew.
+    #[serde(default)]
+    pub resets_at: Option<u64>,
+}
