@@ -75,7 +75,7 @@
 //! | sd-notify | readiness, and sockets of systemd |
 //! | socket2 | socket options, and the kernel's word on who is connected |
 //! | libc | signals, umask, pidfd: in [`os`] only |
-//! | tracing, tracing-subscriber, tracing-oslog | logs, to stderr, to the journal, or to the unified log of macOS |
+//! | tracing, tracing-subscriber, tracing-journald, tracing-oslog | logs, to stderr, as native journal fields, or to the unified log of macOS |
 
 pub mod admission;
 pub mod api;

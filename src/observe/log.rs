@@ -31,14 +31,15 @@ pub const SUBSYSTEM: &str = "local.codex-api-proxy";
 
 type Filter = reload::Layer<EnvFilter, Registry>;
 type Output = Box<dyn Layer<Layered<Filter, Registry>> + Send + Sync>;
-/// A layer, what it writes through, and the name of the target.
-type Opened = (Output, Option<writer::Writer>, &'static str);
+/// Waits until what was logged so far is written.
+type Flush = Box<dyn Fn() + Send + Sync>;
+/// A layer, how it is flushed, and the name of the target.
+type Opened = (Output, Option<Flush>, &'static str);
 
 /// The running log. Dropping it, last thing in the program, writes out what still waits.
-#[derive(Debug)]
 pub struct LogHandle {
     filter: reload::Handle<EnvFilter, Registry>,
-    writer: Option<writer::Writer>,
+    flush: Option<Flush>,
     target: &'static str,
 }
 
@@ -60,8 +61,8 @@ impl LogHandle {
 
 impl Drop for LogHandle {
     fn drop(&mut self) {
-        if let Some(writer) = &self.writer {
-            writer.flush_queue();
+        if let Some(flush) = &self.flush {
+            flush();
         }
     }
 }
@@ -76,7 +77,7 @@ impl Drop for LogHandle {
 pub fn start(config: &Config) -> Result<LogHandle, String> {
     let (filter, handle) = reload::Layer::new(parse_level(&config.log_level)?);
     let mut notice = None;
-    let (output, writer, target): Opened = match config.log_target {
+    let (output, flush, target): Opened = match config.log_target {
         LogTarget::Journald => journald().map_err(|error| format!("log_target = journald: {error}"))?,
         LogTarget::Auto if stderr_is_journal() => match journald() {
             Ok(opened) => opened,
@@ -99,7 +100,7 @@ pub fn start(config: &Config) -> Result<LogHandle, String> {
     if let Some(notice) = notice {
         tracing::warn!("{notice}");
     }
-    Ok(LogHandle { filter: handle, writer, target })
+    Ok(LogHandle { filter: handle, flush, target })
 }
 
 /// Reads a `log_level`: `debug`, `info`, `warning`, `error`, or a tracing filter such as
@@ -176,8 +177,8 @@ fn launched<E>(job: Result<String, E>) -> bool {
 }
 
 fn journald() -> io::Result<Opened> {
-    let writer = writer::Writer::start(journal::Socket::connect()?)?;
-    Ok((journal::Journal::new(writer.clone()).boxed(), Some(writer), "journald"))
+    let (journal, queue) = journal::Journal::start()?;
+    Ok((journal.boxed(), Some(Box::new(move || queue.flush())), "journald"))
 }
 
 fn unified() -> Result<Output, String> {
@@ -188,7 +189,7 @@ fn unified() -> Result<Output, String> {
 }
 
 fn to_stderr(format: LogFormat) -> Result<Opened, String> {
-    let writer = writer::Writer::start_lines(io::stderr())
+    let writer = writer::Writer::start(io::stderr())
         .map_err(|error| format!("log_target = stderr: cannot start its thread: {error}"))?;
     let base = layers::layer().with_writer(writer.clone());
     let layer: Output = match format {
@@ -198,7 +199,8 @@ fn to_stderr(format: LogFormat) -> Result<Opened, String> {
             base.with_ansi(ansi).event_format(Text { journal: stderr_is_journal() }).boxed()
         }
     };
-    Ok((layer, Some(writer), "stderr"))
+    let queue = writer.queue();
+    Ok((layer, Some(Box::new(move || queue.flush())), "stderr"))
 }
 
 /// The level as syslog(3) counts.

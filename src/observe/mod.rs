@@ -10,6 +10,7 @@ pub mod latency;
 pub mod log;
 pub mod metrics;
 pub mod prometheus;
+mod queue;
 mod writer;
 
 pub use latency::{RequestInfo, Status, Trace};

@@ -1,147 +1,169 @@
-//! The journal, in its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>): a field for
-//! each value, `CODEX_` in front.
+//! The journal: a native field for each value, `CODEX_` in front.
 //!
-//! Not by the layer of tracing-journald: that one sends from whichever thread logs, and a journal
-//! that stalls would stop the whole server.
+//! The layer of tracing-journald sends from whichever thread logs, and a journal that stalls would
+//! stop the whole server. So events are kept as they were told, and told to that layer again by a
+//! thread of their own.
 
-use std::fmt::{self, Write as _};
-use std::io::{self, Write};
-use std::os::unix::net::UnixDatagram;
+use std::collections::HashMap;
+use std::fmt::{Debug, Display};
+use std::io;
 
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::dispatcher::{Dispatch, with_default};
+use tracing::field::{DisplayValue, Field, Value, Visit, display};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::Layer;
-use tracing_subscriber::layer::Context;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 
-use super::priority;
 use crate::observe::catalog;
-use crate::observe::writer::Writer;
+use crate::observe::queue::{Queue, Sink};
 
-const SOCKET: &str = "/run/systemd/journal/socket";
-
-/// How much of one value is kept, in bytes: an entry must fit into a datagram.
-const LONGEST: usize = 32 * 1024;
-
-/// The journal's socket; each write is one entry.
-pub(super) struct Socket(UnixDatagram);
-
-impl Socket {
-    /// Sees that the journal listens.
-    pub(super) fn connect() -> io::Result<Socket> {
-        let socket = UnixDatagram::unbound()?;
-        // It takes no notice of what is empty.
-        match socket.send_to(&[], SOCKET) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(io::Error::new(error.kind(), "there is no journal on this system"))
-            }
-            sent => sent.map(|_| Socket(socket)),
-        }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
-        // By name each time: a journal that was started anew has another socket.
-        self.0.send_to(entry, SOCKET)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Makes an entry of each event.
-pub(super) struct Journal {
-    to: Writer,
-    user_unit: Option<String>,
-}
+/// Hands each event to the thread that tells the journal.
+pub(super) struct Journal(Queue<Told>);
 
 impl Journal {
-    /// Its entries go there, one a write.
-    pub(super) fn new(to: Writer) -> Journal {
-        Journal { to, user_unit: user_unit() }
+    /// Connects to the journal and starts the thread; gives its queue, too.
+    ///
+    /// # Errors
+    /// There is no journal, or no further thread.
+    pub(super) fn start() -> io::Result<(Journal, Queue<Told>)> {
+        let queue = Queue::start(Teller::connect()?)?;
+        Ok((Journal(queue.clone()), queue))
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Journal {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.0.put(Told::from(event));
     }
 }
 
 /// Sends one line at once, from a process that may be gone in a moment. Tells whether the journal
 /// has it, and will know whose it is.
 pub(super) fn send(level: Level, target: &str, line: &str) -> bool {
-    let unit = user_unit();
-    let mut entry = Entry::new(level, target, unit.as_deref());
-    entry.put("MESSAGE", line);
-    unit.is_some() && Socket::connect().and_then(|mut socket| socket.write(&entry.0)).is_ok()
+    if user_unit().is_none() {
+        return false;
+    }
+    let Ok(layer) = layer(catalog::message_id(target)) else { return false };
+    with_default(&Dispatch::new(tracing_subscriber::registry().with(layer)), || match level {
+        Level::ERROR => tracing::error!("{line}"),
+        Level::WARN => tracing::warn!("{line}"),
+        _ => tracing::info!("{line}"),
+    });
+    true
 }
 
-impl<S: Subscriber> Layer<S> for Journal {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let meta = event.metadata();
-        let mut entry = Entry::new(*meta.level(), meta.target(), self.user_unit.as_deref());
-        if let (Some(file), Some(line)) = (meta.file(), meta.line()) {
-            entry.put("CODE_FILE", file);
-            entry.put("CODE_LINE", line);
-        }
-        event.record(&mut entry);
-        // Full queues are the writer's own business: it never fails.
-        let _ = self.to.clone().write_all(&entry.0);
-    }
+/// An event, as long as it takes to tell it.
+#[derive(Debug)]
+pub(super) struct Told {
+    metadata: &'static Metadata<'static>,
+    /// One for each field of the metadata.
+    values: Vec<Option<Owned>>,
 }
 
-/// The fields of one event.
-struct Entry(Vec<u8>);
+/// A value of a field. The journal knows texts only.
+#[derive(Debug)]
+struct Owned(DisplayValue<String>);
 
-impl Entry {
-    fn new(level: Level, target: &str, user_unit: Option<&str>) -> Entry {
-        let mut entry = Entry(Vec::with_capacity(1024));
-        entry.put("PRIORITY", priority(level));
-        entry.put("SYSLOG_IDENTIFIER", "codex-api-proxy");
-        entry.put("TARGET", target);
-        // The journal looks for itself which unit sent a line, but cannot if the process has ended
-        // by then. By this field it finds what systemd says about a unit.
-        if let Some(unit) = user_unit {
-            entry.put("USER_UNIT", unit);
-        }
-        if let Some(id) = catalog::message_id(target) {
-            entry.put("MESSAGE_ID", id);
-        }
-        entry
+impl Told {
+    fn from(event: &Event<'_>) -> Told {
+        let metadata = event.metadata();
+        let mut told = Told { metadata, values: Vec::new() };
+        told.values.resize_with(metadata.fields().len(), || None);
+        event.record(&mut told);
+        told
     }
 
-    fn put(&mut self, name: &str, value: impl fmt::Display) {
-        let mut text = String::new();
-        // Writing to a string fails only if the value's own formatting does.
-        let _ = write!(text, "{value}");
-        let end = (0..=text.len().min(LONGEST)).rfind(|at| text.is_char_boundary(*at));
-        text.truncate(end.unwrap_or_default());
-        self.0.extend_from_slice(name.as_bytes());
-        // With its length in front a value may have any bytes, line breaks too.
-        self.0.push(b'\n');
-        self.0.extend_from_slice(&(text.len() as u64).to_le_bytes());
-        self.0.extend_from_slice(text.as_bytes());
-        self.0.push(b'\n');
+    fn keep(&mut self, field: &Field, value: impl Display) {
+        if let Some(place) = self.values.get_mut(field.index()) {
+            *place = Some(Owned(display(value.to_string())));
+        }
     }
 
-    fn record(&mut self, field: &Field, value: impl fmt::Display) {
-        match field.name() {
-            "message" => self.put("MESSAGE", value),
-            name => self.put(&field_name(name), value),
-        }
+    /// Tells it again.
+    fn tell(&self, to: &Dispatch) {
+        let values: Vec<Option<&dyn Value>> =
+            self.values.iter().map(|value| value.as_ref().map(|Owned(text)| text as &dyn Value)).collect();
+        let values = self.metadata.fields().value_set_all(&values);
+        to.event(&Event::new(self.metadata, &values));
     }
 }
 
-impl Visit for Entry {
+impl Visit for Told {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.record(field, value);
+        self.keep(field, value);
     }
 
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record(field, format_args!("{value:?}"));
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.keep(field, format_args!("{value:?}"));
     }
 }
 
-/// The journal takes capitals, digits and `_`, 64 of them.
-fn field_name(name: &str) -> String {
-    let capital = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-    "CODEX_".chars().chain(name.chars().map(capital)).take(64).collect()
+/// Tells the journal.
+struct Teller {
+    /// One for each `MESSAGE_ID` that was needed, and one without: the layer puts the prefix before all
+    /// fields but those which are the same in every line.
+    connections: HashMap<Option<&'static str>, Dispatch>,
+}
+
+impl Teller {
+    fn connect() -> io::Result<Teller> {
+        Ok(Teller { connections: HashMap::from([(None, connection(None)?)]) })
+    }
+
+    /// Where an event with that target is told.
+    fn connection(&mut self, target: &str) -> Option<&Dispatch> {
+        let id = catalog::message_id(target);
+        if !self.connections.contains_key(&id)
+            && let Ok(new) = connection(id)
+        {
+            self.connections.insert(id, new);
+        }
+        // Rather without its explanation than not at all.
+        self.connections.get(&id).or_else(|| self.connections.get(&None))
+    }
+}
+
+impl Sink for Teller {
+    type Line = Told;
+
+    fn take(&mut self, line: Told) {
+        if let Some(connection) = self.connection(line.metadata.target()) {
+            line.tell(connection);
+        }
+    }
+}
+
+/// Where lines are told that all carry that `MESSAGE_ID`.
+fn connection(message_id: Option<&'static str>) -> io::Result<Dispatch> {
+    // Lines come here past all filters. By themselves these connections want none, or tracing would
+    // take the most talkative level of all libraries for wanted.
+    Ok(Dispatch::new(tracing_subscriber::registry().with(layer(message_id)?).with(LevelFilter::OFF)))
+}
+
+fn layer(message_id: Option<&'static str>) -> io::Result<tracing_journald::Layer> {
+    // The journal looks for itself which unit sent a line, but cannot if the process has ended by
+    // then. By this field it finds what systemd says about a unit.
+    let unit = user_unit().map(|unit| ("USER_UNIT", unit));
+    let id = message_id.map(|id| ("MESSAGE_ID", id.to_owned()));
+    let layer = tracing_journald::layer()
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => io::Error::new(error.kind(), "there is no journal on this system"),
+            _ => error,
+        })?
+        .with_field_prefix(Some("CODEX".to_owned()))
+        .with_syslog_identifier("codex-api-proxy".to_owned())
+        .with_custom_fields(unit.into_iter().chain(id))
+        // The crate's own mapping makes every info line a "notice", above syslog's "info".
+        .with_priority_mappings(PriorityMappings {
+            error: Priority::Error,
+            warn: Priority::Warning,
+            info: Priority::Informational,
+            debug: Priority::Debug,
+            trace: Priority::Debug,
+        });
+    Ok(layer)
 }
 
 /// The unit that this process belongs to, if a user's own manager started it.
@@ -167,74 +189,62 @@ fn user_unit_of(cgroups: &str) -> Option<String> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use tracing_subscriber::layer::SubscriberExt;
-
     use super::*;
 
-    /// Keeps each write.
-    struct Kept(Arc<Mutex<Vec<Vec<u8>>>>);
+    /// Keeps the texts of each event that is told.
+    struct Kept(Arc<Mutex<Vec<Vec<String>>>>);
 
-    impl Write for Kept {
-        fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().push(entry.to_vec());
-            Ok(entry.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+    impl<S: Subscriber> Layer<S> for Kept {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let mut fields = vec![format!("{} {}", event.metadata().level(), event.metadata().target())];
+            event.record(&mut |field: &Field, value: &dyn Debug| {
+                fields.push(format!("{}={value:?}", field.name()))
+            });
+            self.0.lock().unwrap().push(fields);
         }
     }
 
-    /// `NAME=value` of each field, read as the journal does.
-    fn fields(mut entry: &[u8]) -> Vec<String> {
-        let mut found = vec![];
-        while !entry.is_empty() {
-            let end = entry.iter().position(|&byte| byte == b'\n').unwrap();
-            let (name, rest) = (&entry[..end], &entry[end + 1..]);
-            let (length, rest) = rest.split_at(8);
-            let (value, rest) = rest.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
-            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-            found.push(format!("{}={}", text(name), text(value)));
-            entry = rest.strip_prefix(b"\n").unwrap();
+    /// Tells everything on, in the queue's thread.
+    struct Again(Dispatch);
+
+    impl Sink for Again {
+        type Line = Told;
+
+        fn take(&mut self, line: Told) {
+            line.tell(&self.0);
         }
-        found
     }
 
     #[test]
-    fn an_event_is_one_entry_with_a_field_for_each_value() {
+    fn events_are_told_again_as_they_were() {
         let kept = Arc::new(Mutex::new(vec![]));
-        let writer = Writer::start(Kept(Arc::clone(&kept))).unwrap();
-        let subscriber = tracing_subscriber::registry().with(Journal::new(writer.clone()));
-        let long = "\u{e9}".repeat(LONGEST);
-        let name = format!("CODEX_{}", "N".repeat(58));
+        let again = tracing_subscriber::registry().with(Kept(Arc::clone(&kept))).with(LevelFilter::OFF);
+        let queue = Queue::start(Again(Dispatch::new(again))).unwrap();
+        let subscriber = tracing_subscriber::registry().with(Journal(queue.clone()));
         tracing::subscriber::with_default(subscriber, || {
-            tracing::warn!(setting = "port", number = 7, "b.c" = ?Some("x"), ms = 2.5, "first\nsecond");
-            tracing::error!(target: catalog::SETTINGS_BROKEN, "{long}");
-            tracing::debug!(nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn = true);
+            tracing::warn!(setting = "port", number = 7, "b.c" = ?Some("x"), ms = 2.5, left = None::<u64>, "first\nsecond");
+            tracing::error!(target: catalog::SETTINGS_BROKEN, on = true, "broken");
         });
-        writer.flush_queue();
-        let entries: Vec<Vec<String>> = kept.lock().unwrap().iter().map(|entry| fields(entry)).collect();
-        let [first, second, third] = &entries[..] else { panic!("{entries:?}") };
-        let fixed = ["TARGET=", "CODE_", "USER_UNIT="];
-        let code = |field: &&String| !fixed.iter().any(|start| field.starts_with(start));
+        queue.flush();
+        let module = module_path!();
         assert_eq!(
-            first.iter().filter(code).collect::<Vec<_>>(),
+            *kept.lock().unwrap(),
             [
-                "PRIORITY=4",
-                "SYSLOG_IDENTIFIER=codex-api-proxy",
-                "MESSAGE=first\nsecond",
-                "CODEX_SETTING=port",
-                "CODEX_NUMBER=7",
-                "CODEX_B_C=Some(\"x\")",
-                "CODEX_MS=2.5",
+                vec![
+                    format!("WARN {module}"),
+                    "message=first\nsecond".into(),
+                    "setting=port".into(),
+                    "number=7".into(),
+                    "b.c=Some(\"x\")".into(),
+                    "ms=2.5".into(),
+                ],
+                vec![
+                    format!("ERROR {}", catalog::SETTINGS_BROKEN),
+                    "message=broken".into(),
+                    "on=true".into(),
+                ],
             ]
         );
-        assert!(first.contains(&format!("TARGET={}", module_path!())), "{first:?}");
-        let id = catalog::message_id(catalog::SETTINGS_BROKEN).unwrap();
-        assert!(second.contains(&format!("MESSAGE_ID={id}")) && second[0] == "PRIORITY=3", "{second:?}");
-        let message = second.iter().find_map(|field| field.strip_prefix("MESSAGE=")).unwrap();
-        assert_eq!(message.len(), LONGEST, "cut at a character");
-        assert!(third.contains(&format!("{name}=true")), "{third:?}");
     }
 
     #[test]
