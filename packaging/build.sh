@@ -9,4 +9,6 @@ separator=$(printf '\037')
 : "${CARGO_HOME:=$HOME/.cargo}"
 CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$CARGO_HOME=/cargo$separator--remap-path-prefix=$PWD=/source"
 export CARGO_ENCODED_RUSTFLAGS
+# The C of a crate names the day it was compiled.
+export SOURCE_DATE_EPOCH=0
 exec cargo build --release --locked "$@"
