@@ -21,7 +21,7 @@ need() {
 command -v python3 >/dev/null || need python3 python3-venv
 python3 -c 'import ensurepip' 2>/dev/null || need python3-venv
 { command -v node && command -v npm; } >/dev/null || need nodejs npm
-command -v curl >/dev/null || need curl
+{ command -v curl && command -v jq; } >/dev/null || need curl jq
 # What checks the manual pages, and the shells whose completions are tried.
 { command -v mandoc && command -v man && command -v zsh && command -v fish; } >/dev/null ||
     need mandoc man-db zsh fish
