@@ -277,9 +277,9 @@ pub fn uninstall(matches: &ArgMatches) -> Result<(), Exit> {
         let drop_in = super::socket::drop_in(socket.parent().unwrap_or(Path::new("/")));
         if std::fs::remove_file(&drop_in).is_ok() {
             text += &format!("Removed {}\n", drop_in.display());
-            // Others may have drop-ins there, too.
-            _ = drop_in.parent().map(std::fs::remove_dir);
         }
+        // Left behind by a drop-in that was put back, too. Others may have drop-ins there.
+        _ = drop_in.parent().map(std::fs::remove_dir);
     }
     reload(&world)?;
     let folder = world.sources.user_dir.as_deref().map_or(String::new(), |path| path.display().to_string());
