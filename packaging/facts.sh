@@ -33,7 +33,7 @@ need() {
     }
 }
 
-# The program to pack, and the notices of the crates in it; TARGET is what it was built for, if not this machine.
+# The program to pack, and the notices of the crates in it; $built_for is its target, if not this machine.
 built() {
     : "${BIN:=target/release/$name}"
     if [ ! -x "$BIN" ]; then
@@ -43,7 +43,7 @@ built() {
     need python3 python3
     CRATES=$(dirname "$BIN")/crates.txt
     # Not in place: another package may be in the making.
-    packaging/crates.py ${TARGET:+"$TARGET"} >"$CRATES.$$"
+    packaging/crates.py ${built_for:+"$built_for"} >"$CRATES.$$"
     mv "$CRATES.$$" "$CRATES"
     BIN=$(realpath "$BIN") CRATES=$(realpath "$CRATES")
     export BIN CRATES

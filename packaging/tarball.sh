@@ -17,6 +17,7 @@ if [ "$TARGET" != "$host" ]; then
     packaging/build.sh --quiet --target "$TARGET"
     : "${BIN:=target/$TARGET/release/$name}"
 fi
+built_for=$TARGET
 built
 folder
 work=$(mktemp -d "$OUT/tarball.XXXXXX")
