@@ -30,7 +30,7 @@ bench: ## Measure what the proxy adds to using Codex directly, either engine
 	packaging/build.sh --bins --examples
 	@target/release/examples/bench $(ARGS)
 
-build: ## The release program, target/release/codex-api-proxy
+build: build-tools ## The release program, target/release/codex-api-proxy
 	packaging/build.sh
 
 install: ## Install what was built; DESTDIR= PREFIX=/usr/local

@@ -33,16 +33,17 @@ need() {
     }
 }
 
-# The program to pack, and the notices of the crates in it.
+# The program to pack, and the notices of the crates in it; $built_for is its target, if not this machine.
 built() {
     : "${BIN:=target/release/$name}"
     if [ ! -x "$BIN" ]; then
         echo "$BIN does not exist; build it first: make build" >&2
         exit 1
     fi
+    need python3 python3
     CRATES=$(dirname "$BIN")/crates.txt
     # Not in place: another package may be in the making.
-    packaging/crates.py >"$CRATES.$$"
+    packaging/crates.py ${built_for:+"$built_for"} >"$CRATES.$$"
     mv "$CRATES.$$" "$CRATES"
     BIN=$(realpath "$BIN") CRATES=$(realpath "$CRATES")
     export BIN CRATES

@@ -96,11 +96,19 @@ else
     put_naming "systemd/system/$name@.service" "$units/system/$name@.service"
     put_naming "systemd/system/$name@.socket" "$units/system/$name@.socket"
     put 644 systemd/$name.catalog "$units/catalog/$name.catalog"
+    case $PREFIX in
+        /usr | /usr/local) ;;
+        *) [ -n "$DESTDIR" ] || echo "systemd does not look into $units: each user types $PREFIX/bin/$name install" ;;
+    esac
 fi
 
 # On this machine itself settings may have been made already; in a package's tree they never were.
 if [ -n "$DESTDIR" ] || [ ! -e "$config" ]; then
-    put 644 etc/$name.toml "$config"
+    if [ -z "$DESTDIR" ] && ! mkdir -p "${config%/*}" 2>/dev/null; then
+        echo "left out, as ${config%/*} cannot be made: $config; your own: $name config init"
+    else
+        put 644 etc/$name.toml "$config"
+    fi
 elif ! cmp -s etc/$name.toml "$config"; then
     echo "kept, because it was edited: $config"
 fi

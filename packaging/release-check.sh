@@ -4,8 +4,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 . packaging/facts.sh
+# What is there goes, so it is always the same folder.
+unset BIN OUT
 folder
-unset BIN
 
 step() { echo "== $*"; }
 # skip TOOL WHAT: whether TOOL is missing, after saying so.

@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 need rpmbuild rpm
 built
 folder
-work=$(mktemp -d "$OUT/rpm.XXXXXX")
+# Not below the sources: rpm wants a path without spaces.
+work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 {
     cat packaging/rpm/$name.spec

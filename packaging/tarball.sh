@@ -14,16 +14,18 @@ if [ "$TARGET" != "$host" ]; then
         echo "tarball for $TARGET: skipped: its standard library is not installed (rustup target add $TARGET)"
         exit 0
     fi
-    cargo build --release --locked --target "$TARGET"
+    packaging/build.sh --quiet --target "$TARGET"
     : "${BIN:=target/$TARGET/release/$name}"
 fi
+built_for=$TARGET
 built
 folder
 work=$(mktemp -d "$OUT/tarball.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 tree=$work/$name-$PACKAGE_VERSION-$TARGET
 mkdir "$tree"
-cp -a etc launchd systemd README.md CHANGELOG.md LICENSE packaging/MIGRATION.md packaging/install.sh "$CRATES" "$BIN" "$tree/"
+cp -a etc launchd systemd README.md CHANGELOG.md LICENSE packaging/MIGRATION.md packaging/install.sh "$CRATES" "$tree/"
+cp "$BIN" "$tree/$name"
 # The same bytes from whoever packs it.
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --mode=u+rw,go+r-w,a+X \
     -C "$work" -c "${tree##*/}" | gzip -n9 >"$work/archive"

@@ -11,6 +11,12 @@ use crate::config::{edit, load};
 use crate::os::names::own_uid;
 
 const SYSTEM_UNITS: &str = "/etc/systemd/system";
+/// Where packages put units, and `make install`; what lies in `SYSTEM_UNITS` hides it.
+const SYSTEM_PACKAGED: [&str; 3] =
+    ["/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+const SYSTEM_HINT: &str = "\nFor a user with a Codex login, here alice:\n  systemctl enable --now \
+                           codex-api-proxy@alice.socket\nIt listens on /run/codex-api-proxy/alice.sock; TCP is a \
+                           drop-in, described in codex-api-proxy@.socket.\n";
 const SYSTEM_DAEMONS: &str = "/Library/LaunchDaemons";
 
 /// `install`.
@@ -130,6 +136,14 @@ fn is_ours(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| units::is_ours(&text))
 }
 
+/// The system's template that a package brought, if it runs this very program.
+fn packaged_template(wanted: &[units::File]) -> Option<PathBuf> {
+    let (name, text) = wanted.first()?;
+    let starts = |text: &str| text.lines().find(|line| line.starts_with("ExecStart=")).map(str::to_owned);
+    let files = SYSTEM_PACKAGED.iter().map(|folder| Path::new(folder).join(name));
+    files.into_iter().find(|file| std::fs::read_to_string(file).is_ok_and(|old| starts(&old) == starts(text)))
+}
+
 /// Writes what differs; gives the files written.
 fn write_all(files: &[(PathBuf, String)], force: bool) -> Result<Vec<PathBuf>, Exit> {
     for (path, _) in files {
@@ -206,14 +220,18 @@ fn install_system(force: bool) -> Result<(), Exit> {
         text += &format!("\nStart it: sudo launchctl bootstrap system {}\n", path.display());
         return out(&text);
     }
+    let wanted = units::system(&program);
+    if let Some(file) = packaged_template(&wanted)
+        && !force
+    {
+        return out(&format!("Already installed by a package: {}\n{SYSTEM_HINT}", file.display()));
+    }
     let place = |(name, text): units::File| (Path::new(SYSTEM_UNITS).join(name), text);
-    for file in write_all(&units::system(&program).into_iter().map(place).collect::<Vec<_>>(), force)? {
+    for file in write_all(&wanted.into_iter().map(place).collect::<Vec<_>>(), force)? {
         text += &format!("Wrote {}\n", file.display());
     }
     systemd::control_system(&["daemon-reload"]).map_err(Exit::Failure)?;
-    text += "\nFor a user with a Codex login, here alice:\n  systemctl enable --now \
-             codex-api-proxy@alice.socket\nIt listens on /run/codex-api-proxy/alice.sock; TCP is a drop-in, \
-             described in codex-api-proxy@.socket.\n";
+    text += SYSTEM_HINT;
     out(&text)
 }
 
@@ -259,9 +277,9 @@ pub fn uninstall(matches: &ArgMatches) -> Result<(), Exit> {
         let drop_in = super::socket::drop_in(socket.parent().unwrap_or(Path::new("/")));
         if std::fs::remove_file(&drop_in).is_ok() {
             text += &format!("Removed {}\n", drop_in.display());
-            // Others may have drop-ins there, too.
-            _ = drop_in.parent().map(std::fs::remove_dir);
         }
+        // Left behind by a drop-in that was put back, too. Others may have drop-ins there.
+        _ = drop_in.parent().map(std::fs::remove_dir);
     }
     reload(&world)?;
     let folder = world.sources.user_dir.as_deref().map_or(String::new(), |path| path.display().to_string());

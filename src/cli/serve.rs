@@ -6,6 +6,7 @@ mod service;
 mod signals;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,13 +119,22 @@ pub fn check(config: &Config) -> Result<Rules, Exit> {
     let rules = Rules::new(config).map_err(Exit::Config)?;
     log::parse_level(&config.log_level).map_err(Exit::Config)?;
     let folder = &config.default_cwd;
-    let cannot = |why: String| Exit::Config(format!("cannot create default_cwd {}: {why}", folder.display()));
+    can_be_made(folder)
+        .map_err(|why| Exit::Config(format!("cannot create default_cwd {}: {why}", folder.display())))?;
+    Ok(rules)
+}
+
+/// Sees that a folder is there or could be made.
+///
+/// # Errors
+/// What stands in the way.
+pub fn can_be_made(folder: &Path) -> Result<(), String> {
     match folder.ancestors().find(|path| path.symlink_metadata().is_ok()) {
-        Some(there) if !there.is_dir() => Err(cannot(format!("{} is not a folder", there.display()))),
+        Some(there) if !there.is_dir() => Err(format!("{} is not a folder", there.display())),
         Some(there) if there != folder && !process::may_write(there) => {
-            Err(cannot(format!("{} cannot be written", there.display())))
+            Err(format!("{} cannot be written", there.display()))
         }
-        _ => Ok(rules),
+        _ => Ok(()),
     }
 }
 

@@ -64,10 +64,10 @@ fn step(socket: &Socket, wanted: &[SocketAddr]) -> Step {
 }
 
 /// Brings the socket unit in step if `host` or `port` were given or a drop-in of ours is there, else
-/// warns. Gives what was written, to be put back if need be.
+/// warns. Gives what was written, to be put in force by [`apply`], and to be put back if need be.
 ///
 /// # Errors
-/// The drop-in cannot be written, or systemd refuses.
+/// The drop-in cannot be written.
 pub fn keep_in_step(
     world: &World,
     socket: &Socket,
@@ -83,7 +83,6 @@ pub fn keep_in_step(
         return Ok(None);
     }
     edit::write(&kept.path, &text).map_err(Exit::Failure)?;
-    apply(world, true).map_err(Exit::Failure)?;
     Ok(Some(kept))
 }
 

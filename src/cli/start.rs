@@ -176,6 +176,7 @@ impl Launch {
         if let Some(file) = socket::keep_in_step(world, &socket, &loaded.config, addressed)? {
             undo.files.push(file);
             undo.moved = true;
+            socket::apply(world, true).map_err(Exit::Failure)?;
         }
         undo.moved |= socket::resume(world)?;
         // One that was started too often would be refused for a while.

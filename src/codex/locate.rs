@@ -99,8 +99,12 @@ fn native_behind(wrapper: &Path) -> Option<PathBuf> {
 }
 
 /// What Codex's own sandbox must be able to read so that its helpers start: the vendor folder of
-/// an npm install, else the program itself.
+/// an npm install, else the program itself, by its true path: Codex starts itself by that one, and a
+/// link from a folder that is readable anyway to one that is not would make its sandbox fail.
+///
+/// Blocking: looks at the disk.
 pub fn vendor(program: &Path) -> PathBuf {
+    let program = &program.canonicalize().unwrap_or_else(|_| program.to_path_buf());
     let triple = program.parent().and_then(Path::parent);
     let is_vendors = |triple: &&Path| triple.parent().and_then(Path::file_name) == Some(OsStr::new("vendor"));
     triple.filter(is_vendors).unwrap_or(program).to_path_buf()
@@ -167,5 +171,10 @@ mod tests {
     fn the_vendor_folder_is_granted_only_where_there_is_one() {
         assert_eq!(vendor(Path::new("/x/vendor/triple/bin/codex")), Path::new("/x/vendor/triple"));
         assert_eq!(vendor(Path::new("/usr/bin/codex")), Path::new("/usr/bin/codex"));
+        let base = tempfile::tempdir().unwrap();
+        let base = base.path().canonicalize().unwrap();
+        program(&base.join("opt/codex"));
+        std::os::unix::fs::symlink("opt/codex", base.join("codex")).unwrap();
+        assert_eq!(vendor(&base.join("codex")), base.join("opt/codex"));
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, EngineKind, Isolation};
+use crate::config::{Config, EngineKind, Isolation, Profile};
 use crate::observe::catalog as messages;
 use crate::os::names::own_uid;
 use crate::process::{Command, Spawner};
@@ -118,7 +118,9 @@ pub(super) fn announce(survey: &Survey, before: Option<&Survey>) {
         }
         Err(failure) => tracing::warn!("codex is not usable: {failure}"),
     }
-    if let Some(Confinement::Host { reason }) = &survey.confinement {
+    // A plain chat model has nothing to read with.
+    let chats = survey.usable.as_ref().is_ok_and(|found| found.config.profile() == Profile::Model);
+    if let (Some(Confinement::Host { reason }), false) = (&survey.confinement, chats) {
         tracing::warn!(target: messages::READS_NOT_CONFINED, "codex's tools may read every file this user can read: {reason}");
     }
 }

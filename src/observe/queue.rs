@@ -102,15 +102,32 @@ fn feed<L>(items: &Receiver<Item<L>>, dropped: &AtomicU64, mut sink: impl Sink<L
         }
         sink.rest();
         last = Some(Instant::now());
-        if let Some(done) = flushed {
-            let _ = done.try_send(());
-        }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             // Through the queue like any line, to come out in the format that was asked for.
             tracing::warn!("{lost} log lines dropped: whoever takes them does not keep up");
         }
+        if let Some(done) = flushed {
+            if lost > 0 {
+                last_words(items, &mut sink);
+            }
+            let _ = done.try_send(());
+        }
     }
+}
+
+/// Takes what came after a flush was asked for: how much was lost belongs to it.
+fn last_words<L>(items: &Receiver<Item<L>>, sink: &mut impl Sink<Line = L>) {
+    for item in items.try_iter().take(CAPACITY) {
+        match item {
+            Item::Line(line) => sink.take(line),
+            Item::Flush(done) => {
+                sink.rest();
+                let _ = done.try_send(());
+            }
+        }
+    }
+    sink.rest();
 }
 
 #[cfg(test)]

@@ -52,12 +52,12 @@ fn package(kind: &str, scratch: &Scratch, version: Option<&str>) -> PathBuf {
 }
 
 /// Installs, uses, upgrades and removes packages of that kind in a booted systemd.
-fn lives_in_a_booted_systemd(kind: &str, tool: &str) {
+fn lives_in_a_booted_systemd(kind: &str, tools: &[&str]) {
     if !cfg!(target_os = "linux") {
         return skipped("these packages are for Linux");
     }
     let Some(codex) = require_codex() else { return };
-    if missing(&[tool]) {
+    if missing(tools) {
         return;
     }
     let scratch = Scratch::new();
@@ -189,17 +189,17 @@ fn a_version_is_set_everywhere_or_nowhere() {
 
 #[test]
 fn the_debian_package_lives_well() {
-    lives_in_a_booted_systemd("deb", "dpkg-buildpackage");
+    lives_in_a_booted_systemd("deb", &["dh", "dpkg-buildpackage"]);
 }
 
 #[test]
 fn the_rpm_lives_well() {
-    lives_in_a_booted_systemd("rpm", "rpmbuild");
+    lives_in_a_booted_systemd("rpm", &["rpmbuild"]);
 }
 
 #[test]
 fn the_packages_please_their_checkers() {
-    if missing(&["dpkg-buildpackage", "lintian", "rpmbuild", "rpmlint", "mandoc", "systemd-analyze"]) {
+    if missing(&["dh", "dpkg-buildpackage", "lintian", "rpmbuild", "rpmlint", "mandoc", "systemd-analyze"]) {
         return;
     }
     let scratch = Scratch::new();

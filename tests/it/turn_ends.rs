@@ -38,7 +38,8 @@ fn a_stop_string_ends_the_turn_upstream() {
 #[test]
 fn time_running_out_ends_the_turn_upstream() {
     let Some((setup, upstream)) = one_slot() else { return };
-    let proxy = setup.set("timeout_seconds", 1).start();
+    // Time enough to be under way on a busy machine.
+    let proxy = setup.set("timeout_seconds", 4).start();
     upstream.reply(Reply::nothing().then_partial(&["half"]).then_hang());
     proxy.ask("hi").send().error(504, "timeout_error", "turn_timeout");
     let_go(&upstream);

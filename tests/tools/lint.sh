@@ -9,7 +9,9 @@ cargo clippy --all-targets --locked -- -D warnings
 RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked --quiet
 tests/tools/check-macos.sh
 cargo deny --log-level error check licenses bans sources
-git ls-files '*.sh' .ci/run packaging/debian/*.p* | xargs shellcheck
+# Not by git's list: the source archive has no git.
+find packaging tests -name '*.sh' -exec shellcheck {} +
+shellcheck .ci/run packaging/debian/*.p*
 shellcheck --shell=bash --exclude=SC2034,SC2154,SC2164 packaging/arch/PKGBUILD packaging/arch/*.install
 set +x
 # The advisories are a database of their own, which `cargo deny fetch` gets where it can be reached.

@@ -5,32 +5,42 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-# Installs distribution packages where that needs no questions asked, else says what to install.
+# Installs distribution packages, where that needs no questions asked.
+get() {
+    command -v apt-get >/dev/null || return 1
+    if [ "$(id -u)" = 0 ]; then sudo=''; else sudo='sudo -n'; fi
+    [ -z "$sudo" ] || sudo -n true 2>/dev/null || return 1
+    echo "Installing: $*"
+    $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"
+}
+
+# What the tests cannot do without.
 need() {
-    if command -v apt-get >/dev/null; then
-        if [ "$(id -u)" = 0 ]; then sudo=''; else sudo='sudo -n'; fi
-        if [ -z "$sudo" ] || sudo -n true 2>/dev/null; then
-            echo "Installing: $*"
-            $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" && return
-        fi
-    fi
+    get "$@" && return
     echo "The tests need these packages; install them and run this again: $*" >&2
     exit 1
+}
+
+# What some tests want, which are skipped without it.
+want() {
+    get "$@" || echo "Some tests will be skipped without these packages: $*" >&2
 }
 
 command -v python3 >/dev/null || need python3 python3-venv
 python3 -c 'import ensurepip' 2>/dev/null || need python3-venv
 { command -v node && command -v npm; } >/dev/null || need nodejs npm
 command -v curl >/dev/null || need curl
+# For `make tour`.
+command -v jq >/dev/null || want jq
 # What checks the manual pages, and the shells whose completions are tried.
 { command -v mandoc && command -v man && command -v zsh && command -v fish; } >/dev/null ||
-    need mandoc man-db zsh fish
+    want mandoc man-db zsh fish
 
 # The tests boot a systemd of their own, which only root can.
 if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ]; then
     { command -v loginctl && command -v dbus-daemon && command -v ip && command -v unshare &&
         ls /lib/*/security/pam_systemd.so /usr/lib/systemd/user/dbus.socket; } >/dev/null 2>&1 ||
-        need systemd dbus dbus-user-session libpam-systemd iproute2 util-linux
+        want systemd dbus dbus-user-session libpam-systemd iproute2 util-linux
 fi
 
 # Done already if the list that was installed is the list of today.
@@ -39,7 +49,7 @@ fresh() { cmp -s "$1" "$2"; }
 # Packages are built and checked with the distributions' own tools; Debian has them all.
 if command -v dpkg >/dev/null; then
     { command -v dh && command -v dpkg-buildpackage && command -v lintian && command -v rpmbuild && command -v rpmlint &&
-        command -v mandoc; } >/dev/null || need debhelper dpkg-dev lintian rpm rpmlint mandoc
+        command -v mandoc; } >/dev/null || want debhelper dpkg-dev lintian rpm rpmlint mandoc
 fi
 
 tests/tools/get-codex.sh pinned >/dev/null

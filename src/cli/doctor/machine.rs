@@ -7,7 +7,7 @@ use super::Finding;
 use crate::cli::probe::Holder;
 use crate::cli::service::{Manager, Service, State, World};
 use crate::cli::start::{addresses, addresses_of, ask_ready, why_not};
-use crate::cli::{install, socket};
+use crate::cli::{install, serve, socket};
 use crate::config::Config;
 use crate::os::listen;
 use crate::os::names::own_uid;
@@ -22,7 +22,10 @@ fn folder(subject: &'static str, path: &Path, private: bool) -> Finding {
     let meta = match path.metadata() {
         Ok(meta) => meta,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Finding::good(subject, format!("{shown}, made when first needed"));
+            return match serve::can_be_made(path) {
+                Ok(()) => Finding::good(subject, format!("{shown}, made when first needed")),
+                Err(why) => Finding::broken(subject, format!("{shown} cannot be made: {why}")),
+            };
         }
         Err(error) => return Finding::broken(subject, format!("{shown}: {error}")),
     };
@@ -177,12 +180,15 @@ mod tests {
         };
         let file = base.path().join("file");
         std::fs::write(&file, "").unwrap();
+        let dangling = base.path().join("dangling");
+        std::os::unix::fs::symlink(base.path().join("nowhere"), &dangling).unwrap();
         for (path, private, expect) in [
             (base.path().join("none"), true, Verdict::Good),
             (make("private", 0o700), true, Verdict::Good),
             (make("open", 0o755), true, Verdict::Mind),
             (make("work", 0o755), false, Verdict::Good),
             (file, false, Verdict::Broken),
+            (dangling.join("below"), false, Verdict::Broken),
         ] {
             assert_eq!(folder("state", &path, private).verdict, expect, "{}", path.display());
         }

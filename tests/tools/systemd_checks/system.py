@@ -85,6 +85,9 @@ def install_for_the_whole_system_and_away_again():
     def install(*more):
         return run(str(program), *more).stdout
 
+    # The packaged program has its templates already.
+    assert "Already installed by a package: " in run("/usr/bin/codex-api-proxy", "install", "--system").stdout
+    assert not any(path.exists() for path in places)
     said = install("install", "--system")
     assert all(f"Wrote {path}" in said for path in places), said
     assert f"enable --now {UNIT}@alice.socket" in said, said

@@ -122,6 +122,23 @@ def what_cannot_be_had_disturbs_nothing():
 
 
 @check
+def sockets_that_cannot_move_are_put_back():
+    stop_all()
+    configure()
+    place = user.home / ".config/systemd/user" / f"{UNIT}.socket.d/50-start.conf"
+    user.drop_in(f"[Socket]\nExecStartPre=sh -c '! grep -qs 8999 {place}'\n", UNIT + ".socket")
+    user.systemctl("start", UNIT + ".socket")
+    verb("start")
+    saved = verb("config show")
+    told = verb("restart --port 8999", 1)
+    assert f"{UNIT}.socket" in told and "previous settings are back" in told, told
+    assert not place.exists() and verb("config show") == saved, told
+    assert user.show("ActiveState", UNIT + ".socket") == "active"
+    assert ask("Reply with exactly: as before").answer() == "as before"
+    verb("stop")
+
+
+@check
 def units_that_cannot_start_are_explained():
     stop_all()
     configure()
