@@ -1,6 +1,6 @@
 #!/bin/sh
 # Ends with instructions unless a Rust toolchain is here that is new enough, and the C compiler that it links
-# with and that one of the crates (zstd) is compiled by.
+# with and that some crates (zstd, mimalloc) are compiled by.
 set -eu
 cd "$(dirname "$0")/../.."
 needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
