@@ -147,9 +147,13 @@ fn read_is(path: &Path, name: &str) -> bool {
 fn a_version_is_set_everywhere_or_nowhere() {
     let scratch = Scratch::new();
     let root = scratch.dir("sources");
-    for name in ["Cargo.toml", "Cargo.lock", "CHANGELOG.md", "packaging"] {
+    for name in ["Cargo.toml", "Cargo.lock", "packaging"] {
         run(Command::new("cp").arg("-r").arg(name).arg(&root));
     }
+    // Not our own: right after a release nothing in it is unreleased.
+    let old = "## [0.0.1] - 2020-01-01\n\n- Old.\n";
+    let changelog = format!("# Changelog\n\n## [Unreleased]\n\n### Added\n\n- Something new.\n\n{old}");
+    std::fs::write(root.join("CHANGELOG.md"), changelog).unwrap();
     for name in ["src", "tests"] {
         let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         std::os::unix::fs::symlink(whole, root.join(name)).unwrap();
@@ -172,7 +176,8 @@ fn a_version_is_set_everywhere_or_nowhere() {
     assert_eq!(call("set-version.sh", &["9.8.7", "2030-01-02"]), (Some(0), String::new()));
     assert_eq!(call("agree.sh", &["--released"]), (Some(0), String::new()));
     let [.., changelog, _] = texts();
-    assert!(changelog.contains("## [Unreleased]\n\n## [9.8.7] - 2030-01-02\n\n### "), "{changelog}");
+    let section = "## [9.8.7] - 2030-01-02\n\n### Added\n\n- Something new.\n\n";
+    assert_eq!(changelog, format!("# Changelog\n\n## [Unreleased]\n\n{section}{old}"));
     run(Command::new(env!("CARGO"))
         .args(["metadata", "--locked", "--offline", "--no-deps", "--format-version=1", "--manifest-path"])
         .arg(root.join("Cargo.toml")));
@@ -180,6 +185,13 @@ fn a_version_is_set_everywhere_or_nowhere() {
     let set = texts();
     assert_eq!(call("set-version.sh", &["9.8.7"]), (Some(0), String::new()));
     assert_eq!(texts(), set);
+    // A version without anything new is none.
+    assert_eq!(call("set-version.sh", &["9.8.8"]), (Some(0), String::new()));
+    assert_eq!(
+        call("agree.sh", &["--released"]),
+        (Some(1), "CHANGELOG.md has nothing of version 9.8.8\n".into())
+    );
+    assert_eq!(call("set-version.sh", &["9.8.7"]), (Some(0), String::new()));
     // And what disagrees is named.
     std::fs::write(root.join("packaging/arch/PKGBUILD"), "pkgver=1.0.0\n").unwrap();
     let (code, errors) = call("agree.sh", &[]);

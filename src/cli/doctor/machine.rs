@@ -200,10 +200,18 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port_number = listener.local_addr().unwrap().port();
         let config = Config { port: port_number, ..Config::default() };
-        let finding = port(&config, None);
-        assert_eq!(finding.verdict, Verdict::Broken);
-        assert!(finding.text.contains(&std::process::id().to_string()), "{}", finding.text);
+        // A process that another test just begins holds what is ours, until it runs its program.
+        let becomes = |expected: &dyn Fn(&Finding) -> bool| {
+            (0..500).any(|_| {
+                expected(&port(&config, None)) || {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                    false
+                }
+            })
+        };
+        let own = std::process::id().to_string();
+        assert!(becomes(&|finding| finding.verdict == Verdict::Broken && finding.text.contains(&own)));
         drop(listener);
-        assert_eq!(port(&config, None).verdict, Verdict::Good);
+        assert!(becomes(&|finding| finding.verdict == Verdict::Good));
     }
 }

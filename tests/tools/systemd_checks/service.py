@@ -145,13 +145,16 @@ def nothing_is_left_after_a_kill():
     with concurrent.futures.ThreadPoolExecutor() as pool:
         turn = pool.submit(ask, "[[delay=20000]]Reply with exactly: never said")
         before = until("a codex process runs", codex_processes)
+        killed = user.show("MainPID")
         user.systemctl("kill", "--kill-whom=main", "-s", "KILL", UNIT)
         until("no codex process is left", lambda: not set(before) & set(codex_processes()))
         try:
             raise AssertionError(f"answered: {turn.result().body}")
         except (OSError, http.client.HTTPException):
             pass
-    until("it is started again", lambda: user.show("ActiveState") == "active")
+    # systemd may not have noticed yet.
+    until("it is started again", lambda: user.show("MainPID") not in ("0", killed))
+    until("and ready", lambda: user.show("ActiveState") == "active")
     assert ask("Reply with exactly: back").answer() == "back"
     user.systemctl("stop", UNIT)
     until("no codex process outlives a stop", lambda: not codex_processes())
