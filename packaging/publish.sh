@@ -19,9 +19,8 @@ release=$PWD/target/release-$VERSION
 if [ -n "$DRY_RUN" ]; then
     rm -rf target/publish && git clone --quiet . target/publish
     # What was built, and what the tests installed, serves the clone too.
-    export CARGO_TARGET_DIR="$PWD/target"
+    ln -s "$PWD/target" target/publish/target
     cd target/publish
-    ln -s "$CARGO_TARGET_DIR" target
 fi
 
 packaging/set-version.sh "$VERSION"

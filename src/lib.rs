@@ -51,7 +51,14 @@
 //! # Tests
 //!
 //! Pure things are tables beside the code. `tests/it` runs the real program with the real Codex CLI
-//! against a scripted upstream; a fake codex does what the real one will not do on demand.
+//! against a scripted upstream; a fake codex does what the real one will not do on demand. Units and
+//! packages live in a systemd that is booted for them (`tests/tools/boot-systemd.sh`).
+//!
+//! # Packages
+//!
+//! `packaging/install.sh` is the one list of what belongs where: `make install`, the packages, the
+//! recipes and the tests in a booted systemd all call it. The program itself makes what it can tell
+//! best: units, manual pages, completions, the example of a settings file ([`cli::generate`]).
 //!
 //! # Dependencies
 //!
