@@ -21,6 +21,8 @@ demo: ## One streamed answer without a login: the real Codex CLI, a scripted ups
 	@tests/tools/demo.sh $(ARGS)
 
 test: test-tools lint build ## Get what the tests need, lint, run every test
+	@# With the name of a test, cargo would leave out the programs that the tests run.
+	cargo build --examples
 	cargo test $(ARGS)
 
 lint: ## Formatting, clippy, rustdoc, licences and sources of the crates, shell scripts
