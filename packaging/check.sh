@@ -33,7 +33,7 @@ done
 diff "$tree/deb.files" "$tree/rpm.files"
 echo "ok manual pages, completions, the same files in both packages"
 
-# Units name programs by absolute path, so they are checked in a root that has them.
+# What systemd itself says of them is asked in a booted one: `units_verify` of tests/tools/systemd_checks.
 for unit in user/codex-api-proxy.service user/codex-api-proxy.socket system/codex-api-proxy@.service system/codex-api-proxy@.socket; do
     cmp "$tree/deb/usr/lib/systemd/$unit" "systemd/$unit"
 done
