@@ -3,6 +3,7 @@
 //! Everybody may name this module; it names nobody. The client's wire format becomes a [`Turn`]
 //! in `api/chat.rs`; an engine runs the turn and answers with [`Events`].
 
+pub mod caller;
 pub mod event;
 pub mod failure;
 pub mod prompt;
@@ -10,6 +11,7 @@ pub mod workdir;
 
 use std::sync::Arc;
 
+pub use caller::Caller;
 pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_events, events};
 pub use failure::Failure;
 pub use workdir::Workdir;
