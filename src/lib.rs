@@ -77,6 +77,8 @@
 //! | strsim | "did you mean" |
 //! | subtle | keys compared in constant time |
 //! | base64 | images |
+//! | hmac, sha2, getrandom | the identity of a conversation, and the key it is made with |
+//! | rustix | files that are locked while their owner lives |
 //! | jiff | Codex tells the end of a limit in local time |
 //! | percent-encoding | model names in paths |
 //! | sd-notify | readiness, and sockets of systemd |

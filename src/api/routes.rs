@@ -13,7 +13,7 @@ use warp::reply::Response;
 
 use crate::config::Config;
 use crate::observe::{RequestInfo, Trace};
-use crate::turn::{Failure, Phase};
+use crate::turn::{Caller, Failure, Phase};
 
 use super::answer::Answer;
 use super::body::{self, Buffered, Limits};
@@ -304,7 +304,7 @@ async fn prepare<B: Buf, E>(
         let start = Instant::now();
         let decoded = chat::decode(body.text(), &settings).map(|ask| {
             let read = start.elapsed();
-            let turn = ask.turn(&settings);
+            let turn = ask.turn(Caller::Unknown, &settings);
             (ask, turn, read, start.elapsed() - read)
         });
         (decoded, body)

@@ -15,7 +15,7 @@ use crate::turn::Failure;
 use super::args::{Confinement, overrides};
 use super::home::{self, Home};
 use super::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
-use super::{Installation, Login, Survey, Version, catalog, environment, locate};
+use super::{Continuation, Installation, Login, Survey, Version, catalog, environment, locate, rollout};
 
 /// How long a question to the CLI (`--version`, `login status`, the sandbox probe) may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -88,6 +88,7 @@ pub(super) async fn take(config: &Arc<Config>, spawner: &Spawner, inherited: &Va
         version: None,
         login: None,
         confinement: None,
+        continuation: None,
         models: Vec::new(),
         usable: Err(Failure::Internal { detail: "no survey was made".into() }),
         config: Arc::clone(config),
@@ -107,6 +108,7 @@ pub(super) fn announce(survey: &Survey, before: Option<&Survey>) {
             version = %found.version,
             login = found.login.name(),
             reads = found.confinement.name(),
+            continuation = found.continuation.name(),
             "codex is ready"
         ),
         Err(failure) if before.is_some_and(|before| before.usable.as_ref().err() == Some(failure)) => return,
@@ -162,6 +164,13 @@ async fn fill(
         return Err(Failure::CodexTooOld { found: version.to_string(), needs });
     }
 
+    let (look, at_start) = (Arc::clone(&config), home.path.clone());
+    let continuation = off_runtime(move || {
+        rollout::sweep(&at_start);
+        Continuation::of(&look, version)
+    })
+    .await?;
+    survey.continuation = Some(continuation.clone());
     survey.models = models(&ask, &env).await;
     let login = login(&config, &home, &ask, &env, inherited).await;
     survey.login = Some(login);
@@ -174,7 +183,20 @@ async fn fill(
     let confinement = confinement(&config, &home, &ask, &env).await;
     survey.confinement = Some(confinement.clone());
     let (catalog, functions) = catalog::prepare(&config, version, &ask, &env).await;
-    let found = Installation { program, version, home, login, confinement, catalog, functions, env, config };
+    let refused = Arc::default();
+    let found = Installation {
+        program,
+        version,
+        home,
+        login,
+        confinement,
+        catalog,
+        functions,
+        continuation,
+        refused,
+        env,
+        config,
+    };
     Ok(Arc::new(found))
 }
 

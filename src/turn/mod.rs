@@ -6,6 +6,7 @@
 pub mod caller;
 pub mod event;
 pub mod failure;
+pub mod identity;
 pub mod prompt;
 pub mod workdir;
 
@@ -14,11 +15,16 @@ use std::sync::Arc;
 pub use caller::Caller;
 pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_events, events};
 pub use failure::Failure;
+pub use identity::Identity;
 pub use workdir::Workdir;
 
 /// One question to the model: a whole conversation and how it is to be answered.
 #[derive(Clone, Debug)]
 pub struct Turn {
+    /// Who asks.
+    pub caller: Caller,
+    /// The client's own name for the conversation, where it sends one.
+    pub client_name: Option<Arc<str>>,
     /// The model Codex is asked for; `None` = the configured or Codex's own default.
     pub model: Option<String>,
     /// The conversation, oldest first. Never empty.

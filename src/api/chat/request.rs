@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::config::{Config, EngineKind, Profile};
-use crate::turn::{Effort, Failure, Item, Output, ServiceTier, Tool, ToolChoice, Turn, Verbosity, Workdir};
+use crate::config::{Config, ContinuationChoice, EngineKind, Profile};
+use crate::turn::{
+    Caller, Effort, Failure, Item, Output, ServiceTier, Tool, ToolChoice, Turn, Verbosity, Workdir,
+};
 
 use super::fields::{Fields, wrong};
 use super::{messages, tools};
@@ -26,6 +28,7 @@ pub struct Ask {
     pub stop: Vec<String>,
     /// Fields that were accepted and have no effect, in alphabetical order.
     pub ignored: Vec<String>,
+    client_name: Option<Arc<str>>,
     upstream_model: Option<String>,
     conversation: Arc<[Item]>,
     cwd: Option<String>,
@@ -48,7 +51,6 @@ const NO_EFFECT: &[&str] = &[
     "seed",
     "user",
     "safety_identifier",
-    "prompt_cache_key",
     "prompt_cache_retention",
     "store",
     "logit_bias",
@@ -116,6 +118,7 @@ pub fn decode(body: &str, config: &Config) -> Result<Ask, Failure> {
         include_usage: include_usage(&fields, stream)?,
         n: usize::try_from(n).unwrap_or(1),
         stop: stop(&fields)?,
+        client_name: fields.string("prompt_cache_key")?.filter(|name| !name.is_empty()).map(Arc::from),
         upstream_model: upstream_model(model, config),
         conversation: conversation.into(),
         cwd: cwd(&fields)?,
@@ -138,7 +141,7 @@ impl Ask {
     ///
     /// # Errors
     /// [`Failure::BadRequest`] on `metadata.cwd`.
-    pub fn turn(&self, config: &Config) -> Result<Turn, Failure> {
+    pub fn turn(&self, caller: Caller, config: &Config) -> Result<Turn, Failure> {
         // In the lean profile the model sees no files, so every directory is as good.
         let asked = self.cwd.as_deref().filter(|_| config.profile() == Profile::Agent);
         let default = Path::new(&config.default_cwd);
@@ -148,6 +151,8 @@ impl Ask {
             Workdir::unseen(default)
         };
         Ok(Turn {
+            caller,
+            client_name: self.client_name.clone(),
             model: self.upstream_model.clone(),
             conversation: Arc::clone(&self.conversation),
             workdir,
@@ -309,6 +314,8 @@ fn ignored(fields: &Fields, ask: &Ask, config: &Config) -> Vec<String> {
     let without_effect = |name: &str| match name {
         // Codex decides; only "no" is a wish that is not heard.
         "parallel_tool_calls" => fields.get(name) == Some(&Value::Bool(false)) && !ask.tools.is_empty(),
+        // A part of the conversation's identity, where that goes upstream.
+        "prompt_cache_key" => config.continuation == ContinuationChoice::Off,
         name => NO_EFFECT.contains(&name),
     };
     let mut ignored: Vec<String> =

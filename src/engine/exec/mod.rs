@@ -16,10 +16,13 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::codex::{Codex, Installation, args};
+use crate::codex::rollout::{Rollout, Session};
+use crate::codex::{Codex, Continuation, Installation, args};
 use crate::config::{Config, Live};
 use crate::process::{Child, Lines, lines};
-use crate::turn::{Event, Events, Failure, Gone, Outcome, Output, Phase, Sink, Slot, Turn, events, prompt};
+use crate::turn::{
+    Event, Events, Failure, Gone, Identity, Outcome, Output, Phase, Sink, Slot, Turn, events, prompt,
+};
 
 use answer::{Answer, Step};
 use files::TurnFiles;
@@ -50,6 +53,22 @@ impl Exec {
         tokio::spawn(run.complete(slot));
         events
     }
+}
+
+/// What one turn needs before its process is started.
+struct Prepared {
+    prompt: String,
+    files: Option<TurnFiles>,
+    /// The session under which it is to reach the upstream.
+    rollout: Option<Rollout>,
+}
+
+/// What a process left behind.
+struct Ended {
+    /// What is left to tell.
+    items: Vec<Outcome>,
+    /// Whether it got so far as to tell anything, or was ended by somebody.
+    began: bool,
 }
 
 /// One turn on its way.
@@ -115,22 +134,47 @@ impl Run {
         let installation = self.bounded(self.codex.ready()).await??;
 
         let start = Instant::now();
-        let (prompt, files) = self.prepare().await?;
-        let outcome = self.ask(&installation, &prompt, files.as_ref(), start).await;
-        if let Some(files) = files {
-            tokio::task::spawn_blocking(move || drop(files));
+        let prepared = self.prepare(&installation).await?;
+        let outcome = self.continued(&installation, &prepared, start).await;
+        if prepared.files.is_some() || prepared.rollout.is_some() {
+            tokio::task::spawn_blocking(move || drop(prepared));
         }
         outcome
+    }
+
+    /// Asks under the conversation's session. A Codex that ends without a word does not know how to take one: it was
+    /// not asked anything yet, and is asked the usual way.
+    async fn continued(
+        &self,
+        installation: &Installation,
+        prepared: &Prepared,
+        start: Instant,
+    ) -> Result<Vec<Outcome>, Stop> {
+        let Some(rollout) = &prepared.rollout else {
+            return Ok(self.ask(installation, prepared, None, start).await?.items);
+        };
+        let forked = self.ask(installation, prepared, Some(rollout.id()), start).await?;
+        if forked.began {
+            return Ok(forked.items);
+        }
+        let plain = self.ask(installation, prepared, None, Instant::now()).await?;
+        if plain.began && installation.refused.set(()).is_ok() {
+            tracing::warn!(
+                version = %installation.version,
+                "this Codex CLI does not take a session id of ours: conversations are not continued"
+            );
+        }
+        Ok(plain.items)
     }
 
     async fn ask(
         &self,
         installation: &Installation,
-        prompt: &str,
-        files: Option<&TurnFiles>,
+        prepared: &Prepared,
+        recording: Option<&str>,
         start: Instant,
-    ) -> Result<Vec<Outcome>, Stop> {
-        let (schema, images) = match files {
+    ) -> Result<Ended, Stop> {
+        let (schema, images) = match &prepared.files {
             Some(files) => (files.schema.as_deref(), files.images.as_slice()),
             None => (None, &[][..]),
         };
@@ -140,7 +184,7 @@ impl Run {
             installation.catalog.as_deref(),
             &installation.confinement,
         );
-        line.extend(args::exec_turn(&self.turn, schema, images));
+        line.extend(args::exec_turn(&self.turn, schema, images, recording));
         let command = installation.command(line, self.turn.workdir.path().to_path_buf());
         self.phase(Phase::CodexCommandBuild, start.elapsed()).await?;
 
@@ -156,7 +200,7 @@ impl Run {
         let mut answer = Answer::default();
         // From here on every way out waits until the process is reaped: the slot is held till then.
         let talked = match self.phase(Phase::CodexProcessSpawn, running - start).await {
-            Ok(()) => self.talk(&mut child, prompt, &mut answer, running).await,
+            Ok(()) => self.talk(&mut child, &prepared.prompt, &mut answer, running).await,
             Err(gone) => Err(gone.into()),
         };
         match talked {
@@ -169,8 +213,9 @@ impl Run {
     }
 
     /// Writes the prompt and the turn's files, off the runtime: both may be large.
-    async fn prepare(&self) -> Result<(String, Option<TurnFiles>), Stop> {
+    async fn prepare(&self, installation: &Installation) -> Result<Prepared, Stop> {
         let (turn, tmp) = (self.turn.clone(), self.config.state_dir.join("tmp"));
+        let (continuation, home) = (installation.continuation(), installation.home.path.clone());
         let work = tokio::task::spawn_blocking(move || {
             let prompt = prompt::build(&turn.conversation, &turn.output);
             let schema = match &turn.output {
@@ -178,7 +223,11 @@ impl Run {
                 Output::Text | Output::JsonObject => None,
             };
             let files = TurnFiles::write(&tmp, schema, &prompt.images)?;
-            Ok((prompt.text, files))
+            let rollout = match continuation {
+                Continuation::Full(key) => record(&turn, &Identity::of(&turn, &key), &home),
+                Continuation::Threads { .. } | Continuation::Off { .. } => None,
+            };
+            Ok(Prepared { prompt: prompt.text, files, rollout })
         });
         let result: Result<_, Failure> = work
             .await
@@ -265,13 +314,14 @@ impl Run {
     }
 
     /// Reaps the process; returns the end of the turn.
-    async fn finish(&self, child: Child, answer: Answer, running: Instant) -> Vec<Outcome> {
+    async fn finish(&self, child: Child, answer: Answer, running: Instant) -> Ended {
         let eof = Instant::now();
         let parsing = answer.parsing();
-        let (exit, stderr) = match child.finish(PATIENCE).await {
-            Ok((status, stderr)) => (status.to_string(), stderr),
-            Err(error) => (error.to_string(), String::new()),
+        let (exit, stderr, refused) = match child.finish(PATIENCE).await {
+            Ok((status, stderr)) => (status.to_string(), stderr, status.code().is_some_and(|code| code != 0)),
+            Err(error) => (error.to_string(), String::new(), false),
         };
+        let began = answer.heard() || !refused;
         let mut items = vec![
             Ok(Event::Phase(Phase::CodexProcessWait, eof.elapsed())),
             Ok(Event::Phase(Phase::CodexCommunicate, running.elapsed())),
@@ -283,7 +333,19 @@ impl Run {
         }
         items.extend(text.filter(|text| !text.is_empty()).map(|text| Ok(Event::Text(text))));
         items.push(end);
-        items
+        Ended { items, began }
+    }
+}
+
+/// Records the session of a conversation. Without it the turn costs more and is answered all the same.
+fn record(turn: &Turn, id: &Identity, home: &std::path::Path) -> Option<Rollout> {
+    let session = Session { id: *id, cwd: turn.workdir.path(), tools: &[] };
+    match Rollout::write(home, &session) {
+        Ok(rollout) => Some(rollout),
+        Err(error) => {
+            tracing::warn!(home = %home.display(), %error, "cannot record a session; the turn starts a new one");
+            None
+        }
     }
 }
 
