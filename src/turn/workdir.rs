@@ -127,10 +127,7 @@ impl Workdir {
 
     fn gone(&self, how: &str) -> Failure {
         if self.asked {
-            return Failure::bad(
-                "metadata.cwd",
-                format!("metadata.cwd was {how} while the request waited."),
-            );
+            return Failure::bad("metadata.cwd", format!("metadata.cwd was {how} while the request waited."));
         }
         let path = self.path.display();
         Failure::Internal { detail: format!("default_cwd {path} was {how} while a request waited") }
