@@ -78,6 +78,7 @@
 //! | strsim | "did you mean" |
 //! | subtle | keys compared in constant time |
 //! | base64 | images |
+//! | icu_properties, icu_normalizer | what Unicode says of a character: which print nothing, which look alike |
 //! | jiff | Codex tells the end of a limit in local time |
 //! | percent-encoding | model names in paths |
 //! | sd-notify | readiness, and sockets of systemd |
