@@ -68,6 +68,7 @@
 //! | warp | routes and replies |
 //! | hyper, hyper-util, http | the accept loop warp does not offer: inherited sockets, time-outs, limits, drain |
 //! | bytes, futures-util | buffers and streams of bodies |
+//! | aho-corasick | stop strings, found in one pass |
 //! | async-compression | request bodies in gzip, deflate, zstd |
 //! | serde, serde_json | the wires |
 //! | figment | settings in layers with the origin of each value |
