@@ -13,7 +13,7 @@ use warp::reply::Response;
 
 use crate::config::Config;
 use crate::observe::{RequestInfo, Trace};
-use crate::turn::{Failure, Phase};
+use crate::turn::{Caller, Failure, Phase};
 
 use super::answer::Answer;
 use super::body::{self, Buffered, Limits};
@@ -245,7 +245,7 @@ async fn completion<B: Buf, E>(
         Ok(prepared) => prepared,
         Err(failure) => return refuse(&mut trace, &failure),
     };
-    let places = match app.admission.join(ask.n) {
+    let places = match app.admission.join(&Caller::Unknown, ask.n) {
         Ok(places) => places,
         Err(failure) => return refuse(&mut trace, &failure),
     };
