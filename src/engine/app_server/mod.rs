@@ -9,7 +9,7 @@
 //!   when settings or login change.
 //! - `worker` is one process, `rpc` its pipes, `wire` its messages.
 //! - `features` is what the installed app-server was found to carry.
-//! - `turn` is the script of one turn, `answer` what came of it so far, `names` what functions
+//! - `turn` is the script of one turn, `answer` what came of it so far, `tool_names` what functions
 //!   are called on the way.
 //!
 //! A reader never waits for a client: a turn whose client falls too far behind is given up, the
@@ -19,9 +19,9 @@ mod answer;
 #[cfg(test)]
 mod fake;
 pub mod features;
-mod names;
 mod pool;
 mod rpc;
+mod tool_names;
 mod turn;
 mod wire;
 mod worker;

@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
-use super::answer::{Answer, Asked, LatestLimits};
+use super::answer::{Answer, LatestLimits, TurnContext};
 use super::features::Features;
-use super::names::Names;
+use super::tool_names::Names;
 use super::turn::Run;
 use super::worker::{Worker, lock};
 use super::{RateLimit, Status, Timing};
@@ -111,7 +111,7 @@ impl Pool {
         let (sink, events) = backlogged_events();
         let sink = Arc::new(sink);
         let names = Arc::new(Names::new(&turn.tools, &turn.conversation, config.profile() == Profile::Agent));
-        let asked = Asked {
+        let context = TurnContext {
             offered: turn.tools.iter().map(|tool| names.out(&tool.name).to_owned()).collect(),
             names: Arc::clone(&names),
             model: turn.model.clone().or_else(|| config.model.clone()),
@@ -119,8 +119,13 @@ impl Pool {
             granted,
         };
         let change = Arc::new(Notify::new());
-        let answer =
-            Answer::new(Arc::clone(&sink), slot, asked, Arc::clone(&self.shared.limits), Arc::clone(&change));
+        let answer = Answer::new(
+            Arc::clone(&sink),
+            slot,
+            context,
+            Arc::clone(&self.shared.limits),
+            Arc::clone(&change),
+        );
         let answer = Arc::new(Mutex::new(answer));
         let run = Run { turn, names, config, answer, change, sink, granted };
         let shared = Arc::clone(&self.shared);

@@ -98,12 +98,12 @@ impl Sent {
 
 /// Something the app-server says of its own accord. Borrowed from the line it stands in.
 #[derive(Clone, Copy, Debug)]
-pub struct Heard<'a> {
+pub struct ServerMessage<'a> {
     /// `item/agentMessage/delta` and the like.
     pub method: &'a str,
     /// JSON text of the parameters; empty if there are none.
     pub params: &'a str,
-    /// JSON text of the id if an answer is owed.
+    /// JSON text of the id if an answer is pending_tool_calls.
     pub id: Option<&'a str>,
 }
 
@@ -273,7 +273,7 @@ impl Rpc {
         &self,
         pipe: impl AsyncRead + Unpin,
         longest: usize,
-        mut on: impl FnMut(Heard<'_>),
+        mut on: impl FnMut(ServerMessage<'_>),
     ) -> Ended {
         let mut lines = Lines::new(pipe, longest);
         let ended = loop {
@@ -286,7 +286,7 @@ impl Rpc {
                 continue;
             }
             match serde_json::from_slice::<Envelope<'_>>(line) {
-                Ok(Envelope { method: Some(method), id, params, .. }) => on(Heard {
+                Ok(Envelope { method: Some(method), id, params, .. }) => on(ServerMessage {
                     method: &method.0,
                     params: params.map_or("", RawValue::get),
                     id: id.map(RawValue::get),

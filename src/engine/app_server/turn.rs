@@ -22,8 +22,8 @@ use tokio::time::{sleep_until, timeout};
 
 use super::answer::{Answer, Stage};
 use super::features::Features;
-use super::names::Names;
 use super::rpc::RpcError;
+use super::tool_names::Names;
 use super::wire::{
     self, DynamicTool, InjectItems, ThreadConfig, ThreadStart, ThreadUnsubscribe, TurnInterrupt, TurnStart,
 };
@@ -294,7 +294,7 @@ impl Run {
         let limit = worker.timing.end;
         if timeout(limit, end).await.is_err() {
             if !refused {
-                worker.condemn(Failure::CodexFailed {
+                worker.fail(Failure::CodexFailed {
                     detail: format!(
                         "the app-server hangs: a turn did not end within {limit:?} of its interruption"
                     ),
@@ -314,7 +314,7 @@ impl Run {
                 self.over(failure(&error, !self.turn.tools.is_empty()));
             }
             Stop::Rpc(RpcError::Late { .. } | RpcError::Closed) => {
-                let failure = worker.dead().await;
+                let failure = worker.wait_exited().await;
                 self.over(failure);
             }
         }

@@ -3,7 +3,7 @@
 //! ```text
 //!   start: pipes up -> initialize -> login, models -> ready
 //!   ready: lines -> the answer of the thread they name     (never waiting for any of them)
-//!   end:   EOF, exit, broken output, condemned -> process reaped -> every answer over
+//!   end:   EOF, exit, broken output, failed -> process reaped -> every answer over
 //! ```
 
 use std::collections::HashMap;
@@ -18,9 +18,10 @@ use tokio::sync::watch;
 
 use super::answer::{Answer, LatestLimits};
 use super::features::Features;
-use super::rpc::{self, Ended, Heard, OnReply, Rpc, RpcError, Sent};
+use super::rpc::{self, Ended, OnReply, Rpc, RpcError, Sent, ServerMessage};
 use super::wire::{
-    self, About, AuthStatus, Delta, GetAuthStatus, Initialize, Initialized, ModelList, Models, RateLimitsNews,
+    self, About, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized, ModelList, Models,
+    RateLimitsNotification,
 };
 use super::{Link, Timing};
 use crate::codex::{Installation, Login};
@@ -58,9 +59,9 @@ pub struct Worker {
     warming: tokio::sync::Mutex<()>,
     limits: LatestLimits,
     /// Why it must end, once somebody decided that.
-    sentence: watch::Sender<Option<Failure>>,
+    stop_reason: watch::Sender<Option<Failure>>,
     /// Why it ended, once it has.
-    death: watch::Sender<Option<Failure>>,
+    exit: watch::Sender<Option<Failure>>,
 }
 
 /// A thread with a turn on it.
@@ -68,7 +69,7 @@ pub struct Worker {
 struct Thread {
     answer: Arc<Mutex<Answer>>,
     /// Ids of function calls that wait for a result the caller will send with its next request.
-    owed: Vec<String>,
+    pending_tool_calls: Vec<String>,
 }
 
 /// Locks for a moment; nothing can panic while it is held.
@@ -102,8 +103,8 @@ impl Worker {
             warm: Mutex::default(),
             warming: tokio::sync::Mutex::default(),
             limits,
-            sentence: watch::Sender::new(None),
-            death: watch::Sender::new(None),
+            stop_reason: watch::Sender::new(None),
+            exit: watch::Sender::new(None),
         });
         tokio::spawn(rpc::write(outbox, writer));
         tokio::spawn(Arc::clone(&worker).live(reader, child));
@@ -114,8 +115,8 @@ impl Worker {
             }
             Err(failure) => {
                 // A process that ended tells more than the reply it did not send.
-                worker.condemn(failure);
-                Err(worker.dead().await)
+                worker.fail(failure);
+                Err(worker.wait_exited().await)
             }
         }
     }
@@ -127,7 +128,7 @@ impl Worker {
         tracing::debug!(version = greeting.version(), pid = self.pid, "an app-server is up");
         let features = Features::ask(self).await?;
         let (has_login_status, has_models) = (features.has("getAuthStatus"), features.has("model/list"));
-        // Asked once for each worker.
+        // TurnContext once for each worker.
         let _ = self.features.set(features);
         if has_login_status {
             let ask = GetAuthStatus { include_token: false, refresh_token: false };
@@ -175,7 +176,7 @@ impl Worker {
     ///
     /// # Errors
     /// As [`Rpc::call`]. A worker whose reply does not come in time hangs, one whose reply has an
-    /// unknown form cannot be followed any further: it is condemned.
+    /// unknown form cannot be followed any further: it is failed.
     pub async fn call<T: DeserializeOwned>(
         &self,
         method: &'static str,
@@ -209,47 +210,47 @@ impl Worker {
         let reply = self.rpc.reply(sent).await.inspect_err(|error| self.judge(error))?;
         serde_json::from_str(reply.get()).map_err(|error| {
             let detail = format!("the app-server gave an unexpected reply to {method}: {error}");
-            self.condemn(Failure::CodexFailed { detail });
+            self.fail(Failure::CodexFailed { detail });
             RpcError::Closed
         })
     }
 
     fn judge(&self, error: &RpcError) {
         if let RpcError::Late { .. } = error {
-            self.condemn(Failure::CodexFailed { detail: format!("the app-server hangs: {error}") });
+            self.fail(Failure::CodexFailed { detail: format!("the app-server hangs: {error}") });
         }
     }
 
     /// Sends what concerns this thread to `answer` from now on.
     pub fn attach(&self, thread: &str, answer: Arc<Mutex<Answer>>) {
-        lock(&self.threads).insert(thread.to_owned(), Thread { answer, owed: Vec::new() });
+        lock(&self.threads).insert(thread.to_owned(), Thread { answer, pending_tool_calls: Vec::new() });
     }
 
     /// Forgets a thread, and answers what Codex still waits for on it.
     pub fn detach(&self, thread: &str) {
         let gone = lock(&self.threads).remove(thread);
-        for id in gone.into_iter().flat_map(|thread| thread.owed) {
+        for id in gone.into_iter().flat_map(|thread| thread.pending_tool_calls) {
             self.rpc.answer(&id, wire::refusal("item/tool/call"));
         }
     }
 
     /// Ends the worker. The first reason given stands; turns on it fail with it.
-    pub fn condemn(&self, why: Failure) {
-        self.sentence.send_if_modified(|sentence| {
-            let first = sentence.is_none();
-            sentence.get_or_insert(why);
+    pub fn fail(&self, why: Failure) {
+        self.stop_reason.send_if_modified(|stop_reason| {
+            let first = stop_reason.is_none();
+            stop_reason.get_or_insert(why);
             first
         });
     }
 
     /// Waits for the end of the process, and says why.
-    pub async fn dead(&self) -> Failure {
-        wait(&self.death).await
+    pub async fn wait_exited(&self) -> Failure {
+        wait(&self.exit).await
     }
 
     /// Whether it can take turns.
     pub fn is_alive(&self) -> bool {
-        self.death.borrow().is_none() && self.sentence.borrow().is_none()
+        self.exit.borrow().is_none() && self.stop_reason.borrow().is_none()
     }
 
     /// A thread started beforehand, if there is one; another one is then started.
@@ -295,17 +296,17 @@ impl Worker {
             }
             tokio::time::sleep(LAST_WORDS).await;
         };
-        let mut sentence = None;
+        let mut stop_reason = None;
         let ended = tokio::select! {
             ended = self.rpc.read(reader, longest, |heard| self.hear(heard)) => ended,
             () = exited => Ended::Eof,
-            why = wait(&self.sentence) => {
-                sentence = Some(why);
+            why = wait(&self.stop_reason) => {
+                stop_reason = Some(why);
                 Ended::Eof
             }
         };
         self.rpc.close();
-        let told = match (child, sentence.is_some() || ended != Ended::Eof) {
+        let told = match (child, stop_reason.is_some() || ended != Ended::Eof) {
             (None, _) => ("closed".into(), String::new()),
             (Some(child), true) => ("ended by us".into(), child.stop().await),
             (Some(child), false) => match child.finish(GRACE).await {
@@ -313,7 +314,7 @@ impl Worker {
                 Err(error) => (error.to_string(), String::new()),
             },
         };
-        let failure = sentence.unwrap_or_else(|| {
+        let failure = stop_reason.unwrap_or_else(|| {
             let (status, stderr) = told;
             let detail = match ended {
                 Ended::Eof => stderr,
@@ -323,25 +324,25 @@ impl Worker {
         });
         // No answer may be attached between the last one ended here and the death being known.
         let threads = std::mem::take(&mut *lock(&self.threads));
-        self.death.send_replace(Some(failure.clone()));
+        self.exit.send_replace(Some(failure.clone()));
         for thread in threads.into_values() {
             lock(&thread.answer).over(Err(failure.clone()));
         }
     }
 
-    fn hear(&self, heard: Heard<'_>) {
-        let Heard { method, params, id } = heard;
+    fn hear(&self, heard: ServerMessage<'_>) {
+        let ServerMessage { method, params, id } = heard;
         if let Some(id) = id {
-            return self.asked(method, params, id);
+            return self.requested(method, params, id);
         }
         if method == "item/agentMessage/delta" {
-            if let Ok(Delta { thread_id, item_id, delta }) = serde_json::from_str(params)
+            if let Ok(DeltaNotification { thread_id, item_id, delta }) = serde_json::from_str(params)
                 && let Some(thread) = lock(&self.threads).get(&*thread_id.0)
             {
                 lock(&thread.answer).message_delta(&item_id.0, delta);
             }
         } else if method == "account/rateLimits/updated" {
-            if let Ok(RateLimitsNews { rate_limits }) = serde_json::from_str(params)
+            if let Ok(RateLimitsNotification { rate_limits }) = serde_json::from_str(params)
                 && (rate_limits.primary.is_some() || rate_limits.secondary.is_some())
             {
                 *lock(&self.limits) = Some(rate_limits);
@@ -356,12 +357,12 @@ impl Worker {
 
     /// The app-server asks something. Only calls of the caller's functions wait: an answer to one
     /// of several parallel calls would set the others aside.
-    fn asked(&self, method: &str, params: &str, id: &str) {
+    fn requested(&self, method: &str, params: &str, id: &str) {
         if method == "item/tool/call"
             && let Ok(About { thread_id: Some(thread_id) }) = serde_json::from_str(params)
             && let Some(thread) = lock(&self.threads).get_mut(&*thread_id.0)
         {
-            thread.owed.push(id.to_owned());
+            thread.pending_tool_calls.push(id.to_owned());
             return;
         }
         tracing::debug!(method, "declined what the app-server asked");
@@ -378,7 +379,7 @@ impl Worker {
                 break;
             }
         }
-        self.condemn(Failure::Draining);
+        self.fail(Failure::Draining);
     }
 
     /// Takes a place for one turn if there is one.

@@ -115,7 +115,7 @@ impl Shared {
             }
         };
         tokio::select! {
-            why = worker.dead() => Next::Died(why),
+            why = worker.wait_exited() => Next::Died(why),
             () = self.unwanted(index, &mut reloads) => Next::Leave,
             () = another => {
                 tracing::info!(pid = worker.pid, "a codex worker is replaced: settings, program or login changed");
@@ -136,9 +136,9 @@ impl Shared {
             let closed = async { drop(closing.wait_for(|closing| *closing).await) };
             tokio::select! {
                 () = worker.retire(changes) => {}
-                () = closed => worker.condemn(Failure::Draining),
+                () = closed => worker.fail(Failure::Draining),
             }
-            worker.dead().await;
+            worker.wait_exited().await;
         });
     }
 }

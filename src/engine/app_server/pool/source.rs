@@ -102,7 +102,7 @@ impl Source {
 /// Why it did not become ready.
 pub async fn examine(codex: Codex) -> Result<Features, Failure> {
     let (worker, _) = Source::of(codex).start(Timing::default(), LatestLimits::default()).await?;
-    worker.condemn(Failure::Draining);
-    worker.dead().await;
+    worker.fail(Failure::Draining);
+    worker.wait_exited().await;
     Ok(worker.features().cloned().unwrap_or_default())
 }
