@@ -138,6 +138,16 @@ impl Answer {
         }
     }
 
+    /// Forgets what another worker did for the turn, none of which is out.
+    pub fn start_over(&mut self) {
+        self.taken = false;
+        self.early = false;
+        self.accepted = None;
+        self.measured.clear();
+        self.turn_id = None;
+        self.calls.clear();
+    }
+
     /// How far the turn is.
     pub fn stage(&self) -> Stage {
         self.stage

@@ -3,28 +3,35 @@
 //! ```text
 //!   start: pipes up -> initialize -> login, models -> ready
 //!   ready: lines -> the answer of the thread they name     (never waiting for any of them)
-//!   end:   EOF, exit, broken output, failed -> process reaped -> every answer over
+//!   doubt: a deadline missed -> no new turns -> a sign of life, or its end
+//!   end:   EOF, exit, broken output, failed -> process reaped -> whoever waits is told
 //! ```
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncRead;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
 use super::answer::{Answer, LatestLimits};
 use super::features::Features;
-use super::rpc::{self, Ended, OnReply, Rpc, RpcError, Sent, ServerMessage};
+use super::rpc::{self, Ended, OnReply, Rpc, RpcError, Sent, ServerMessage, Vital};
 use super::wire::{
     self, About, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized, ModelList, Models,
     RateLimitsNotification,
 };
 use super::{Link, Timing};
 use crate::codex::{Installation, Login};
+use crate::os::process::unread;
 use crate::process::{Child, lines};
 use crate::turn::Failure;
 
@@ -60,8 +67,27 @@ pub struct Worker {
     limits: LatestLimits,
     /// Why it must end, once somebody decided that.
     stop_reason: watch::Sender<Option<Failure>>,
-    /// Why it ended, once it has.
-    exit: watch::Sender<Option<Failure>>,
+    /// It missed a deadline and gets no turns until it has shown that it lives.
+    doubtful: AtomicBool,
+    doubts: Notify,
+    /// How it ended, once it has.
+    exit: watch::Sender<Option<Exit>>,
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug)]
+pub struct Exit {
+    /// Why.
+    pub failure: Failure,
+    /// Of all that was written to it, it read no more than so many bytes; `None`: not known.
+    pub read: Option<u64>,
+}
+
+impl Exit {
+    /// Whether a request that was sent, or not even that, was surely never read.
+    pub fn never_read(&self, sent: Option<u64>) -> bool {
+        sent.is_none_or(|begins| self.read.is_some_and(|read| begins >= read))
+    }
 }
 
 /// A thread with a turn on it.
@@ -89,7 +115,7 @@ impl Worker {
         limits: LatestLimits,
     ) -> Result<(Arc<Worker>, Vec<String>), Failure> {
         let (rpc, outbox) = Rpc::new();
-        let Link { reader, writer, child } = link;
+        let Link { reader, writer, child, input } = link;
         let worker = Arc::new(Worker {
             installation,
             timing,
@@ -104,10 +130,12 @@ impl Worker {
             warming: tokio::sync::Mutex::default(),
             limits,
             stop_reason: watch::Sender::new(None),
+            doubtful: AtomicBool::new(false),
+            doubts: Notify::new(),
             exit: watch::Sender::new(None),
         });
-        tokio::spawn(rpc::write(outbox, writer));
-        tokio::spawn(Arc::clone(&worker).live(reader, child));
+        let writing = tokio::spawn(rpc::write(outbox, writer));
+        tokio::spawn(Arc::clone(&worker).live(reader, child, writing, input));
         match worker.handshake().await {
             Ok(models) => {
                 worker.warm_up();
@@ -116,7 +144,7 @@ impl Worker {
             Err(failure) => {
                 // A process that ended tells more than the reply it did not send.
                 worker.fail(failure);
-                Err(worker.wait_exited().await)
+                Err(worker.wait_exited().await.failure)
             }
         }
     }
@@ -207,7 +235,15 @@ impl Worker {
     /// As [`Worker::call`].
     pub async fn reply<T: DeserializeOwned>(&self, sent: Sent) -> Result<T, RpcError> {
         let method = sent.method();
-        let reply = self.rpc.reply(sent).await.inspect_err(|error| self.judge(error))?;
+        let mut reply = pin!(self.rpc.reply(sent));
+        let reply = match timeout(self.timing.patience, &mut reply).await {
+            Ok(reply) => reply,
+            Err(_) => {
+                self.doubt();
+                reply.await
+            }
+        };
+        let reply = reply.inspect_err(|error| self.judge(error))?;
         serde_json::from_str(reply.get()).map_err(|error| {
             let detail = format!("the app-server gave an unexpected reply to {method}: {error}");
             self.fail(Failure::CodexFailed { detail });
@@ -243,14 +279,42 @@ impl Worker {
         });
     }
 
-    /// Waits for the end of the process, and says why.
-    pub async fn wait_exited(&self) -> Failure {
-        wait(&self.exit).await
+    /// Waits for the end of the process, and says how it ended.
+    pub async fn wait_exited(&self) -> Exit {
+        let forgotten = || Failure::Internal { detail: "a worker was forgotten".into() };
+        wait(&self.exit).await.unwrap_or_else(|| Exit { failure: forgotten(), read: None })
+    }
+
+    /// Whether it has not ended, nor is about to.
+    pub fn is_alive(&self) -> bool {
+        self.exit.borrow().is_none() && self.stop_reason.borrow().is_none()
     }
 
     /// Whether it can take turns.
-    pub fn is_alive(&self) -> bool {
-        self.exit.borrow().is_none() && self.stop_reason.borrow().is_none()
+    pub fn takes_turns(&self) -> bool {
+        self.is_alive() && !self.doubtful.load(Ordering::Relaxed)
+    }
+
+    /// Something that was due did not come: no turns for it until it has shown that it lives.
+    pub fn doubt(&self) {
+        self.doubtful.store(true, Ordering::Relaxed);
+        self.doubts.notify_one();
+    }
+
+    /// Waits for a doubt, and asks for a sign of life. A worker that is well takes turns again, one
+    /// that says nothing is ended.
+    pub async fn check_doubt(&self) -> Vital {
+        self.doubts.notified().await;
+        let limit = self.timing.vital;
+        let vital = self.rpc.vital(limit).await;
+        match vital {
+            Vital::Well => self.doubtful.store(false, Ordering::Relaxed),
+            Vital::Overdue => {}
+            Vital::Mute => self.fail(Failure::CodexFailed {
+                detail: format!("the app-server hangs: it gave no sign of life within {limit:?}"),
+            }),
+        }
+        vital
     }
 
     /// A thread started beforehand, if there is one; another one is then started.
@@ -285,7 +349,13 @@ impl Worker {
     }
 
     /// Reads to the end of the process, then ends everything that depended on it.
-    async fn live(self: Arc<Self>, reader: impl AsyncRead + Unpin, child: Option<Child>) {
+    async fn live(
+        self: Arc<Self>,
+        reader: impl AsyncRead + Unpin,
+        child: Option<Child>,
+        writing: JoinHandle<u64>,
+        input: Option<OwnedFd>,
+    ) {
         // A request of the largest size is echoed in one line, a little longer.
         let body = usize::try_from(self.installation.config.max_body_bytes).unwrap_or(usize::MAX);
         let longest = lines::LONGEST.max(body).saturating_mul(2);
@@ -301,7 +371,7 @@ impl Worker {
             ended = self.rpc.read(reader, longest, |heard| self.hear(heard)) => ended,
             () = exited => Ended::Eof,
             why = wait(&self.stop_reason) => {
-                stop_reason = Some(why);
+                stop_reason = why;
                 Ended::Eof
             }
         };
@@ -322,12 +392,13 @@ impl Worker {
             };
             Failure::CodexExited { status, detail }
         });
-        // No answer may be attached between the last one ended here and the death being known.
-        let threads = std::mem::take(&mut *lock(&self.threads));
-        self.exit.send_replace(Some(failure.clone()));
-        for thread in threads.into_values() {
-            lock(&thread.answer).over(Err(failure.clone()));
-        }
+        let read = match input {
+            Some(input) => read_at_most(writing, input).await,
+            None => None,
+        };
+        lock(&self.threads).clear();
+        // Whoever has something under way here hears of it now.
+        self.exit.send_replace(Some(Exit { failure, read }));
     }
 
     fn hear(&self, heard: ServerMessage<'_>) {
@@ -385,15 +456,21 @@ impl Worker {
     /// Takes a place for one turn if there is one.
     pub fn take_place(&self, places: usize) -> bool {
         let room = |load: usize| (load < places).then_some(load + 1);
-        self.is_alive() && self.load.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+        self.takes_turns() && self.load.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 }
 
-async fn wait(cell: &watch::Sender<Option<Failure>>) -> Failure {
+async fn wait<T: Clone>(cell: &watch::Sender<Option<T>>) -> Option<T> {
     let mut receiver = cell.subscribe();
-    let failure = match receiver.wait_for(Option::is_some).await {
-        Ok(failure) => failure.clone(),
-        Err(_) => None,
-    };
-    failure.unwrap_or_else(|| Failure::Internal { detail: "a worker was forgotten".into() })
+    // The sender lives as long as we do.
+    receiver.wait_for(Option::is_some).await.ok().and_then(|value| value.clone())
+}
+
+/// How much of its input an ended process can have read at most: what the pipe took, less what is
+/// still in it.
+async fn read_at_most(writing: JoinHandle<u64>, input: OwnedFd) -> Option<u64> {
+    // The connection is closed and its reader gone: the writer ends at once, unless somebody else
+    // holds the pipe.
+    let taken = timeout(LAST_WORDS, writing).await.ok()?.ok()?;
+    taken.checked_sub(unread(input.as_fd())?)
 }
