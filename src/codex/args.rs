@@ -11,6 +11,7 @@ use crate::config::{AgentReads, Config, Profile};
 use crate::turn::{Effort, Turn};
 
 use super::Version;
+use super::environment::NO_REPOSITORY;
 
 /// Switched off in both profiles: whatever could load something of the user's, spend in the
 /// background, reach the network through a tool, or wait for a person.
@@ -42,6 +43,8 @@ const FLOOR: &[&str] = &[
     "approval_policy=\"never\"",
     // Tools see a core environment and no login shell's.
     "shell_environment_policy.inherit=\"core\"",
+    // The same as `environment::NO_REPOSITORY`, for an operator who lets tools inherit more.
+    "shell_environment_policy.exclude=[\"GIT_DIR\"]",
     "allow_login_shell=false",
     // We ignore the user's config, and with it their choice about these; so: off.
     "analytics.enabled=false",
@@ -93,6 +96,46 @@ pub fn ours(config: &Config, version: Version, catalog: Option<&Path>) -> Vec<St
         values.push(format!("model_reasoning_effort=\"{}\"", Effort::Low.name()));
     }
     values
+}
+
+/// The operator's overrides, as given; where they replace what tools do not inherit, with ours again.
+fn operators(config: &Config) -> Vec<String> {
+    let mut values = config.codex_configs.clone();
+    let replaces = |entry: &String| {
+        let key = entry.split('=').next().unwrap_or_default().trim();
+        ["shell_environment_policy", "shell_environment_policy.exclude"].contains(&key)
+    };
+    if values.iter().any(replaces) {
+        let policy = table(&values).remove("shell_environment_policy");
+        let mut excluded = match policy.as_ref().and_then(|policy| policy.get("exclude")) {
+            Some(toml::Value::Array(excluded)) => excluded.clone(),
+            _ => Vec::new(),
+        };
+        excluded.push(NO_REPOSITORY.0.into());
+        values.push(format!("shell_environment_policy.exclude={}", toml::Value::Array(excluded)));
+    }
+    values
+}
+
+/// What overrides come to together, as Codex reads them. What Codex cannot read either is not ours to
+/// judge.
+pub(super) fn table(codex_configs: &[String]) -> toml::Table {
+    let mut table = toml::Table::new();
+    for entry in codex_configs.iter().filter_map(|entry| entry.parse::<toml::Table>().ok()) {
+        merge(&mut table, entry);
+    }
+    table
+}
+
+fn merge(into: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(toml::Value::Table(into)), toml::Value::Table(from)) => merge(into, from),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
 }
 
 /// A path as a TOML string.
@@ -189,7 +232,7 @@ pub fn exec(
     if let Some(model) = &config.model {
         args.extend(overrides(&[format!("model={}", toml::Value::String(model.clone()))]));
     }
-    args.extend(overrides(&config.codex_configs));
+    args.extend(overrides(&operators(config)));
     args
 }
 
@@ -212,7 +255,7 @@ pub fn app_server(
     if let Some(model) = &config.model {
         args.extend(overrides(&[format!("model={}", toml::Value::String(model.clone()))]));
     }
-    args.extend(overrides(&config.codex_configs));
+    args.extend(overrides(&operators(config)));
     args
 }
 
@@ -360,6 +403,30 @@ mod tests {
         }
         let config = Config { agent_reads: AgentReads::Host, ..Config::default() };
         assert_eq!(Confinement::wanted(&config, Path::new("/v"), &[]).name(), "host");
+    }
+
+    #[test]
+    fn tools_never_inherit_what_is_set_for_codexs_own_git() {
+        for (entries, expect) in [
+            (&[][..], r#"exclude=["GIT_DIR"]"#),
+            (&["shell_environment_policy.inherit=\"all\""][..], r#"inherit="all""#),
+            (&["shell_environment_policy={inherit=\"all\"}"], r#"exclude=["GIT_DIR"]"#),
+            (&["shell_environment_policy={exclude=[\"A*\"]}"], r#"exclude=["A*", "GIT_DIR"]"#),
+            (
+                &["shell_environment_policy.exclude=[\"A\"]", "shell_environment_policy.exclude=[\"B\"]"],
+                r#"exclude=["B", "GIT_DIR"]"#,
+            ),
+            (&["shell_environment_policy = not toml"], r#"exclude=["GIT_DIR"]"#),
+        ] {
+            let codex_configs = entries.iter().map(|&entry| entry.to_owned()).collect();
+            let config = Config { codex_configs, ..Config::default() };
+            for args in [exec(&config, NEW, None, &host()), app_server(&config, NEW, None, &host())] {
+                let last =
+                    args.iter().filter_map(|arg| arg.to_str()).rfind(|arg| arg.starts_with("shell_env"));
+                assert_eq!(last, Some(&*format!("shell_environment_policy.{expect}")), "{entries:?}");
+                assert!(text(&args).contains("GIT_DIR"));
+            }
+        }
     }
 
     #[test]
