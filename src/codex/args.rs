@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use crate::config::overrides::VARIABLE;
 use crate::config::{AgentReads, Config, Profile};
 use crate::turn::{Effort, Turn};
 
@@ -88,6 +89,10 @@ pub fn ours(config: &Config, version: Version, catalog: Option<&Path>) -> Vec<St
         if let Some(catalog) = catalog {
             values.push(format!("model_catalog_json={}", quoted(catalog)));
         }
+    }
+    if !config.overrides().env.is_empty() {
+        // Tools see no such variable even where the operator lets them inherit all others.
+        values.push(format!("shell_environment_policy.exclude=[\"{VARIABLE}*\"]"));
     }
     if config.fast && config.codex_configs.is_empty() {
         values.push(format!("model_reasoning_effort=\"{}\"", Effort::Low.name()));
@@ -189,7 +194,7 @@ pub fn exec(
     if let Some(model) = &config.model {
         args.extend(overrides(&[format!("model={}", toml::Value::String(model.clone()))]));
     }
-    args.extend(overrides(&config.codex_configs));
+    args.extend(overrides(&config.overrides().args));
     args
 }
 
@@ -212,7 +217,7 @@ pub fn app_server(
     if let Some(model) = &config.model {
         args.extend(overrides(&[format!("model={}", toml::Value::String(model.clone()))]));
     }
-    args.extend(overrides(&config.codex_configs));
+    args.extend(overrides(&config.overrides().args));
     args
 }
 
