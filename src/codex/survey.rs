@@ -228,6 +228,7 @@ impl Ask<'_> {
             args: args.to_vec(),
             env: Arc::clone(env),
             cwd: cwd.into(),
+            held: None,
         };
         let (status, stdout, stderr) = self.spawner.output(command, PATIENCE).await?;
         Ok((status.success(), String::from_utf8_lossy(&stdout).into_owned(), stderr))

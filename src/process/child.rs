@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,8 @@ pub struct Command {
     pub env: Arc<[(OsString, OsString)]>,
     /// Its working directory.
     pub cwd: PathBuf,
+    /// That directory held open: entered whatever `cwd` leads to by now.
+    pub held: Option<Arc<OwnedFd>>,
 }
 
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
@@ -125,7 +128,8 @@ pub struct Child {
 
 impl Child {
     fn spawn(command: &Command) -> io::Result<Child> {
-        let child = spawn::spawn(&command.program, &command.args, &command.env, &command.cwd)?;
+        let held = command.held.as_ref().map(|held| held.as_fd());
+        let child = spawn::spawn(&command.program, &command.args, &command.env, &command.cwd, held)?;
         // From here on dropping it ends the group.
         let mut started = Child {
             stdin: None,
@@ -264,6 +268,7 @@ mod tests {
             args: vec!["-c".into(), script.into()],
             env: Arc::new([("PATH".into(), "/usr/bin:/bin".into())]),
             cwd: "/".into(),
+            held: None,
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod caller;
 pub mod event;
 pub mod failure;
+pub mod pace;
 pub mod prompt;
 pub mod workdir;
 

@@ -149,6 +149,11 @@ impl Run {
         let began = Instant::now();
         let cwd = self.turn.workdir.path();
         let mut params = plain_thread(&self.config, cwd);
+        // Codex resolves the path again: looked at before and after, for it may be swapped meanwhile.
+        let agent = params.cwd.is_some();
+        if agent {
+            self.turn.workdir.is_still_there().await?;
+        }
         let plain = self.turn.tools.is_empty() && self.turn.verbosity.is_none();
         if plain
             && (params.cwd.is_none() || cwd == self.config.default_cwd)
@@ -164,6 +169,10 @@ impl Run {
             self.turn.verbosity.map(|verbosity| ThreadConfig { model_verbosity: verbosity.name() });
         let started: wire::ThreadStarted = worker.call("thread/start", &params).await?;
         lock(&self.answer).thread_started(began);
+        if agent && let Err(failure) = self.turn.workdir.is_still_there().await {
+            Run::release(worker, &started.thread.id).await;
+            return Err(failure.into());
+        }
         Ok(started.thread.id)
     }
 

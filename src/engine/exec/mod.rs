@@ -141,7 +141,8 @@ impl Run {
             &installation.confinement,
         );
         line.extend(args::exec_turn(&self.turn, schema, images));
-        let command = installation.command(line, self.turn.workdir.path().to_path_buf());
+        let mut command = installation.command(line, self.turn.workdir.path().to_path_buf());
+        command.held = self.turn.workdir.held();
         self.phase(Phase::CodexCommandBuild, start.elapsed()).await?;
 
         let start = Instant::now();
@@ -172,6 +173,7 @@ impl Run {
     async fn prepare(&self) -> Result<(String, Option<TurnFiles>), Stop> {
         let (turn, tmp) = (self.turn.clone(), self.config.state_dir.join("tmp"));
         let work = tokio::task::spawn_blocking(move || {
+            turn.workdir.exists()?;
             let prompt = prompt::build(&turn.conversation, &turn.output);
             let schema = match &turn.output {
                 Output::JsonSchema(schema) => Some(schema.as_str()),
