@@ -14,6 +14,7 @@ mod bad_input;
 mod cancel;
 mod chat;
 mod config;
+mod confined;
 mod doubles;
 mod errors;
 mod failures;
