@@ -31,6 +31,7 @@ mod peers;
 mod queue;
 mod reload;
 mod sdk;
+mod secrets;
 mod systemd;
 mod turn_ends;
 mod untouched;
