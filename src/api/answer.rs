@@ -3,9 +3,11 @@
 //! Stop strings are cut here, and what must be checked before anybody sees it is withheld here:
 //! a JSON object until it is one, text beside a required function call until there is a call.
 
-use crate::turn::{Event, Failure, Finish, Output, ToolCall, ToolChoice, Usage};
+use std::collections::HashMap;
 
-use super::stop::{Passed, StopFilter};
+use crate::turn::{Event, Failure, Finish, Output, ToolCall, ToolChoice, Usage, pace};
+
+use super::stop::{Passed, StopFilter, Stops};
 
 /// Something that may go out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub struct Answer {
 
 impl Answer {
     /// An answer of that form.
-    pub fn new(stop: &[String], output: &Output, choice: &ToolChoice, show_reasoning: bool) -> Answer {
+    pub fn new(stop: &Stops, output: &Output, choice: &ToolChoice, show_reasoning: bool) -> Answer {
         Answer {
             stop: StopFilter::new(stop),
             object: *output == Output::JsonObject,
@@ -123,7 +125,9 @@ impl Answer {
 }
 
 fn is_object(text: &str) -> bool {
-    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok()
+    // Only read, not built: built, it would take many times the text's memory.
+    let read = || serde_json::from_str::<HashMap<String, serde::de::IgnoredAny>>(text).is_ok();
+    pace::apart(text.len(), read)
 }
 
 #[cfg(test)]
@@ -155,8 +159,7 @@ mod tests {
     }
 
     fn plain(stop: &[&str], output: Output, choice: ToolChoice) -> Answer {
-        let stop: Vec<String> = stop.iter().map(|&stop| stop.to_owned()).collect();
-        Answer::new(&stop, &output, &choice, true)
+        Answer::new(&Stops::new(stop).unwrap(), &output, &choice, true)
     }
 
     #[test]
@@ -164,7 +167,7 @@ mod tests {
         let events = vec![Event::Reasoning("hm".into()), text("a"), text(""), text("b"), done(Finish::Stop)];
         let expect = vec![Piece::Reasoning("hm".into()), say("a"), say("b"), Piece::Finish(Finish::Stop)];
         assert_eq!(run(plain(&[], Output::Text, ToolChoice::Auto), events.clone()), Ok(expect.clone()));
-        let quiet = Answer::new(&[], &Output::Text, &ToolChoice::Auto, false);
+        let quiet = Answer::new(&Stops::default(), &Output::Text, &ToolChoice::Auto, false);
         assert_eq!(run(quiet, events), Ok(expect[1..].to_vec()));
     }
 

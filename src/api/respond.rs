@@ -13,12 +13,12 @@ use futures_util::Stream;
 use tokio::time::Sleep;
 
 use crate::observe::{Status, Trace};
-use crate::turn::{Failure, Outcome, Phase, Usage};
+use crate::turn::{Event, Failure, Outcome, Phase, Usage, pace};
 
 use super::answer::{Answer, Piece};
 use super::body::Buffered;
 use super::chat::reply::{Chunks, Whole, whole};
-use super::server::Connection;
+use super::connection::Connection;
 use super::turns::Turns;
 use super::{error, sse};
 
@@ -29,6 +29,8 @@ type Pieces = (usize, Vec<Piece>);
 pub struct Reply {
     turns: Turns,
     answers: Vec<Answer>,
+    /// What was made of them since others last could run.
+    pace: pace::Pace,
     /// Whether a turn that was cut by a stop string ends by itself at once, and tells its cost.
     answers_whole: bool,
     /// The request's body counts against `max_buffered_bytes` as long as its turns may need it.
@@ -38,18 +40,29 @@ pub struct Reply {
 impl Reply {
     /// `answer` is what each of the `n` answers starts from.
     pub fn new(turns: Turns, answer: Answer, n: usize, answers_whole: bool, body: Buffered) -> Reply {
-        Reply { turns, answers: vec![answer; n], answers_whole, _body: body }
+        Reply { turns, answers: vec![answer; n], pace: pace::Pace::default(), answers_whole, _body: body }
     }
 
     /// What may go out next, with the answer's index. `None`: all answers are complete.
     fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Pieces, Failure>>> {
+        if self.pace.rest() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let said = ready!(self.turns.poll_next(cx));
         Poll::Ready(said.map(|(index, outcome)| Ok((index, self.take(index, outcome)?))))
     }
 
     fn take(&mut self, index: usize, outcome: Outcome) -> Result<Vec<Piece>, Failure> {
         let answer = &mut self.answers[index];
-        let pieces = answer.take(outcome?)?;
+        let event = outcome?;
+        let bytes = match &event {
+            Event::Text(text) | Event::Reasoning(text) => text.len(),
+            Event::ToolCall(call) => call.arguments.len(),
+            Event::Phase(..) | Event::Done { .. } => 0,
+        };
+        self.pace.note(bytes);
+        let pieces = pace::apart(bytes, || answer.take(event))?;
         if answer.stopped() && !self.answers_whole {
             self.turns.end(index);
         }
@@ -84,7 +97,9 @@ pub async fn run_whole(mut reply: Reply, chunks: &Chunks) -> (Result<Bytes, Fail
     })
     .await;
     let start = Instant::now();
-    let body = collected.and_then(|()| whole(&chunks.heading, &answers, reply.usage()));
+    let bytes = answers.iter().map(Whole::bytes).sum();
+    let encode = || whole(&chunks.heading, &answers, reply.usage());
+    let body = collected.and_then(|()| pace::apart(bytes, encode));
     reply.turns.trace.phase(Phase::ResponseBuild, start.elapsed());
     (body, reply)
 }
@@ -211,11 +226,12 @@ impl Frames {
             self.role(index)?;
             let content = !matches!(piece, Piece::Finish(_) | Piece::Reasoning(_));
             let bytes = match piece {
-                Piece::Text(text) => self.chunks.text(index, &text)?,
-                Piece::Reasoning(text) => self.chunks.reasoning(index, &text)?,
+                Piece::Text(text) => pace::apart(text.len(), || self.chunks.text(index, &text))?,
+                Piece::Reasoning(text) => pace::apart(text.len(), || self.chunks.reasoning(index, &text))?,
                 Piece::ToolCall(call) => {
                     self.calls[index] += 1;
-                    self.chunks.tool_call(index, self.calls[index] - 1, &call)?
+                    let number = self.calls[index] - 1;
+                    pace::apart(call.arguments.len(), || self.chunks.tool_call(index, number, &call))?
                 }
                 Piece::Finish(finish) => self.chunks.finish(index, finish)?,
             };

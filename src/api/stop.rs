@@ -1,12 +1,82 @@
 //! Stop strings, exact across deltas: nothing of a stop string, nor after it, ever goes out.
 
-/// Watches one answer for its stop strings.
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aho_corasick::Anchored;
+use aho_corasick::automaton::{Automaton, StateID};
+use aho_corasick::nfa::contiguous::NFA;
+
+use crate::turn::Failure;
+
+/// The stop strings of a request, ready to be looked for. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Stops(Option<Arc<Matcher>>);
+
+#[derive(Debug)]
+struct Matcher {
+    automaton: NFA,
+    start: StateID,
+    /// How many bytes of a stop string stand at the end of the text, in each state that is one's
+    /// beginning; in every other state there are none.
+    begun: HashMap<StateID, usize>,
+}
+
+impl Stops {
+    /// The most of them, as in the OpenAI reference.
+    pub const MOST: usize = 4;
+    /// The longest, in bytes.
+    pub const LONGEST: usize = 1024;
+
+    /// Looks for `stops`, none of them empty. Takes time and memory in proportion to their length.
+    ///
+    /// # Errors
+    /// [`Failure::Internal`] for far more text than [`Stops::MOST`] of [`Stops::LONGEST`].
+    pub fn new<S: AsRef<str>>(stops: &[S]) -> Result<Stops, Failure> {
+        if stops.is_empty() {
+            return Ok(Stops::default());
+        }
+        let failed = |error: &dyn std::error::Error| Failure::Internal {
+            detail: format!("preparing the stop strings: {error}"),
+        };
+        let automaton = NFA::new(stops.iter().map(AsRef::as_ref)).map_err(|error| failed(&error))?;
+        let start = automaton.start_state(Anchored::No).map_err(|error| failed(&error))?;
+        let mut begun = HashMap::new();
+        for stop in stops {
+            let mut state = start;
+            for (at, byte) in stop.as_ref().bytes().enumerate() {
+                state = automaton.next_state(Anchored::No, state, byte);
+                begun.insert(state, at + 1);
+            }
+        }
+        Ok(Stops(Some(Arc::new(Matcher { automaton, start, begun }))))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.as_ref().map_or(0, |matcher| matcher.automaton.patterns_len())
+    }
+}
+
+impl Matcher {
+    /// The length of the longest stop string that ends in `state`, if one does.
+    fn ended(&self, state: StateID) -> Option<usize> {
+        if !self.automaton.is_match(state) {
+            return None;
+        }
+        let ended = (0..self.automaton.match_len(state))
+            .map(|index| self.automaton.pattern_len(self.automaton.match_pattern(state, index)));
+        ended.max()
+    }
+}
+
+/// Watches one answer for its stop strings, in time linear in its text.
 ///
 /// The first stop string to be *completed* ends the answer, as for a model that stops generating
 /// at that point; of two that end together, the longer.
 #[derive(Clone, Debug)]
 pub struct StopFilter {
-    stops: Vec<String>,
+    matching: Option<(Arc<Matcher>, StateID)>,
     /// Text that may yet turn out to be the beginning of a stop string.
     held: String,
 }
@@ -21,26 +91,30 @@ pub enum Passed {
 }
 
 impl StopFilter {
-    /// Watches for `stops`; none of them empty.
-    pub fn new(stops: &[String]) -> StopFilter {
-        StopFilter { stops: stops.to_vec(), held: String::new() }
+    /// Watches for `stops`.
+    pub fn new(stops: &Stops) -> StopFilter {
+        let matching = stops.0.as_ref().map(|matcher| (Arc::clone(matcher), matcher.start));
+        StopFilter { matching, held: String::new() }
     }
 
     /// Takes the next piece.
     pub fn push(&mut self, piece: String) -> Passed {
-        if self.stops.is_empty() {
-            return Passed::Text(piece);
+        let Some((matcher, state)) = &mut self.matching else { return Passed::Text(piece) };
+        // What is held was looked at: the state stands for it.
+        let seen = self.held.len();
+        if seen == 0 {
+            self.held = piece;
+        } else {
+            self.held.push_str(&piece);
         }
-        self.held.push_str(&piece);
-        let found = self.stops.iter().filter_map(|stop| {
-            let start = self.held.find(stop.as_str())?;
-            Some((start + stop.len(), start))
-        });
-        if let Some((_, start)) = found.min() {
-            self.held.truncate(start);
-            return Passed::Stopped(std::mem::take(&mut self.held));
+        for (at, byte) in self.held.bytes().enumerate().skip(seen) {
+            *state = matcher.automaton.next_state(Anchored::No, *state, byte);
+            if let Some(length) = matcher.ended(*state) {
+                self.held.truncate(at + 1 - length);
+                return Passed::Stopped(std::mem::take(&mut self.held));
+            }
         }
-        let keep = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
+        let keep = matcher.begun.get(state).copied().unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - keep);
         Passed::Text(std::mem::replace(&mut self.held, rest))
     }
@@ -51,12 +125,6 @@ impl StopFilter {
     }
 }
 
-/// The length of the longest end of `text` that begins `stop`, in bytes.
-fn overlap(text: &str, stop: &str) -> usize {
-    let starts = stop.char_indices().map(|(at, _)| at).skip(1);
-    starts.filter(|&at| text.ends_with(&stop[..at])).max().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,8 +132,7 @@ mod tests {
 
     /// What goes out of the pieces, and whether a stop was reached.
     fn pass(stops: &[&str], pieces: &[&str]) -> (String, bool) {
-        let stops: Vec<String> = stops.iter().map(|&stop| stop.to_owned()).collect();
-        let mut filter = StopFilter::new(&stops);
+        let mut filter = StopFilter::new(&Stops::new(stops).unwrap());
         let mut out = String::new();
         for piece in pieces {
             match filter.push((*piece).to_owned()) {
@@ -74,6 +141,17 @@ mod tests {
             }
         }
         (out + &filter.finish(), false)
+    }
+
+    /// The same, as one reads it: at each character, whether a stop string ends there.
+    fn naive(stops: &[&str], text: &str) -> (String, bool) {
+        for end in text.char_indices().map(|(at, c)| at + c.len_utf8()) {
+            let ended = stops.iter().filter(|&&stop| text[..end].ends_with(stop)).map(|stop| stop.len());
+            if let Some(length) = ended.max() {
+                return (text[..end - length].to_owned(), true);
+            }
+        }
+        (text.to_owned(), false)
     }
 
     #[test]
@@ -89,6 +167,10 @@ mod tests {
             (&["\n\n"], &["a\n", "b\n", "\n"], "a\nb", true),
             (&["é"], &["caf", "é!"], "caf", true),
             (&["👍🏽"], &["ok 👍", "🏽"], "ok ", true),
+            (&["é", "ê"], &["èë", "ê"], "èë", true),
+            (&["aab"], &["a", "a", "a", "b"], "a", true),
+            (&["same", "same"], &["the sa", "me"], "the ", true),
+            (&["abcd", "bcx"], &["abc", "x"], "a", true),
             (&[], &["any", "thing"], "anything", false),
         ] {
             assert_eq!(pass(stops, pieces), (expect.to_owned(), stopped), "{stops:?} {pieces:?}");
@@ -97,17 +179,36 @@ mod tests {
 
     #[test]
     fn nothing_is_held_back_without_need() {
-        let mut filter = StopFilter::new(&["END".to_owned()]);
-        assert_eq!(filter.push("abcE".into()), Passed::Text("abc".into()));
-        assert_eq!(filter.push("x".into()), Passed::Text("Ex".into()));
+        let mut filter = StopFilter::new(&Stops::new(&["END", "NO"]).unwrap());
+        for (piece, out) in [("abcE", "abc"), ("x", "Ex"), ("EN", ""), ("E", "EN"), ("", ""), ("y", "Ey")] {
+            assert_eq!(filter.push(piece.into()), Passed::Text(out.into()), "{piece:?}");
+        }
+    }
+
+    /// Nothing is looked at twice: what made time quadratic was text that is held back again and
+    /// again, and stop strings that nearly match everywhere.
+    #[test]
+    fn the_longest_stop_strings_cost_each_byte_once() {
+        let near: Vec<String> = (0..Stops::MOST).map(|n| "a".repeat(Stops::LONGEST - 1 - n) + "b").collect();
+        let stops = Stops::new(&near).unwrap();
+        let matcher = stops.0.clone().unwrap();
+        assert_eq!(matcher.begun.len(), Stops::LONGEST - 1 + Stops::MOST, "one state for each beginning");
+        assert!(matcher.automaton.memory_usage() < 1 << 20);
+        let mut filter = StopFilter::new(&stops);
+        let mut passed = 0;
+        for _ in 0..1 << 20 {
+            let Passed::Text(text) = filter.push("a".into()) else { panic!("no stop string is there") };
+            passed += text.len();
+        }
+        assert_eq!((passed, filter.finish().len()), ((1 << 20) - Stops::LONGEST + 1, Stops::LONGEST - 1));
     }
 
     proptest! {
         #[test]
         fn any_chunking_gives_the_same(
-            text in "[abé]{0,20}",
-            stops in prop::collection::vec("[abé]{1,3}", 1..4),
-            cuts in prop::collection::vec(0usize..20, 0..5),
+            text in "[abéê]{0,30}",
+            stops in prop::collection::vec("[abéê]{1,5}", 1..=4),
+            cuts in prop::collection::vec(0usize..30, 0..8),
         ) {
             let stops: Vec<&str> = stops.iter().map(String::as_str).collect();
             let chars: Vec<char> = text.chars().collect();
@@ -117,6 +218,7 @@ mod tests {
             let pieces: Vec<String> = cuts.windows(2).map(|w| chars[w[0]..w[1]].iter().collect()).collect();
             let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
             let chunked = pass(&stops, &pieces);
+            prop_assert_eq!(&chunked, &naive(&stops, &text));
             prop_assert_eq!(&chunked, &pass(&stops, &[&text]));
             // One character at a time is how a model would have stopped.
             let single: Vec<String> = chars.iter().map(char::to_string).collect();

@@ -106,7 +106,7 @@ impl Installation {
 
     /// A command of this CLI.
     pub fn command(&self, args: Vec<OsString>, cwd: PathBuf) -> Command {
-        Command { program: self.program.clone(), args, env: Arc::clone(&self.env), cwd }
+        Command { program: self.program.clone(), args, env: Arc::clone(&self.env), cwd, held: None }
     }
 }
 

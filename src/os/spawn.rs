@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitStatus;
 
@@ -29,7 +29,7 @@ pub struct Spawned {
 mod linux {
     use super::*;
     use std::ffi::{CString, OsStr};
-    use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+    use std::os::fd::{FromRawFd, RawFd};
     use std::os::unix::ffi::OsStrExt;
     use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -51,12 +51,15 @@ mod linux {
         argv: Vec<*const libc::c_char>,
         envp: Vec<*const libc::c_char>,
         cwd: CString,
+        /// Entered instead of `cwd`; -1 if there is none.
+        held: RawFd,
         stdio: [RawFd; 3],
         parent: libc::pid_t,
         error: AtomicI32,
     }
 
-    /// Starts `program` with exactly this environment. Blocks until it runs.
+    /// Starts `program` with exactly this environment in the directory `held`, or in `cwd` if none
+    /// is held open. Blocks until it runs.
     ///
     /// Call it from a thread that lives as long as the process: the parent-death signal of
     /// prctl(2) fires when the *thread* that cloned ends. Must run inside the runtime.
@@ -68,6 +71,7 @@ mod linux {
         args: &[OsString],
         env: &[(OsString, OsString)],
         cwd: &Path,
+        held: Option<BorrowedFd<'_>>,
     ) -> io::Result<Spawned> {
         let program = c_string(program.as_os_str())?;
         let args = args.iter().map(|arg| c_string(arg)).collect::<io::Result<Vec<_>>>()?;
@@ -93,6 +97,7 @@ mod linux {
             envp: pointers(None, &env),
             program: program.clone(),
             cwd: c_string(cwd.as_os_str())?,
+            held: held.map_or(-1, |held| held.as_raw_fd()),
             stdio: [stdin_child.as_raw_fd(), stdout_child.as_raw_fd(), stderr_child.as_raw_fd()],
             parent: own_pid(),
             error: AtomicI32::new(0),
@@ -168,13 +173,26 @@ mod linux {
             if libc::getppid() != plan.parent {
                 libc::_exit(127);
             }
+            // When memory runs out, a turn is lost rather than the service and all its turns: each is
+            // the first choice of the kernel, see proc_pid_oom_score_adj(5). Raising it is anybody's
+            // right; where /proc is hidden it stays as it was.
+            let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            if score >= 0 {
+                libc::write(score, c"1000".as_ptr().cast(), 4);
+                libc::close(score);
+            }
+            // Before the descriptors 0 to 2 are replaced: it may be one of them.
+            let entered = match plan.held {
+                -1 => libc::chdir(plan.cwd.as_ptr()),
+                held => libc::fchdir(held),
+            };
+            if entered != 0 {
+                return false;
+            }
             for (target, source) in plan.stdio.iter().enumerate() {
                 if libc::dup2(*source, target as libc::c_int) < 0 {
                     return false;
                 }
-            }
-            if libc::chdir(plan.cwd.as_ptr()) != 0 {
-                return false;
             }
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut none);
@@ -320,8 +338,8 @@ mod portable {
     use super::*;
     use std::process::Stdio;
 
-    /// Starts `program` with exactly this environment. Blocks until it runs; must run inside the
-    /// runtime.
+    /// Starts `program` with exactly this environment in the directory `held`, or in `cwd` if none
+    /// is held open. Blocks until it runs; must run inside the runtime.
     ///
     /// # Errors
     /// What fork, chdir or exec said.
@@ -330,10 +348,23 @@ mod portable {
         args: &[OsString],
         env: &[(OsString, OsString)],
         cwd: &Path,
+        held: Option<BorrowedFd<'_>>,
     ) -> io::Result<Spawned> {
         let mut builder = tokio::process::Command::new(program);
         builder.args(args).env_clear().envs(env.iter().cloned()).current_dir(cwd).process_group(0);
         builder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(held) = held {
+            // The caller keeps it open until this returns, and the child has a copy.
+            let held = held.as_raw_fd();
+            #[allow(unsafe_code)]
+            // SAFETY: fchdir(2) is async-signal-safe, and the closure does nothing else.
+            unsafe {
+                builder.pre_exec(move || match libc::fchdir(held) {
+                    0 => Ok(()),
+                    _ => Err(io::Error::last_os_error()),
+                });
+            }
+        }
         let mut child = builder.spawn()?;
         let missing = || io::Error::other("the child has no pipes");
         Ok(Spawned {

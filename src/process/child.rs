@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,8 @@ pub struct Command {
     pub env: Arc<[(OsString, OsString)]>,
     /// Its working directory.
     pub cwd: PathBuf,
+    /// That directory held open: entered whatever `cwd` leads to by now.
+    pub held: Option<Arc<OwnedFd>>,
 }
 
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
@@ -125,7 +128,8 @@ pub struct Child {
 
 impl Child {
     fn spawn(command: &Command) -> io::Result<Child> {
-        let child = spawn::spawn(&command.program, &command.args, &command.env, &command.cwd)?;
+        let held = command.held.as_ref().map(|held| held.as_fd());
+        let child = spawn::spawn(&command.program, &command.args, &command.env, &command.cwd, held)?;
         // From here on dropping it ends the group.
         let mut started = Child {
             stdin: None,
@@ -264,6 +268,7 @@ mod tests {
             args: vec!["-c".into(), script.into()],
             env: Arc::new([("PATH".into(), "/usr/bin:/bin".into())]),
             cwd: "/".into(),
+            held: None,
         }
     }
 
@@ -286,6 +291,18 @@ mod tests {
         let mut lines = Lines::new(child.stdout.take().unwrap(), 100);
         let line = lines.next().await.unwrap().unwrap().to_vec();
         String::from_utf8(line).unwrap().parse().unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_child_is_the_first_choice_when_memory_runs_out() {
+        let own = || std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+        let before = own();
+        let spawner = Spawner::start().unwrap();
+        let read = sh("cat /proc/self/oom_score_adj");
+        let (_, stdout, _) = spawner.output(read, Duration::from_secs(10)).await.unwrap();
+        assert_eq!(stdout, b"1000\n");
+        assert_eq!(own(), before, "nobody else is");
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ pub mod caller;
 pub mod event;
 pub mod failure;
 pub mod identity;
+pub mod pace;
 pub mod prompt;
 pub mod workdir;
 

@@ -81,6 +81,8 @@ fn each_wrong_field_is_named() {
         ("stop", json!(7), "stop"),
         ("stop", json!([7]), "stop[0]"),
         ("stop", json!(["a", "b", "c", "d", "e"]), "stop"),
+        ("stop", json!("x".repeat(1025)), "stop"),
+        ("stop", json!(["a", "x".repeat(1025)]), "stop[1]"),
         ("response_format", json!("json"), "response_format"),
         ("response_format", json!({ "type": "xml" }), "response_format.type"),
         ("response_format", json!({ "type": "json_schema" }), "response_format.json_schema"),

@@ -216,3 +216,23 @@ fn a_recording_left_by_a_crash_is_swept_at_the_next_start() {
     again.get("/ready").send();
     wait::until("it is swept", || recordings(&proxy).is_empty());
 }
+
+/// Also where the directory it works in lies above the state folder.
+#[test]
+fn a_model_that_tries_learns_no_key() {
+    let Some((setup, upstream)) = real() else { return };
+    setup.scratch().write("home/note.txt", "may be read");
+    let home = setup.scratch().path().join("home");
+    let proxy = setup.env("CODEX_PROXY_ALLOWED_ROOTS", home.to_str().unwrap()).start();
+    let command = json!({ "cmd": "cat note.txt; wc -c .codex-api-proxy/conversation.key" }).to_string();
+    upstream.reply(Reply::call("exec_command", &command));
+    upstream.reply(Reply::text("done"));
+    let body = json!({ "model": "gpt-5.5", "messages": [user("look")], "metadata": { "cwd": &home } });
+    assert_eq!(proxy.chat(body).send().answer(), "done");
+    let output = upstream.requests().last().unwrap().tool_outputs().pop().unwrap();
+    assert!(output.contains("may be read") && !output.contains("32 "), "{output}");
+    assert_eq!(
+        proxy.scratch().path().join("home/.codex-api-proxy/conversation.key").metadata().unwrap().len(),
+        32
+    );
+}

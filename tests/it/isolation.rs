@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Reply, Setup, Upstream, real};
+use crate::support::{Reply, Response, Setup, Upstream, real, wait};
 
 /// A home that would betray itself in the prompt, in a file, or by a program it starts.
 fn hostile_home(setup: &Setup) -> std::path::PathBuf {
@@ -209,6 +209,65 @@ fn an_app_server_agent_works_where_it_is_told() {
         let output = upstream.requests().last().unwrap().tool_outputs().pop().unwrap();
         assert!(output.contains(expect) && !output.contains("LEAK"), "{output}");
     }
+}
+
+/// The directory was checked and then replaced by a link while the request waited for its slot:
+/// itself, or one above it.
+#[test]
+fn a_directory_swapped_while_queued_shows_nothing_else() {
+    for (cwd, swapped) in [("work/c", "work/c"), ("work/a/b", "work/a")] {
+        let Some((setup, upstream)) = real() else { return };
+        let answer = swapped_while_queued(setup, &upstream, cwd, swapped);
+        assert_eq!(answer.answer(), "done");
+        let output = upstream.requests().last().unwrap().tool_outputs().pop().unwrap();
+        assert!(output.contains("the note"), "{output}");
+    }
+}
+
+#[test]
+fn a_directory_swapped_while_queued_is_refused_by_an_app_server() {
+    for (cwd, swapped) in [("work/c", "work/c"), ("work/a/b", "work/a")] {
+        let Some((setup, upstream)) = real() else { return };
+        let setup = setup.set("engine", "app-server").set("profile", "agent");
+        let answer = swapped_while_queued(setup, &upstream, cwd, swapped);
+        let message = answer.error(400, "invalid_request_error", "invalid_value");
+        assert_eq!(message, "metadata.cwd was moved or replaced while the request waited.");
+        assert_eq!(answer.json()["error"]["param"], "metadata.cwd");
+        assert_eq!(upstream.requests().len(), 1, "nothing was asked of the upstream");
+    }
+}
+
+fn swapped_while_queued(setup: Setup, upstream: &Upstream, cwd: &str, swapped: &str) -> Response {
+    let scratch = setup.scratch().path().to_owned();
+    for name in ["work/a/b", "work/c"] {
+        setup.scratch().write(&format!("{name}/note.txt"), "the note");
+    }
+    setup.scratch().write("outside/note.txt", "LEAK");
+    setup.scratch().write("outside/b/note.txt", "LEAK");
+    let roots = format!("{}:{}", scratch.join("work").display(), setup.workspace().display());
+    let proxy = setup.env("CODEX_PROXY_ALLOWED_ROOTS", &roots).start();
+    upstream.when("FIRST-ONE", [Reply::hang().then_text(&["first"])]);
+    let look = Reply::call("exec_command", r#"{"cmd":"pwd; cat note.txt"}"#);
+    upstream.when("SECOND-ONE", [look, Reply::text("done")]);
+    let body = serde_json::json!({
+        "model": "gpt-5.5",
+        "messages": [crate::support::user("SECOND-ONE")],
+        "metadata": { "cwd": scratch.join(cwd) },
+    });
+    let answer = std::thread::scope(|scope| {
+        let first = scope.spawn(|| proxy.ask("FIRST-ONE").send().answer());
+        wait::until("the first runs", || upstream.requests().len() == 1);
+        let second = scope.spawn(|| proxy.chat(body).send());
+        wait::until("the second waits", || proxy.metrics()["turns_queued"] == 1);
+        let swapped = scratch.join(swapped);
+        std::fs::rename(&swapped, swapped.with_extension("moved")).unwrap();
+        std::os::unix::fs::symlink(scratch.join("outside"), &swapped).unwrap();
+        upstream.release();
+        first.join().unwrap();
+        second.join().unwrap()
+    });
+    assert!(upstream.requests().iter().all(|request| !request.text().contains("LEAK")));
+    answer
 }
 
 #[test]

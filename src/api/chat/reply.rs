@@ -81,6 +81,14 @@ pub struct Whole {
     pub finish: Option<Finish>,
 }
 
+impl Whole {
+    /// How much text it has, in bytes.
+    pub fn bytes(&self) -> usize {
+        let calls = self.tool_calls.iter().map(|call| call.arguments.len());
+        self.text.len() + self.reasoning.len() + calls.sum::<usize>()
+    }
+}
+
 #[derive(Serialize)]
 struct Completion<'a> {
     id: &'a str,

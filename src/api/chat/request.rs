@@ -10,6 +10,7 @@ use crate::turn::{
     Caller, Effort, Failure, Item, Output, ServiceTier, Tool, ToolChoice, Turn, Verbosity, Workdir,
 };
 
+use super::super::stop::Stops;
 use super::fields::{Fields, wrong};
 use super::{messages, tools};
 
@@ -24,8 +25,8 @@ pub struct Ask {
     pub include_usage: bool,
     /// How many answers.
     pub n: usize,
-    /// Where each answer ends early; none of them empty.
-    pub stop: Vec<String>,
+    /// Where each answer ends early.
+    pub stop: Stops,
     /// Fields that were accepted and have no effect, in alphabetical order.
     pub ignored: Vec<String>,
     client_name: Option<Arc<str>>,
@@ -221,26 +222,30 @@ fn include_usage(fields: &Fields, stream: bool) -> Result<bool, Failure> {
     Ok(options.boolean("include_usage")?.unwrap_or(false))
 }
 
-fn stop(fields: &Fields) -> Result<Vec<String>, Failure> {
-    let stops: Vec<String> = match fields.get("stop") {
-        None => Vec::new(),
-        Some(Value::String(stop)) => vec![stop.clone()],
-        Some(Value::Array(list)) => {
-            let read = |(index, value): (usize, &Value)| match value {
-                Value::String(stop) => Ok(stop.clone()),
-                other => Err(wrong(&format!("stop[{index}]"), "a string", other)),
-            };
-            list.iter().enumerate().map(read).collect::<Result<_, _>>()?
-        }
+fn stop(fields: &Fields) -> Result<Stops, Failure> {
+    let list = match fields.get("stop") {
+        None => &[],
+        Some(stop @ Value::String(_)) => std::slice::from_ref(stop),
+        Some(Value::Array(list)) => list.as_slice(),
         Some(other) => return Err(wrong("stop", "a string or an array of strings", other)),
     };
-    if stops.len() > 4 {
-        return Err(fields.invalid("stop", "must have at most 4 strings"));
+    if list.len() > Stops::MOST {
+        return Err(fields.invalid("stop", &format!("must have at most {} strings", Stops::MOST)));
     }
-    if stops.iter().any(String::is_empty) {
-        return Err(fields.invalid("stop", "must not have an empty string"));
+    let single = matches!(fields.get("stop"), Some(Value::String(_)));
+    let mut stops = Vec::with_capacity(list.len());
+    for (index, value) in list.iter().enumerate() {
+        let key = if single { "stop".to_owned() } else { format!("stop[{index}]") };
+        let Value::String(stop) = value else { return Err(wrong(&key, "a string", value)) };
+        if stop.is_empty() {
+            return Err(fields.invalid("stop", "must not have an empty string"));
+        }
+        if stop.len() > Stops::LONGEST {
+            return Err(fields.invalid(&key, &format!("must have at most {} bytes", Stops::LONGEST)));
+        }
+        stops.push(stop.as_str());
     }
-    Ok(stops)
+    Stops::new(&stops)
 }
 
 fn cwd(fields: &Fields) -> Result<Option<String>, Failure> {

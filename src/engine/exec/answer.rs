@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::codex::errors;
-use crate::turn::{Event, Failure, Finish, Outcome};
+use crate::turn::{Event, Failure, Finish, Outcome, pace};
 
 use super::wire::{Item, Line};
 
@@ -40,7 +40,7 @@ impl Answer {
     /// Takes one line. What is no JSON of Codex's is ignored, as other programs' chatter would be.
     pub(super) fn line(&mut self, line: &[u8]) -> Step {
         let start = Instant::now();
-        let parsed = parse(line);
+        let parsed = pace::apart(line.len(), || parse(line));
         self.parsing += start.elapsed();
         let Some(parsed) = parsed else {
             if !line.trim_ascii().is_empty() {

@@ -185,7 +185,8 @@ impl Run {
             &installation.confinement,
         );
         line.extend(args::exec_turn(&self.turn, schema, images, recording));
-        let command = installation.command(line, self.turn.workdir.path().to_path_buf());
+        let mut command = installation.command(line, self.turn.workdir.path().to_path_buf());
+        command.held = self.turn.workdir.held();
         self.phase(Phase::CodexCommandBuild, start.elapsed()).await?;
 
         let start = Instant::now();
@@ -217,6 +218,7 @@ impl Run {
         let (turn, tmp) = (self.turn.clone(), self.config.state_dir.join("tmp"));
         let (continuation, home) = (installation.continuation(), installation.home.path.clone());
         let work = tokio::task::spawn_blocking(move || {
+            turn.workdir.exists()?;
             let prompt = prompt::build(&turn.conversation, &turn.output);
             let schema = match &turn.output {
                 Output::JsonSchema(schema) => Some(schema.as_str()),

@@ -87,6 +87,9 @@ fn wrong_values_name_their_field() {
         (json!({"stop": ["a", 1]}), "stop[1]", "stop[1] must be a string, not a number."),
         (json!({"stop": ["1", "2", "3", "4", "5"]}), "stop", "stop must have at most 4 strings."),
         (json!({"stop": ""}), "stop", "stop must not have an empty string."),
+        (json!({"stop": ["a", ""]}), "stop", "stop must not have an empty string."),
+        (json!({"stop": "x".repeat(1025)}), "stop", "stop must have at most 1024 bytes."),
+        (json!({"stop": ["a", "é".repeat(513)]}), "stop[1]", "stop[1] must have at most 1024 bytes."),
         (json!({"metadata": []}), "metadata", "metadata must be an object, not an array."),
         (json!({"metadata": {"cwd": 1}}), "metadata.cwd", "metadata.cwd must be a string, not a number."),
         (
@@ -154,7 +157,8 @@ fn wrong_values_name_their_field() {
 #[test]
 fn limits_hold_at_their_edge() {
     assert_eq!(read(json!({"n": 8})).unwrap().n, 8);
-    assert_eq!(read(json!({"stop": ["1", "2", "3", "4"]})).unwrap().stop.len(), 4);
+    let longest = ["x", "y", "z"].map(|c| c.repeat(1024)).into_iter().chain(["é".repeat(512)]);
+    assert_eq!(read(json!({"stop": longest.collect::<Vec<_>>()})).unwrap().stop.count(), 4);
     assert!(read(json!({"model": "a".repeat(128)})).is_ok());
     assert!(
         read(json!({"temperature": 2, "top_p": 0, "presence_penalty": -2, "frequency_penalty": 2.0})).is_ok()
