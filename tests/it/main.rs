@@ -30,6 +30,7 @@ mod peers;
 mod queue;
 mod reload;
 mod sdk;
+mod state;
 mod systemd;
 mod turn_ends;
 mod untouched;

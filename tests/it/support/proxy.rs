@@ -102,12 +102,20 @@ pub struct Setup {
     codex: PathBuf,
     flags: Vec<String>,
     env: Vec<(String, String)>,
+    /// What starts the program; nothing = it is started itself.
+    within: Vec<String>,
 }
 
 impl Setup {
     /// With that Codex, settings at their defaults but for a free port and a short drain.
     pub fn new(codex: &Path) -> Setup {
-        let setup = Setup { scratch: Scratch::new(), codex: codex.into(), flags: vec![], env: vec![] };
+        let setup = Setup {
+            scratch: Scratch::new(),
+            codex: codex.into(),
+            flags: vec![],
+            env: vec![],
+            within: vec![],
+        };
         setup.set("drain_seconds", "0.2")
     }
 
@@ -148,6 +156,13 @@ impl Setup {
         self
     }
 
+    /// Starts it by `sh -c SCRIPT`, which ends in `exec "$@"`, in a mount namespace of its own. Needs root.
+    pub fn in_mounts(mut self, script: &str) -> Setup {
+        let words = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh"];
+        self.within = words.map(String::from).into();
+        self
+    }
+
     /// The folder of this run; its home is `home` below.
     pub fn scratch(&self) -> &Scratch {
         &self.scratch
@@ -172,8 +187,9 @@ impl Setup {
     /// The command, not yet started; `arguments` follow the program's name.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let dir = |name: &str| self.scratch.dir(name);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_codex-api-proxy"));
-        command.args(arguments).env_clear();
+        let mut words = self.within.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_codex-api-proxy")]);
+        let mut command = Command::new(words.next().expect("the program"));
+        command.args(words).args(arguments).env_clear();
         for name in ["PATH", "USER", "LOGNAME", "LANG", "SHELL"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
@@ -331,6 +347,13 @@ impl Proxy {
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         signal(name, self.pid());
+    }
+
+    /// Runs a shell script among the mounts that it sees; see [`Setup::in_mounts`].
+    pub fn among_its_mounts(&self, script: &str) {
+        let pid = self.pid().to_string();
+        let status = Command::new("nsenter").args(["-t", &pid, "-m", "sh", "-ec", script]).status();
+        assert!(status.expect("run nsenter").success(), "{script}");
     }
 
     /// How it ended, if it has.
