@@ -1,38 +1,47 @@
-//! Who may run now: a fixed number of slots and one bounded queue, first come first served.
+//! Who may run now: a fixed number of slots and one bounded queue, fair between callers.
 //!
 //! ```text
 //! join ---> free slot ---------------------------> Permit --- dropped ---> next in line
 //!      \--> queue has room --> Place --- granted --^
-//!      \--> full: QueueFull      \--- dropped (client left) or timed out: leaves the line
+//!      \--> full: QueueFull      |--- dropped (client left) or timed out: leaves the line
+//!                                \--- its caller has most in a full line: QueueFull
 //! ```
+//!
+//! Within a caller first come, first served; between callers in turn. In a full queue a caller with
+//! fewer waiting turns takes the place of the newest of the one with most; a lone caller may use all.
 //!
 //! A slot is owned by its [`Permit`], so every way a turn can end gives it back. Limits may change
 //! while turns run: more slots are granted at once, fewer take effect as turns end.
 
-use std::collections::VecDeque;
+mod line;
+
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::turn::Failure;
+use crate::turn::{Caller, Failure};
+
+use line::Line;
 
 /// The slots and the queue.
 #[derive(Clone, Debug)]
-pub struct Admission(Arc<Mutex<Line>>);
+pub struct Admission(Arc<Mutex<State>>);
 
 #[derive(Debug)]
-struct Line {
+struct State {
     slots: usize,
     longest: usize,
     running: usize,
-    waiting: VecDeque<(u64, oneshot::Sender<Permit>)>,
-    next_number: u64,
+    line: Line<Caller, Grant>,
     draining: bool,
     /// Told of every change of the above.
     changed: Arc<Notify>,
 }
+
+/// How one that waits is told. Dropped, it says that the server stops.
+type Grant = oneshot::Sender<Result<Permit, Failure>>;
 
 /// How full it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,25 +64,25 @@ pub struct Permit(Admission);
 #[derive(Debug)]
 pub struct Place {
     admission: Admission,
+    caller: Caller,
     number: u64,
-    granted: oneshot::Receiver<Permit>,
+    granted: oneshot::Receiver<Result<Permit, Failure>>,
 }
 
 impl Admission {
     /// `slots` turns run at once, `longest` more may wait.
     pub fn new(slots: usize, longest: usize) -> Admission {
-        Admission(Arc::new(Mutex::new(Line {
+        Admission(Arc::new(Mutex::new(State {
             slots,
             longest,
             running: 0,
-            waiting: VecDeque::new(),
-            next_number: 0,
+            line: Line::new(),
             draining: false,
             changed: Arc::default(),
         })))
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Every change below is complete before anything could panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,80 +91,80 @@ impl Admission {
     ///
     /// # Errors
     /// [`Failure::QueueFull`], or [`Failure::Draining`] once [`Admission::drain`] was called.
-    pub fn join(&self, turns: usize) -> Result<Vec<Place>, Failure> {
-        let mut line = self.line();
-        if line.draining {
+    pub fn join(&self, caller: &Caller, turns: usize) -> Result<Vec<Place>, Failure> {
+        let mut state = self.state();
+        if state.draining {
             return Err(Failure::Draining);
         }
-        let free = if line.waiting.is_empty() { line.slots.saturating_sub(line.running) } else { 0 };
-        if line.waiting.len() + turns.saturating_sub(free) > line.longest {
-            return Err(Failure::QueueFull { waiting: line.waiting.len() });
+        let waiting = state.line.len();
+        let free = if waiting == 0 { state.slots.saturating_sub(state.running) } else { 0 };
+        let (to_wait, longest) = (turns.saturating_sub(free), state.longest);
+        let full = Failure::QueueFull { waiting };
+        let Some(displaced) = state.line.make_room(caller, to_wait, longest) else { return Err(full) };
+        let (grants, granted): (Vec<Grant>, Vec<_>) = (0..turns).map(|_| oneshot::channel()).unzip();
+        let numbers = state.line.join(caller, grants);
+        for grant in displaced {
+            // Who has left meanwhile needs no answer.
+            let _ = grant.send(Err(full.clone()));
         }
-        let places = (0..turns)
-            .map(|_| {
-                let (grant, granted) = oneshot::channel();
-                let number = line.next_number;
-                line.next_number += 1;
-                line.waiting.push_back((number, grant));
-                Place { admission: self.clone(), number, granted }
-            })
-            .collect();
-        self.grant(line);
-        Ok(places)
+        self.grant(state);
+        let place =
+            |(number, granted)| Place { admission: self.clone(), caller: caller.clone(), number, granted };
+        Ok(numbers.into_iter().zip(granted).map(place).collect())
     }
 
     /// Hands free slots to the first in line.
-    fn grant(&self, mut line: MutexGuard<'_, Line>) {
-        line.changed.notify_one();
+    fn grant(&self, mut state: MutexGuard<'_, State>) {
+        state.changed.notify_one();
         let mut unclaimed = Vec::new();
-        while line.running < line.slots {
-            let Some((_, grant)) = line.waiting.pop_front() else { break };
-            line.running += 1;
-            unclaimed.extend(grant.send(Permit(self.clone())).err());
+        while state.running < state.slots {
+            let Some(grant) = state.line.next() else { break };
+            state.running += 1;
+            unclaimed.extend(grant.send(Ok(Permit(self.clone()))).err());
         }
         // A permit that nobody took goes back by being dropped, which needs the lock.
-        drop(line);
+        drop(state);
     }
 
     /// Changes the limits, as a reload does. Who runs or waits already stays.
     pub fn resize(&self, slots: usize, longest: usize) {
-        let mut line = self.line();
-        line.slots = slots;
-        line.longest = longest;
-        self.grant(line);
+        let mut state = self.state();
+        state.slots = slots;
+        state.longest = longest;
+        self.grant(state);
     }
 
     /// Admits nobody any more; who waits gets [`Failure::Draining`]. Running turns go on.
     pub fn drain(&self) {
-        let mut line = self.line();
-        line.draining = true;
-        line.changed.notify_one();
-        line.waiting.clear();
+        let mut state = self.state();
+        state.draining = true;
+        state.changed.notify_one();
+        state.line.clear();
     }
 
     /// Resolves when [`Admission::load`] has changed since the last time. For one listener.
     pub async fn changed(&self) {
-        let changed = Arc::clone(&self.line().changed);
+        let changed = Arc::clone(&self.state().changed);
         changed.notified().await;
     }
 
     /// How full it is now.
     pub fn load(&self) -> Load {
-        let line = self.line();
+        let state = self.state();
         Load {
-            running: line.running,
-            waiting: line.waiting.len(),
-            slots: line.slots,
-            draining: line.draining,
+            running: state.running,
+            waiting: state.line.len(),
+            slots: state.slots,
+            draining: state.draining,
         }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut line = self.0.line();
-        line.running -= 1;
-        self.0.grant(line);
+        let mut state = self.0.state();
+        state.running -= 1;
+        self.0.grant(state);
     }
 }
 
@@ -163,23 +172,24 @@ impl Place {
     /// Waits for the slot. Cancel-safe.
     ///
     /// # Errors
-    /// [`Failure::Draining`] when the server stops meanwhile.
+    /// [`Failure::Draining`] when the server stops meanwhile; [`Failure::QueueFull`] when a caller
+    /// with fewer turns took the place.
     pub async fn granted(&mut self) -> Result<Permit, Failure> {
         std::future::poll_fn(|cx| self.poll_granted(cx)).await
     }
 
     /// [`Place::granted`], for who waits for several places at once.
     pub fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, Failure>> {
-        Pin::new(&mut self.granted).poll(cx).map_err(|_| Failure::Draining)
+        Pin::new(&mut self.granted).poll(cx).map(|told| told.unwrap_or(Err(Failure::Draining)))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut line = self.admission.line();
-        line.waiting.retain(|(number, _)| *number != self.number);
-        line.changed.notify_one();
-        drop(line);
+        let mut state = self.admission.state();
+        state.line.leave(&self.caller, self.number);
+        state.changed.notify_one();
+        drop(state);
         // Granted but never taken: the permit inside the channel is dropped with it, after the
         // lock is free again.
         self.granted.close();
@@ -191,17 +201,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const A: Caller = Caller::User(1);
+    const B: Caller = Caller::User(2);
+
     fn load(admission: &Admission) -> (usize, usize) {
         let load = admission.load();
         (load.running, load.waiting)
     }
 
     fn now(place: &mut Place) -> Option<Permit> {
-        place.granted.try_recv().ok()
+        place.granted.try_recv().ok()?.ok()
     }
 
     fn one(admission: &Admission) -> Place {
-        admission.join(1).unwrap().pop().unwrap()
+        admission.join(&A, 1).unwrap().pop().unwrap()
     }
 
     #[test]
@@ -211,7 +224,7 @@ mod tests {
         let permit = now(&mut first).unwrap();
         let (mut second, mut third) = (one(&admission), one(&admission));
         assert_eq!(load(&admission), (1, 2));
-        assert_eq!(admission.join(1).unwrap_err(), Failure::QueueFull { waiting: 2 });
+        assert_eq!(admission.join(&A, 1).unwrap_err(), Failure::QueueFull { waiting: 2 });
         drop(permit);
         assert!(now(&mut third).is_none());
         let permit = now(&mut second).unwrap();
@@ -224,7 +237,7 @@ mod tests {
         let admission = Admission::new(1, 0);
         let mut place = one(&admission);
         let permit = now(&mut place).unwrap();
-        assert_eq!(admission.join(1).unwrap_err(), Failure::QueueFull { waiting: 0 });
+        assert_eq!(admission.join(&A, 1).unwrap_err(), Failure::QueueFull { waiting: 0 });
         drop(permit);
         assert!(now(&mut one(&admission)).is_some());
     }
@@ -232,9 +245,9 @@ mod tests {
     #[test]
     fn turns_of_one_request_join_together_or_not_at_all() {
         let admission = Admission::new(2, 2);
-        assert_eq!(admission.join(5).unwrap_err(), Failure::QueueFull { waiting: 0 });
+        assert_eq!(admission.join(&A, 5).unwrap_err(), Failure::QueueFull { waiting: 0 });
         assert_eq!(load(&admission), (0, 0));
-        let places = admission.join(4).unwrap();
+        let places = admission.join(&A, 4).unwrap();
         assert_eq!(load(&admission), (2, 2));
         drop(places);
         assert_eq!(load(&admission), (0, 0));
@@ -254,13 +267,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_full_queue_gives_way_to_who_waits_with_less() {
+        let admission = Admission::new(1, 3);
+        let running = one(&admission);
+        let (mut first, mut pair) = (one(&admission), admission.join(&A, 2).unwrap());
+        let mut other = admission.join(&B, 1).unwrap().remove(0);
+        for place in &mut pair {
+            assert_eq!(place.granted().await.unwrap_err(), Failure::QueueFull { waiting: 3 });
+        }
+        drop(pair);
+        assert_eq!(load(&admission), (1, 2));
+        let another = one(&admission);
+        assert_eq!(admission.join(&A, 1).unwrap_err(), Failure::QueueFull { waiting: 3 });
+        drop(running);
+        let permit = now(&mut first).unwrap();
+        drop(permit);
+        let permit = now(&mut other).unwrap();
+        assert_eq!(load(&admission), (1, 1));
+        drop((another, permit));
+        assert_eq!(load(&admission), (0, 0));
+    }
+
+    #[tokio::test]
     async fn draining_answers_those_who_wait_and_lets_the_running_end() {
         let admission = Admission::new(1, 2);
         let permit = one(&admission).granted().await.unwrap();
         let mut waiting = one(&admission);
         admission.drain();
         assert_eq!(waiting.granted().await.unwrap_err(), Failure::Draining);
-        assert_eq!(admission.join(1).unwrap_err(), Failure::Draining);
+        assert_eq!(admission.join(&A, 1).unwrap_err(), Failure::Draining);
         assert_eq!(load(&admission), (1, 0));
         drop(permit);
         assert_eq!(load(&admission), (0, 0));
@@ -269,7 +304,7 @@ mod tests {
     #[test]
     fn limits_change_while_turns_run() {
         let admission = Admission::new(1, 4);
-        let mut places = admission.join(4).unwrap();
+        let mut places = admission.join(&A, 4).unwrap();
         let mut permits: Vec<Permit> = places.iter_mut().filter_map(now).collect();
         assert_eq!(permits.len(), 1);
         admission.resize(3, 4);
@@ -286,12 +321,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_order_of_joining_leaving_and_ending_keeps_the_count(steps in prop::collection::vec((0..4u8, 0..8usize), 1..60)) {
+        fn any_order_of_joining_leaving_and_ending_keeps_the_count(steps in prop::collection::vec((0..5u8, 0..8usize), 1..60)) {
             let admission = Admission::new(2, 3);
             let (mut places, mut permits) = (Vec::new(), Vec::new());
             for (step, which) in steps {
                 match step {
-                    0 => places.extend(admission.join(1 + which % 3).unwrap_or_default()),
+                    0 => places.extend(admission.join(&A, 1 + which % 3).unwrap_or_default()),
+                    4 => places.extend(admission.join(&B, 1 + which % 3).unwrap_or_default()),
                     1 if !places.is_empty() => { places.remove(which % places.len()); }
                     2 if !permits.is_empty() => { permits.remove(which % permits.len()); }
                     _ => {

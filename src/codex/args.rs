@@ -7,10 +7,12 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use crate::config::overrides::VARIABLE;
 use crate::config::{AgentReads, Config, Profile};
 use crate::turn::{Effort, Turn};
 
 use super::Version;
+use super::environment::NO_REPOSITORY;
 
 /// Switched off in both profiles: whatever could load something of the user's, spend in the
 /// background, reach the network through a tool, or wait for a person.
@@ -89,10 +91,57 @@ pub fn ours(config: &Config, version: Version, catalog: Option<&Path>) -> Vec<St
             values.push(format!("model_catalog_json={}", quoted(catalog)));
         }
     }
+    values.push(format!("shell_environment_policy.exclude={}", toml::Value::Array(not_inherited(config))));
     if config.fast && config.codex_configs.is_empty() {
         values.push(format!("model_reasoning_effort=\"{}\"", Effort::Low.name()));
     }
     values
+}
+
+/// What tools do not inherit even where the operator lets them inherit all else.
+fn not_inherited(config: &Config) -> Vec<toml::Value> {
+    let secrets = (!config.overrides().env.is_empty()).then(|| format!("{VARIABLE}*"));
+    [NO_REPOSITORY.0.to_owned()].into_iter().chain(secrets).map(toml::Value::String).collect()
+}
+
+/// The operator's overrides, as given; where they replace what tools do not inherit, with ours again.
+fn operators(config: &Config) -> Vec<String> {
+    let mut values = config.overrides().args;
+    let replaces = |entry: &String| {
+        let key = entry.split('=').next().unwrap_or_default().trim();
+        ["shell_environment_policy", "shell_environment_policy.exclude"].contains(&key)
+    };
+    if values.iter().any(replaces) {
+        let policy = table(&values).remove("shell_environment_policy");
+        let mut excluded = match policy.as_ref().and_then(|policy| policy.get("exclude")) {
+            Some(toml::Value::Array(excluded)) => excluded.clone(),
+            _ => Vec::new(),
+        };
+        excluded.extend(not_inherited(config));
+        values.push(format!("shell_environment_policy.exclude={}", toml::Value::Array(excluded)));
+    }
+    values
+}
+
+/// What overrides come to together, as Codex reads them. What Codex cannot read either is not ours to
+/// judge.
+pub(super) fn table(codex_configs: &[String]) -> toml::Table {
+    let mut table = toml::Table::new();
+    for entry in codex_configs.iter().filter_map(|entry| entry.parse::<toml::Table>().ok()) {
+        merge(&mut table, entry);
+    }
+    table
+}
+
+fn merge(into: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(toml::Value::Table(into)), toml::Value::Table(from)) => merge(into, from),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
 }
 
 /// A path as a TOML string.
@@ -189,7 +238,7 @@ pub fn exec(
     if let Some(model) = &config.model {
         args.extend(overrides(&[format!("model={}", toml::Value::String(model.clone()))]));
     }
-    args.extend(overrides(&config.codex_configs));
+    args.extend(overrides(&operators(config)));
     args
 }
 
@@ -212,7 +261,7 @@ pub fn app_server(
     if let Some(model) = &config.model {
         args.extend(overrides(&[format!("model={}", toml::Value::String(model.clone()))]));
     }
-    args.extend(overrides(&config.codex_configs));
+    args.extend(overrides(&operators(config)));
     args
 }
 
@@ -360,6 +409,34 @@ mod tests {
         }
         let config = Config { agent_reads: AgentReads::Host, ..Config::default() };
         assert_eq!(Confinement::wanted(&config, Path::new("/v"), &[]).name(), "host");
+    }
+
+    #[test]
+    fn tools_never_inherit_what_is_set_for_codexs_own_git() {
+        for (entries, expect) in [
+            (&[][..], r#"exclude=["GIT_DIR"]"#),
+            (&["shell_environment_policy.inherit=\"all\""][..], r#"inherit="all""#),
+            (&["shell_environment_policy={inherit=\"all\"}"], r#"exclude=["GIT_DIR"]"#),
+            (&["shell_environment_policy={exclude=[\"A*\"]}"], r#"exclude=["A*", "GIT_DIR"]"#),
+            (
+                &["shell_environment_policy.exclude=[\"A\"]", "shell_environment_policy.exclude=[\"B\"]"],
+                r#"exclude=["B", "GIT_DIR"]"#,
+            ),
+            (&["shell_environment_policy = not toml"], r#"exclude=["GIT_DIR"]"#),
+            (
+                &["model_providers.x.http_headers.A='secret'"],
+                r#"exclude=["GIT_DIR", "CODEX_API_PROXY_SECRET_*"]"#,
+            ),
+        ] {
+            let codex_configs = entries.iter().map(|&entry| entry.to_owned()).collect();
+            let config = Config { codex_configs, ..Config::default() };
+            for args in [exec(&config, NEW, None, &host()), app_server(&config, NEW, None, &host())] {
+                let last =
+                    args.iter().filter_map(|arg| arg.to_str()).rfind(|arg| arg.starts_with("shell_env"));
+                assert_eq!(last, Some(&*format!("shell_environment_policy.{expect}")), "{entries:?}");
+                assert!(text(&args).contains("GIT_DIR"));
+            }
+        }
     }
 
     #[test]

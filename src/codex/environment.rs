@@ -2,7 +2,7 @@
 //! never reach a tool that the model runs.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::Config;
@@ -33,7 +33,15 @@ const PROXIES: &[&str] = &[
     "NO_PROXY",
 ];
 
+/// Codex looks at the repository it works in (`git status`, `git remote -v`), outside its sandbox: git
+/// would start what the repository's configuration names, such as the filters of `.gitattributes`.
+/// With this no command of Codex's own finds a repository. The model's commands go without it
+/// ([`super::args`]), so that their git works.
+pub const NO_REPOSITORY: (&str, &str) = ("GIT_DIR", "/dev/null");
+
 /// The variables for a Codex process, from ours (`inherited`), the settings and its `CODEX_HOME`.
+///
+/// Blocking: looks at the folders of `PATH`.
 pub fn build(
     config: &Config,
     inherited: impl IntoIterator<Item = (OsString, OsString)>,
@@ -54,16 +62,49 @@ pub fn build(
     let mut env: Vec<(OsString, OsString)> = inherited
         .into_iter()
         .filter(|(name, _)| name.to_str().is_some_and(|name| allowed(name) && !replaced(name)))
+        .filter(|(name, _)| name != NO_REPOSITORY.0)
         .collect();
+    if let Some(at) = env.iter().position(|(name, _)| name == "PATH") {
+        let home = env.iter().find(|(name, _)| name == "HOME").map(|(_, home)| Path::new(home));
+        match search_path(&env[at].1, config, home) {
+            Some(path) => env[at].1 = path,
+            // An empty one would mean the working directory.
+            None => drop(env.remove(at)),
+        }
+    }
     if let Some(proxy) = &config.proxy {
         for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {
             env.push((name.into(), proxy.expose().into()));
         }
     }
+    let secrets = config.overrides().env;
+    env.extend(secrets.into_iter().map(|(name, value)| (name.into(), value.into())));
     env.push(("CODEX_HOME".into(), codex_home.into()));
+    env.push((NO_REPOSITORY.0.into(), NO_REPOSITORY.1.into()));
     // Codex's stderr is kept for failures only; its chatter below errors is none.
     env.push(("RUST_LOG".into(), "error".into()));
     env.into()
+}
+
+/// The folders of `path` whose programs a workspace does not choose: Codex starts `git`, `bwrap` and
+/// others by name, outside its sandbox. So none that is relative (to the working directory), and none
+/// within a root. A root that holds the whole home is no workspace in that sense: the user's own
+/// programs live in it.
+fn search_path(path: &OsStr, config: &Config, home: Option<&Path>) -> Option<OsString> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let home = home.map(real);
+    let roots: Vec<PathBuf> = config
+        .allowed_roots
+        .iter()
+        .chain([&config.default_cwd])
+        .map(|root| real(root))
+        .filter(|root| !home.as_ref().is_some_and(|home| home.starts_with(root)))
+        .collect();
+    let chosen = |folder: &Path| roots.iter().any(|root| folder.starts_with(root));
+    let kept: Vec<PathBuf> = std::env::split_paths(path)
+        .filter(|folder| folder.is_absolute() && !chosen(folder) && !chosen(&real(folder)))
+        .collect();
+    std::env::join_paths(kept).ok().filter(|path| !path.is_empty())
 }
 
 /// The variables that configured model providers read their key from (`env_key`).
@@ -152,6 +193,7 @@ mod tests {
             "CODEX_API_KEY=k",
             "https_proxy=http://inherited",
             "CODEX_HOME=/home",
+            "GIT_DIR=/dev/null",
             "RUST_LOG=error",
         ];
         assert_eq!(names(&Config::default(), &inherited), expect);
@@ -171,7 +213,46 @@ mod tests {
         };
         let inherited = ["EXTRA=1", "A_KEY=2", "A_HEADER=3", "B_KEY=4", "C_KEY=5"];
         assert_eq!(names(&config, &inherited)[..4], ["EXTRA=1", "A_KEY=2", "A_HEADER=3", "B_KEY=4"]);
-        assert_eq!(names(&config, &inherited).len(), 6);
+        assert_eq!(names(&config, &inherited).len(), 7);
+    }
+
+    #[test]
+    fn a_workspace_names_no_program_of_codexs_own() {
+        let base = tempfile::tempdir().unwrap();
+        let base = base.path().canonicalize().unwrap();
+        for folder in ["home/bin", "work/bin", "tools"] {
+            std::fs::create_dir_all(base.join(folder)).unwrap();
+        }
+        std::os::unix::fs::symlink("work/bin", base.join("link")).unwrap();
+        let at = |name: &str| base.join(name).display().to_string();
+        let path = format!(
+            ".:{}:{}:{}::bin:{}:{}",
+            at("home/bin"),
+            at("work/bin"),
+            at("link"),
+            at("tools"),
+            at("tools/../work")
+        );
+        let home = format!("HOME={}", at("home"));
+        let with = |roots: &[&str], path: &str| {
+            let config = Config {
+                allowed_roots: roots.iter().map(|&root| base.join(root)).collect(),
+                default_cwd: base.join("cwd"),
+                pass_env: vec!["GIT_DIR".into()],
+                ..Config::default()
+            };
+            let env = names(&config, &[&format!("PATH={path}"), &home, "GIT_DIR=/own"]);
+            assert!(env.contains(&"GIT_DIR=/dev/null".into()) && !env.contains(&"GIT_DIR=/own".into()));
+            env.iter().find_map(|pair| pair.strip_prefix("PATH=")).map(str::to_owned)
+        };
+        assert_eq!(with(&["work"], &path), Some(format!("{}:{}", at("home/bin"), at("tools"))));
+        // The user's own programs lie in a root that holds the home.
+        let all = [at("home/bin"), at("work/bin"), at("link"), at("tools"), at("tools/../work")].join(":");
+        assert_eq!(with(&[""], &path), Some(all.clone()));
+        assert_eq!(with(&["home"], &path), Some(all));
+        for none in [".", "", "bin:", &at("work/bin"), &at("cwd")] {
+            assert_eq!(with(&["work"], none), None, "{none:?}");
+        }
     }
 
     #[test]

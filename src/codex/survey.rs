@@ -11,7 +11,7 @@ use crate::observe::catalog as messages;
 use crate::process::{Command, Spawner};
 use crate::turn::Failure;
 
-use super::args::{Confinement, overrides};
+use super::args::{Confinement, overrides, table};
 use super::home::Home;
 use super::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
 use super::{Installation, Login, Survey, Version, catalog, environment, folders, locate};
@@ -140,7 +140,7 @@ async fn fill(
     let home = off_runtime(move || folders::prepare(&look, &login_home(&look, &variables))).await??;
     // Only now: our link to the login may be new, and is not to look like a new login.
     survey.files = Files::look(&config, inherited).await;
-    let env = environment::build(&config, inherited.to_vec(), &home.path);
+    let env = environment(&config, inherited, &home.path).await?;
     let ask = Ask { spawner, program: &program, cwd: &home.path };
 
     let output = ask.run(&["--version"].map(OsString::from), &env).await;
@@ -175,6 +175,16 @@ async fn fill(
     let (catalog, functions) = catalog::prepare(&config, version, &ask, &env).await;
     let found = Installation { program, version, home, login, confinement, catalog, functions, env, config };
     Ok(Arc::new(found))
+}
+
+async fn environment(
+    config: &Arc<Config>,
+    inherited: &Variables,
+    codex_home: &Path,
+) -> Result<Arc<Variables>, Failure> {
+    let (config, inherited) = (Arc::clone(config), inherited.to_vec());
+    let codex_home = codex_home.to_path_buf();
+    off_runtime(move || environment::build(&config, inherited, &codex_home)).await
 }
 
 /// Short questions to the CLI.
@@ -234,7 +244,7 @@ async fn models(ask: &Ask<'_>, env: &Arc<Variables>) -> Vec<String> {
 
 /// Finds out how Codex will authenticate, without the network and without reading a token.
 async fn login(
-    config: &Config,
+    config: &Arc<Config>,
     home: &Home,
     ask: &Ask<'_>,
     env: &Arc<Variables>,
@@ -247,15 +257,18 @@ async fn login(
     if config.engine == EngineKind::Exec && environment::has_api_key(env) {
         return Login::ApiKey;
     }
-    let mut args = overrides(&config.codex_configs);
+    let mut args = overrides(&config.overrides().args);
     args.extend(["login", "status"].map(OsString::from));
     let logged_in = async |env: &Arc<Variables>| ask.run(&args, env).await.is_ok_and(|(success, ..)| success);
     if logged_in(env).await {
         return Login::Codex;
     }
     // The user may be logged in where the isolated home cannot see it.
-    let elsewhere = environment::build(config, inherited.to_vec(), &home.login);
-    if !home.has_auth && home.login.is_dir() && logged_in(&elsewhere).await {
+    if !home.has_auth
+        && home.login.is_dir()
+        && let Ok(elsewhere) = environment(config, inherited, &home.login).await
+        && logged_in(&elsewhere).await
+    {
         return Login::NotPortable;
     }
     Login::Missing
@@ -264,27 +277,10 @@ async fn login(
 /// Whether the configured model provider uses one of Codex's logins: the built-in ones do, one of
 /// the operator's own only if it says so.
 fn needs_login(codex_configs: &[String]) -> bool {
-    let mut table = toml::Table::new();
-    for entry in codex_configs {
-        // An entry Codex cannot read either is not ours to judge.
-        if let Ok(parsed) = entry.parse::<toml::Table>() {
-            merge(&mut table, parsed);
-        }
-    }
+    let table = table(codex_configs);
     let Some(provider) = table.get("model_provider").and_then(toml::Value::as_str) else { return true };
     let own = table.get("model_providers").and_then(|providers| providers.get(provider));
     own.is_none_or(|own| own.get("requires_openai_auth").and_then(toml::Value::as_bool).unwrap_or(false))
-}
-
-fn merge(into: &mut toml::Table, from: toml::Table) {
-    for (key, value) in from {
-        match (into.get_mut(&key), value) {
-            (Some(toml::Value::Table(into)), toml::Value::Table(from)) => merge(into, from),
-            (_, value) => {
-                into.insert(key, value);
-            }
-        }
-    }
 }
 
 /// Tries the wanted confinement on a file that must stay readable and one that must not.

@@ -9,3 +9,4 @@ pub mod process;
 pub mod spawn;
 pub mod systemd;
 pub mod trust;
+pub mod users;

@@ -157,9 +157,13 @@ impl Setup {
     }
 
     /// Starts it by `sh -c SCRIPT`, which ends in `exec "$@"`, in a mount namespace of its own. Needs root.
-    pub fn in_mounts(mut self, script: &str) -> Setup {
-        let words = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh"];
-        self.within = words.map(String::from).into();
+    pub fn in_mounts(self, script: &str) -> Setup {
+        self.within(&["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh"])
+    }
+
+    /// Has another program start it, which becomes it: its command line up to the program's.
+    pub fn within(mut self, starter: &[&str]) -> Setup {
+        self.within = starter.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -187,9 +191,10 @@ impl Setup {
     /// The command, not yet started; `arguments` follow the program's name.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let dir = |name: &str| self.scratch.dir(name);
-        let mut words = self.within.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_codex-api-proxy")]);
-        let mut command = Command::new(words.next().expect("the program"));
-        command.args(words).args(arguments).env_clear();
+        let program = env!("CARGO_BIN_EXE_codex-api-proxy");
+        let mut line = self.within.iter().map(String::as_str).chain([program]);
+        let mut command = Command::new(line.next().unwrap_or(program));
+        command.args(line).args(arguments).env_clear();
         for name in ["PATH", "USER", "LOGNAME", "LANG", "SHELL"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
@@ -221,7 +226,10 @@ impl Setup {
     /// Starts it and waits only until it listens.
     pub fn start_unready(self) -> Proxy {
         let codex = format!("--codex-bin={}", self.codex.display());
-        let mut arguments = vec!["serve", "--host=127.0.0.1", "--port=0", &codex];
+        let mut arguments = vec!["serve", "--port=0", &codex];
+        if !self.flags.iter().any(|flag| flag.starts_with("--host=")) {
+            arguments.push("--host=127.0.0.1");
+        }
         arguments.extend(self.flags.iter().map(String::as_str));
         let mut command = self.command(&arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
