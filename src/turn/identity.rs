@@ -68,7 +68,7 @@ impl Identity {
                 for tool in turn.tools.iter() {
                     hash.text(&tool.name);
                     hash.text(&tool.description);
-                    hash.text(&tool.parameters);
+                    hash.text(tool.parameters.as_str());
                 }
                 hash.items(head);
             }
