@@ -5,7 +5,7 @@
 //! `-c` value except from closed lists.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::{AgentReads, Config, Profile};
 use crate::turn::{Effort, Turn};
@@ -163,7 +163,7 @@ const SANDBOX: &[&str] = &["sandbox_mode", "default_permissions", "permissions"]
 impl Confinement {
     /// What to try first: `vendor` is Codex's own folder, `hidden` are existing paths that stay
     /// unreadable even below the working directory.
-    pub fn wanted(config: &Config, vendor: &Path, hidden: &[&Path]) -> Confinement {
+    pub fn wanted(config: &Config, vendor: &Path, hidden: &[PathBuf]) -> Confinement {
         if config.codex_configs.iter().any(|entry| SANDBOX.contains(&root_key(entry))) {
             return Confinement::Operator;
         }
@@ -175,7 +175,8 @@ impl Confinement {
             format!("{}=\"read\"", quoted(vendor)),
             "\":project_roots\"={\".\"=\"read\"}".to_owned(),
         ];
-        rules.extend(hidden.iter().map(|path| format!("{}=\"none\"", quoted(path))));
+        let hidden = hidden.iter().flat_map(|path| super::hidden::rules(path));
+        rules.extend(hidden.map(|path| format!("{}=\"none\"", toml::Value::String(path))));
         Confinement::Workspace(vec![
             "default_permissions=\"codex_api_proxy\"".into(),
             format!("permissions.codex_api_proxy.filesystem={{{}}}", rules.join(",")),
@@ -364,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_permission_profile_goes_without_the_sandbox_flag() {
-        let wanted = Confinement::wanted(&Config::default(), Path::new("/v \"q\""), &[Path::new("/secret")]);
+        let wanted = Confinement::wanted(&Config::default(), Path::new("/v \"q\""), &["/secret".into()]);
         let line = text(&exec(&Config::default(), NEW, None, &wanted));
         assert!(!line.contains("--sandbox"));
         let rules = r#"-c permissions.codex_api_proxy.filesystem={":minimal"="read",'/v "q"'="read",":project_roots"={"."="read"},"/secret"="none"}"#;

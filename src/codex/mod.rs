@@ -8,6 +8,7 @@ pub mod args;
 pub mod catalog;
 pub mod environment;
 pub mod errors;
+mod hidden;
 pub mod home;
 pub mod locate;
 mod survey;
