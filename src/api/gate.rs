@@ -1,7 +1,9 @@
 //! Who may call: the rules on host, origin, peer and key, in this order, on one request's head.
 //!
-//! Pure: the lists are prepared once per (re)load in [`Rules`]; the peer's user is looked up by
-//! the caller of [`Rules::check`] where [`Rules::wants_peer`] says that it decides.
+//! Pure: the lists are prepared once per (re)load in [`Rules`]; who is at the other end was found
+//! out as the connection was accepted ([`Peer`]).
+
+use std::sync::Arc;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -13,9 +15,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use crate::config::{Config, Secret};
 use crate::os::names;
-use crate::os::peer::Owner;
-use crate::turn::Failure;
 use crate::turn::failure::Rule;
+use crate::turn::{Caller, Failure};
+
+use super::peer::Peer;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -39,17 +42,6 @@ pub struct Head<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
-    /// Somebody the socket's file mode lets in.
-    Unix,
-    /// Somebody on another machine, or who used one of this machine's outward addresses.
-    Remote,
-    /// Somebody on this machine; the owner matters only where [`Rules::wants_peer`].
-    Loopback(Owner),
-}
-
 /// What a route asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -60,10 +52,12 @@ pub enum Access {
 }
 
 /// A request that may be answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pass {
     /// No key is configured, or the right one was presented.
     pub trusted: bool,
+    /// Who asks.
+    pub caller: Caller,
 }
 
 /// The rules in force, prepared for comparing.
@@ -72,7 +66,7 @@ pub struct Rules {
     hosts: Vec<String>,
     origins: Vec<String>,
     users: Vec<u32>,
-    keys: Vec<Secret>,
+    keys: Vec<(Arc<str>, Secret)>,
 }
 
 impl Rules {
@@ -97,37 +91,38 @@ impl Rules {
         }
         let mut users = names::resolve_users(&config.allowed_users)?;
         users.extend([0, names::own_uid()]);
-        Ok(Rules { hosts, origins, users, keys: config.keys.clone() })
-    }
-
-    /// Whether [`Rules::check`] needs to know the user behind a loopback connection.
-    pub fn wants_peer(&self) -> bool {
-        self.keys.is_empty()
+        // By place, which tells nothing of the key.
+        let named = |(index, key): (usize, &Secret)| (format!("key-{}", index + 1).into(), key.clone());
+        let keys = config.keys.iter().enumerate().map(named).collect();
+        Ok(Rules { hosts, origins, users, keys })
     }
 
     /// Decides. The path and the method are known to exist; the body is not read yet.
     ///
     /// # Errors
     /// The first rule that is broken.
-    pub fn check(&self, head: Head, caller: Caller, access: Access) -> Result<Pass, Failure> {
-        self.check_site(head, caller)?;
+    pub fn check(&self, head: Head, peer: Peer, access: Access) -> Result<Pass, Failure> {
+        self.check_site(head, peer)?;
         if self.keys.is_empty() {
             check_forwarded(head.headers)?;
-            self.check_peer(caller)?;
-            return Ok(Pass { trusted: true });
+            self.check_peer(peer)?;
+            return Ok(Pass { trusted: true, caller: peer.caller() });
         }
         let presented = presented_keys(head.headers);
         // Every key is compared with every other, so that the time tells nothing about them.
-        let mut trusted = false;
-        for key in &self.keys {
+        let mut found = None;
+        for (name, key) in &self.keys {
             for candidate in &presented {
-                trusted |= key.matches(candidate);
+                if key.matches(candidate) {
+                    found = Some(name);
+                }
             }
         }
-        if access == Access::Key && !trusted {
-            return Err(Failure::Unauthorized { presented: !presented.is_empty() });
+        match found {
+            Some(name) => Ok(Pass { trusted: true, caller: Caller::Key(Arc::clone(name)) }),
+            None if access == Access::Open => Ok(Pass { trusted: false, caller: peer.caller() }),
+            None => Err(Failure::Unauthorized { presented: !presented.is_empty() }),
         }
-        Ok(Pass { trusted })
     }
 
     /// The answer to a browser's preflight; `None` if the request is none. Needs no key.
@@ -139,7 +134,7 @@ impl Rules {
     pub fn preflight(
         &self,
         head: Head,
-        caller: Caller,
+        peer: Peer,
         methods: &'static str,
     ) -> Option<Result<warp::reply::Response, Failure>> {
         let asks = |name| head.headers.get(name);
@@ -149,7 +144,7 @@ impl Rules {
         {
             return None;
         }
-        if let Err(failure) = self.check_site(head, caller) {
+        if let Err(failure) = self.check_site(head, peer) {
             return Some(Err(failure));
         }
         let mut response = warp::reply::Response::default();
@@ -180,9 +175,9 @@ impl Rules {
     }
 
     /// Host and origin: that no web page reaches us under a name of its own or from its own site.
-    fn check_site(&self, head: Head, caller: Caller) -> Result<(), Failure> {
+    fn check_site(&self, head: Head, peer: Peer) -> Result<(), Failure> {
         let host = one(head.headers, &HOST);
-        if caller != Caller::Unix {
+        if !matches!(peer, Peer::Unix(_)) {
             let host = match host {
                 Some(Ok(host)) => host,
                 Some(Err(_)) => return Err(malformed("The Host header must be sent exactly once.")),
@@ -234,16 +229,15 @@ impl Rules {
         self.origins.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
     }
 
-    fn check_peer(&self, caller: Caller) -> Result<(), Failure> {
-        let Caller::Loopback(owner) = caller else { return Ok(()) };
-        let message = match owner {
-            Owner::CannotTell => return Ok(()),
-            Owner::User(uid) if self.users.contains(&uid) => return Ok(()),
-            Owner::User(uid) => format!(
+    fn check_peer(&self, peer: Peer) -> Result<(), Failure> {
+        let message = match peer {
+            Peer::Unix(_) | Peer::Remote(_) | Peer::CannotTell => return Ok(()),
+            Peer::Local(uid) if self.users.contains(&uid) => return Ok(()),
+            Peer::Local(uid) => format!(
                 "The user with id {uid} may not use this server. \
                  Add the user to `allowed_users`, or set `api_key` and send the key."
             ),
-            Owner::Nobody => "The user at the other end of the connection cannot be told. \
+            Peer::Stranger => "The user at the other end of the connection cannot be told. \
                               Set `api_key` and send the key to be let in without it."
                 .to_owned(),
         };

@@ -7,12 +7,15 @@
 pub mod answer;
 pub mod body;
 pub mod chat;
+pub mod connection;
 pub mod error;
 pub mod gate;
 pub mod ids;
 pub mod models;
+pub mod peer;
 pub mod respond;
 pub mod routes;
+pub mod seats;
 pub mod server;
 pub mod sse;
 pub mod status;
@@ -33,7 +36,7 @@ use crate::observe::Observer;
 
 use body::Buffers;
 use gate::Rules;
-use server::Connections;
+use seats::Connections;
 
 /// What the routes need of the program.
 pub struct App {

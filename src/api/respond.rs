@@ -18,7 +18,7 @@ use crate::turn::{Event, Failure, Outcome, Phase, Usage, pace};
 use super::answer::{Answer, Piece};
 use super::body::Buffered;
 use super::chat::reply::{Chunks, Whole, whole};
-use super::server::Connection;
+use super::connection::Connection;
 use super::turns::Turns;
 use super::{error, sse};
 

@@ -18,9 +18,10 @@ use crate::turn::{Caller, Failure, Phase};
 use super::answer::Answer;
 use super::body::{self, Buffered, Limits};
 use super::chat::reply::{Chunks, Heading};
+use super::connection::{Connection, Target};
 use super::gate::{Access, Head, Pass};
 use super::respond::{Frames, Reply, WholeBody, note_failure, run_whole};
-use super::server::{Connection, Target};
+
 use super::turns::Turns;
 use super::{App, chat, error, ids, models, status};
 
@@ -148,9 +149,9 @@ async fn answer<B: Buf, E>(
                 n: 1,
             };
             let mut trace = Trace::start(info, Arc::clone(&app.observer), arrived);
-            match admit(&app, &request, Access::Key).await {
-                Ok(_) => {
-                    let mut response = completion(&app, &request, body, trace).await;
+            match app.rules().check(request.head(), request.connection.peer(), Access::Key) {
+                Ok(pass) => {
+                    let mut response = completion(&app, &request, &pass, body, trace).await;
                     status::rate_limit_headers(&app, response.headers_mut());
                     response
                 }
@@ -178,23 +179,16 @@ async fn answer<B: Buf, E>(
     response
 }
 
-/// Method, host and origin, peer, key.
-async fn admit(app: &App, request: &Request, access: Access) -> Result<Pass, Failure> {
-    let rules = app.rules();
-    let caller = request.connection.caller(rules.wants_peer()).await;
-    rules.check(request.head(), caller, access)
-}
-
 /// The routes without a body.
 async fn visit(app: &App, request: &Request, route: Route) -> Result<Response, Failure> {
     let rules = app.rules();
-    let caller = request.connection.caller(rules.wants_peer()).await;
-    if let Some(preflight) = rules.preflight(request.head(), caller, route.methods()) {
+    let peer = request.connection.peer();
+    if let Some(preflight) = rules.preflight(request.head(), peer, route.methods()) {
         return preflight;
     }
     if request.method == Method::OPTIONS {
         // Not a browser's question, but an answer all the same: what the route takes.
-        rules.check(request.head(), caller, Access::Open)?;
+        rules.check(request.head(), peer, Access::Open)?;
         let mut response = Response::default();
         *response.status_mut() = http::StatusCode::NO_CONTENT;
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods()));
@@ -203,7 +197,7 @@ async fn visit(app: &App, request: &Request, route: Route) -> Result<Response, F
     if !route.takes(&request.method) {
         return Err(Failure::MethodNotAllowed { allow: route.methods() });
     }
-    let Pass { trusted } = rules.check(request.head(), caller, route.access())?;
+    let Pass { trusted, .. } = rules.check(request.head(), peer, route.access())?;
     let config = app.live.get();
     Ok(match route {
         Route::Models => json(&models::list(&app.model_names(&config), app.started_unix)),
@@ -241,6 +235,7 @@ fn json(page: &serde_json::Value) -> Response {
 async fn completion<B: Buf, E>(
     app: &App,
     request: &Request,
+    _pass: &Pass,
     body: impl Stream<Item = Result<B, E>>,
     mut trace: Trace,
 ) -> Response {

@@ -6,155 +6,25 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::error;
-use super::wire::{AnswerBody, Progress, Timeouts, Wire};
-use crate::api::gate::Caller;
+use super::connection::{BoxError, Host};
+use super::peer::Peer;
+use super::seats::Connections;
+use super::wire::Timeouts;
 use crate::config::Live;
-use crate::os::listen::{self, Listener};
-use crate::os::peer::{self, Owner};
+use crate::os::listen::Listener;
 
-/// How long a client may take to send a request's head, and how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest header section, and the most that is buffered of either direction.
-const MAX_BUFFER: usize = 128 * 1024;
-/// How long a connection without a request is kept once the server stops: the client may have sent
-/// one that is still on its way.
-const LINGER: Duration = Duration::from_secs(1);
 /// How long accepting rests after an error that will not go away at once (out of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-
-/// A connection, as a request extension. Clones are the same connection.
-#[derive(Clone, Debug)]
-pub struct Connection(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    kind: Kind,
-    owner: OnceCell<Owner>,
-    last_answer: CancellationToken,
-}
-
-/// Over what a request came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// TCP, between these two addresses.
-    Tcp {
-        /// The client's.
-        peer: SocketAddr,
-        /// Ours.
-        local: SocketAddr,
-    },
-    /// A Unix socket.
-    Unix,
-}
-
-impl Connection {
-    /// A connection of that kind.
-    pub fn new(kind: Kind) -> Connection {
-        Connection(Arc::new(Inner { kind, owner: OnceCell::new(), last_answer: CancellationToken::new() }))
-    }
-
-    /// Has the connection end with the answer that is being written, so that its end cannot be
-    /// taken for that of a complete one.
-    pub fn end_with_this_answer(&self) {
-        self.0.last_answer.cancel();
-    }
-
-    /// Over what it came.
-    pub fn kind(&self) -> Kind {
-        self.0.kind
-    }
-
-    /// Who is at the other end. The user of a loopback peer is looked up only if `wanted` (see
-    /// [`Rules::wants_peer`](super::gate::Rules::wants_peer)), and once per connection.
-    pub async fn caller(&self, wanted: bool) -> Caller {
-        match self.0.kind {
-            Kind::Unix => Caller::Unix,
-            Kind::Tcp { peer, .. } if !listen::is_loopback(peer.ip()) => Caller::Remote,
-            Kind::Tcp { .. } if !wanted => Caller::Loopback(Owner::Nobody),
-            Kind::Tcp { peer, local } => {
-                // A few microseconds of system calls that never wait: no thread is worth that.
-                let look_up = || async { owner_or_nobody(local, peer) };
-                Caller::Loopback(*self.0.owner.get_or_init(look_up).await)
-            }
-        }
-    }
-}
-
-fn owner_or_nobody(local: SocketAddr, peer: SocketAddr) -> Owner {
-    peer::owner(local, peer).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the kernel does not tell whose connection {peer} is; it is refused");
-        Owner::Nobody
-    })
-}
-
-/// The target of a request exactly as sent, as a request extension: warp shows parts of it only.
-#[derive(Clone, Debug)]
-pub struct Target(pub Uri);
-
-/// How many connections are open; idle exit and the accept limit follow it. Clones share it.
-#[derive(Clone, Debug)]
-pub struct Connections(Arc<watch::Sender<usize>>);
-
-impl Default for Connections {
-    fn default() -> Connections {
-        Connections(Arc::new(watch::Sender::new(0)))
-    }
-}
-
-impl Connections {
-    /// How many are open now.
-    pub fn open(&self) -> usize {
-        *self.0.borrow()
-    }
-
-    /// Resolves once no connection has been open for that long.
-    pub async fn idle_for(&self, time: Duration) {
-        let mut open = self.0.subscribe();
-        loop {
-            // The sender lives in `self`, so waiting can only end with the condition.
-            let _ = open.wait_for(|open| *open == 0).await;
-            tokio::select! {
-                () = tokio::time::sleep(time) => return,
-                _ = open.changed() => {}
-            }
-        }
-    }
-
-    async fn fewer_than(&self, limit: impl Fn() -> usize) {
-        let _ = self.0.subscribe().wait_for(|open| *open < limit()).await;
-    }
-
-    fn enter(&self) -> Open {
-        self.0.send_modify(|open| *open += 1);
-        Open(self.clone())
-    }
-}
-
-struct Open(Connections);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.0.send_modify(|open| *open -= 1);
-    }
-}
 
 /// What becomes of connections that nobody has accepted yet when the server stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +41,8 @@ pub enum Backlog {
 /// An idle connection gets one more answer, if its request comes soon; from `stop` on answers say
 /// `Connection: close`.
 ///
-/// Every request carries its [`Connection`] and [`Target`] as extensions. At most
+/// Every request carries its [`Connection`](super::connection::Connection) and
+/// [`Target`](super::connection::Target) as extensions. At most
 /// `max_connections` are open; more wait in the kernel's backlog.
 ///
 /// # Errors
@@ -191,16 +62,16 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     let mut acceptors = listeners.into_iter().map(Acceptor::new).collect::<io::Result<Vec<_>>>()?;
-    let server = Server { service, stop: stop.clone(), abort, timeouts: Timeouts::default() };
+    let host = Host { service, stop: stop.clone(), abort, timeouts: Timeouts::default() };
     let tasks = TaskTracker::new();
     Ok(async move {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = server.accept_all(&mut acceptors, &live, &connections, &tasks) => {}
+            () = host.accept_all(&mut acceptors, &live, &connections, &tasks) => {}
         }
         if backlog == Backlog::Accept {
-            server.accept_rest(acceptors, &connections, &tasks);
+            host.accept_rest(acceptors, &connections, &tasks);
         } else {
             drop(acceptors);
         }
@@ -209,18 +80,7 @@ where
     })
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// What every connection's task gets a copy of.
-#[derive(Clone)]
-struct Server<S> {
-    service: S,
-    stop: CancellationToken,
-    abort: CancellationToken,
-    timeouts: Timeouts,
-}
-
-impl<S, B> Server<S>
+impl<S, B> Host<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>,
     S: Clone + Send + Sync + 'static,
@@ -228,9 +88,17 @@ where
 {
     fn enter(&self, accepted: Accepted, connections: &Connections, tasks: &TaskTracker) {
         let open = connections.enter();
-        let server = self.clone();
+        let host = self.clone();
+        // Now, since the client's leaving takes away who it was.
+        let peer = match accepted.peer() {
+            Ok(peer) => peer,
+            Err(error) => return tracing::debug!(%error, "a client left as it was accepted"),
+        };
         tasks.spawn(async move {
-            server.connected(accepted).await;
+            match accepted {
+                Accepted::Unix(stream) => host.converse(stream, peer).await,
+                Accepted::Tcp(stream, _) => host.converse(stream, peer).await,
+            }
             drop(open);
         });
     }
@@ -275,82 +143,6 @@ where
             }
         }
     }
-
-    async fn connected(self, accepted: Accepted) {
-        match accepted {
-            Accepted::Unix(stream) => self.converse(stream, Kind::Unix).await,
-            Accepted::Tcp(stream, peer) => {
-                // A delta is worth sending at once, however small.
-                let set_up = stream.set_nodelay(true).and_then(|()| stream.local_addr());
-                match set_up {
-                    Ok(local) => self.converse(stream, Kind::Tcp { peer, local }).await,
-                    Err(error) => tracing::debug!(%error, "a client left as it was accepted"),
-                }
-            }
-        }
-    }
-
-    /// Serves one connection to its end.
-    async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, kind: Kind) {
-        let progress = Arc::new(Progress::default());
-        let wire = Wire::new(stream, Arc::clone(&progress), self.timeouts);
-        let connection = Connection::new(kind);
-        let last_answer = connection.0.last_answer.clone();
-        let service = Introduced { service: self.service, connection, progress, stop: self.stop.clone() };
-        let mut conversation = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_BUFFER)
-            .serve_connection(TokioIo::new(wire), service);
-        let lingered = async {
-            self.stop.cancelled().await;
-            tokio::time::sleep(LINGER).await;
-        };
-        let mut lingered = std::pin::pin!(lingered);
-        let mut closing = false;
-        let ended = loop {
-            tokio::select! {
-                // First, so that a request that has already arrived is answered and not cut.
-                biased;
-                ended = &mut conversation => break ended,
-                () = self.abort.cancelled() => return,
-                () = async { tokio::select! { () = &mut lingered => {}, () = last_answer.cancelled() => {} } },
-                    if !closing =>
-                {
-                    closing = true;
-                    Pin::new(&mut conversation).graceful_shutdown();
-                }
-            }
-        };
-        let Err(error) = ended else { return };
-        tracing::debug!(%error, "a connection ended early");
-        let parts = conversation.into_parts();
-        if let Some(status) = unanswered(&error, &parts.read_buf) {
-            let mut wire = parts.io.into_inner();
-            tokio::select! {
-                () = self.abort.cancelled() => {}
-                refused = refuse(&mut wire, status) => if let Err(error) = refused {
-                    tracing::debug!(%error, "a client left before its refusal");
-                }
-            }
-        }
-    }
-}
-
-/// The refusals that hyper leaves out: a head that did not come in time, and HTTP/2.
-fn unanswered(error: &hyper::Error, received: &[u8]) -> Option<StatusCode> {
-    if error.is_parse_version_h2() {
-        Some(StatusCode::HTTP_VERSION_NOT_SUPPORTED)
-    } else if error.is_timeout() && !received.is_empty() {
-        Some(StatusCode::REQUEST_TIMEOUT)
-    } else {
-        None // an idle connection that timed out, or a client that left
-    }
-}
-
-async fn refuse(wire: &mut Wire<impl AsyncRead + AsyncWrite + Unpin>, status: StatusCode) -> io::Result<()> {
-    wire.write_all(&error::malformed(status).wire()).await?;
-    wire.shutdown().await
 }
 
 /// A listener in the runtime.
@@ -362,6 +154,20 @@ enum Acceptor {
 enum Accepted {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
+}
+
+impl Accepted {
+    /// Who is there.
+    fn peer(&self) -> io::Result<Peer> {
+        match self {
+            Accepted::Unix(stream) => Ok(Peer::of_unix(stream.peer_cred().ok().map(|user| user.uid()))),
+            Accepted::Tcp(stream, peer) => {
+                // A delta is worth sending at once, however small.
+                stream.set_nodelay(true)?;
+                Ok(Peer::of_tcp(stream.local_addr()?, *peer))
+            }
+        }
+    }
 }
 
 impl Acceptor {
@@ -429,44 +235,6 @@ async fn accept_any(acceptors: &mut [Acceptor]) -> io::Result<Accepted> {
 fn is_of_one_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-/// The routes, with each request introduced: which connection it came over, and its whole target.
-struct Introduced<S> {
-    service: S,
-    connection: Connection,
-    progress: Arc<Progress>,
-    stop: CancellationToken,
-}
-
-impl<S, B> Service<Request<Incoming>> for Introduced<S>
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + 'static,
-{
-    type Response = Response<AnswerBody<B>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let target = Target(request.uri().clone());
-        request.extensions_mut().insert(target);
-        request.extensions_mut().insert(self.connection.clone());
-        let has_body = !request.body().is_end_stream();
-        let takes_body = request.method() == Method::POST;
-        let progress = Arc::clone(&self.progress);
-        let answering = progress.answering();
-        let response = self.service.call(request);
-        let (stop, last) = (self.stop.clone(), self.connection.0.last_answer.clone());
-        Box::pin(async move {
-            let mut response = response.await?;
-            if stop.is_cancelled() || last.is_cancelled() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            // A success of POST has read its body; whatever else may have left it in the socket.
-            progress.set_unread(has_body && !(takes_body && response.status().is_success()));
-            Ok(response.map(|body| AnswerBody::new(body, answering)))
-        })
-    }
 }
 
 #[cfg(test)]

@@ -8,3 +8,4 @@ pub mod peer;
 pub mod process;
 pub mod spawn;
 pub mod systemd;
+pub mod users;

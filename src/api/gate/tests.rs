@@ -29,12 +29,12 @@ fn verdict(
     rules: &Rules,
     uri: &str,
     list: &[(&'static str, &str)],
-    caller: Caller,
+    peer: Peer,
     access: Access,
 ) -> Result<Pass, String> {
     let (uri, headers) = (uri.parse().unwrap(), headers(list));
     let head = Head { method: &Method::POST, uri: &uri, headers: &headers };
-    rules.check(head, caller, access).map_err(|failure| match failure {
+    rules.check(head, peer, access).map_err(|failure| match failure {
         Failure::Forbidden { rule, .. } => format!("{rule:?}"),
         Failure::BadRequest { param: None, .. } => "400".into(),
         Failure::Unauthorized { presented } => format!("401 {presented}"),
@@ -42,12 +42,14 @@ fn verdict(
     })
 }
 
-const OURS: Caller = Caller::Loopback(Owner::User(US));
+const OURS: Peer = Peer::Local(US);
+const UNIX: Peer = Peer::Unix(Some(US));
+const REMOTE: Peer = Peer::Remote(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7)));
 const HOST_OK: (&str, &str) = ("host", "localhost:8765");
 const YES: Result<bool, &str> = Ok(true);
 
 fn same(found: Result<Pass, String>, expect: Result<bool, &str>, about: &dyn std::fmt::Debug) {
-    assert_eq!(found, expect.map(|trusted| Pass { trusted }).map_err(str::to_owned), "{about:?}");
+    assert_eq!(found.map(|pass| pass.trusted), expect.map_err(str::to_owned), "{about:?}");
 }
 
 #[test]
@@ -155,22 +157,21 @@ fn without_a_key_the_peer_decides() {
         same(verdict(&rules(keys), "/v1/models", &[HOST_OK], caller, Access::Open), expect, &caller)
     };
     check(&[], OURS, YES);
-    check(&[], Caller::Loopback(Owner::User(0)), YES);
-    check(&[], Caller::Loopback(Owner::User(FRIEND)), YES);
-    check(&[], Caller::Loopback(Owner::User(STRANGER)), Err("Peer"));
-    check(&[], Caller::Loopback(Owner::Nobody), Err("Peer"));
-    check(&[], Caller::Loopback(Owner::CannotTell), YES);
-    check(&[], Caller::Remote, YES);
-    check(&[], Caller::Unix, YES);
-    check(&["k"], Caller::Loopback(Owner::User(STRANGER)), Ok(false));
-    check(&["k"], Caller::Loopback(Owner::Nobody), Ok(false));
-    assert!(rules(&[]).wants_peer() && !rules(&["k"]).wants_peer());
+    check(&[], Peer::Local(0), YES);
+    check(&[], Peer::Local(FRIEND), YES);
+    check(&[], Peer::Local(STRANGER), Err("Peer"));
+    check(&[], Peer::Stranger, Err("Peer"));
+    check(&[], Peer::CannotTell, YES);
+    check(&[], REMOTE, YES);
+    check(&[], UNIX, YES);
+    check(&["k"], Peer::Local(STRANGER), Ok(false));
+    check(&["k"], Peer::Stranger, Ok(false));
 }
 
 #[test]
 fn without_a_key_nothing_forwarded_is_let_in() {
     let check = |keys: &[&str], name: &'static str, expect| {
-        for caller in [OURS, Caller::Unix, Caller::Remote] {
+        for caller in [OURS, UNIX, REMOTE] {
             let list = [HOST_OK, (name, "10.0.0.1"), ("authorization", "Bearer k")];
             same(verdict(&rules(keys), "/v1/models", &list, caller, Access::Key), expect, &(name, caller));
         }
@@ -193,7 +194,7 @@ fn keys_are_compared_whole() {
         // An open route lets everybody in and says who is trusted.
         same(verdict(&rules, "/health", &list, OURS, Access::Open), Ok(expect.is_ok()), &list);
         // A Unix socket is no substitute for the key.
-        same(verdict(&rules, "/v1/models", &list, Caller::Unix, Access::Key), expect, &list);
+        same(verdict(&rules, "/v1/models", &list, UNIX, Access::Key), expect, &list);
     };
     check(&[("authorization", "Bearer sk-one")], YES);
     check(&[("authorization", "Bearer sk-two")], YES);
@@ -215,6 +216,25 @@ fn keys_are_compared_whole() {
 }
 
 #[test]
+fn a_key_says_who_asks_and_else_the_connection() {
+    let check = |keys: &[&str], list: &[(&'static str, &str)], peer, expect: Caller| {
+        let list: Vec<_> = [HOST_OK].into_iter().chain(list.iter().copied()).collect();
+        let pass = verdict(&rules(keys), "/health", &list, peer, Access::Open).unwrap();
+        assert_eq!(pass.caller, expect, "{list:?} {peer:?}");
+    };
+    let key = |name: &str| Caller::Key(name.into());
+    let second = ("authorization", "Bearer two");
+    for peer in [OURS, UNIX, REMOTE, Peer::Stranger, Peer::CannotTell] {
+        check(&["one", "two"], &[second], peer, key("key-2"));
+        check(&["one", "two"], &[("x-api-key", "one")], peer, key("key-1"));
+        check(&["one", "two"], &[("x-api-key", "wrong")], peer, peer.caller());
+        check(&["one", "two"], &[], peer, peer.caller());
+    }
+    check(&[], &[second], OURS, Caller::User(US));
+    check(&[], &[second], REMOTE, REMOTE.caller());
+}
+
+#[test]
 fn without_a_key_any_authorization_is_ignored() {
     let list = [HOST_OK, ("authorization", "Bearer whatever")];
     same(verdict(&rules(&[]), "/v1/models", &list, OURS, Access::Key), YES, &list);
@@ -223,7 +243,7 @@ fn without_a_key_any_authorization_is_ignored() {
 #[test]
 fn the_first_broken_rule_is_the_answer() {
     let all = [("host", "evil.example"), ("origin", "null"), ("via", "1.1 x")];
-    let stranger = Caller::Loopback(Owner::User(STRANGER));
+    let stranger = Peer::Local(STRANGER);
     let check = |keys: &[&str], from: usize, expect| {
         let list: Vec<_> =
             [HOST_OK].into_iter().skip(usize::from(from == 0)).chain(all[from..].to_vec()).collect();
@@ -242,7 +262,7 @@ fn the_first_broken_rule_is_the_answer() {
 fn a_unix_socket_needs_no_host() {
     let rules = rules(&[]);
     let check = |list: &[(&'static str, &str)], expect| {
-        same(verdict(&rules, "/v1/models", list, Caller::Unix, Access::Key), expect, &list)
+        same(verdict(&rules, "/v1/models", list, UNIX, Access::Key), expect, &list)
     };
     check(&[], YES);
     check(&[("host", "whatever")], YES);

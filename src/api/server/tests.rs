@@ -1,13 +1,18 @@
 use super::*;
+use crate::api::connection::{Connection, MAX_BUFFER, Target};
 use crate::config::Config;
+use crate::os::listen;
 use crate::os::names::own_uid;
 use bytes::Bytes;
+use http::StatusCode;
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use serde_json::Value;
 use std::io::{Read, Write};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::Semaphore;
 
 /// A server under test: what it is asked shows in `served`; `/wait` is answered when `gate` opens.
@@ -47,10 +52,7 @@ async fn route(
         "/who" => {
             let connection = parts.extensions.get::<Connection>().unwrap();
             let target = &parts.extensions.get::<Target>().unwrap().0;
-            (
-                200,
-                format!("{:?} {:?} {target}", connection.caller(false).await, connection.caller(true).await),
-            )
+            (200, format!("{:?} {target}", connection.peer()))
         }
         "/refuse" => (413, "{}".to_owned()), // without reading the body
         "/length" => match body.collect().await {
@@ -289,10 +291,10 @@ async fn every_request_knows_its_connection() {
     unix.set_nonblocking(true).unwrap();
     let server = Fixture::start(100, vec![Listener::Unix(unix)]);
     let tcp = ask(&mut server.connect().await, "http://localhost/who").await;
-    let known = if cfg!(target_os = "linux") { Owner::User(own_uid()) } else { Owner::CannotTell };
-    assert_eq!(tcp, format!("Loopback(Nobody) Loopback({known:?}) http://localhost/who"));
+    let known = if cfg!(target_os = "linux") { Peer::Local(own_uid()) } else { Peer::CannotTell };
+    assert_eq!(tcp, format!("{known:?} http://localhost/who"));
     let mut client = UnixStream::connect(&path).await.unwrap();
-    assert_eq!(ask(&mut client, "/who").await, "Unix Unix /who");
+    assert_eq!(ask(&mut client, "/who").await, format!("{:?} /who", Peer::Unix(Some(own_uid()))));
 }
 
 #[tokio::test]
@@ -444,8 +446,8 @@ fn converse(buffer: usize) -> (DuplexStream, tokio::task::JoinHandle<()>) {
     let (client, stream) = tokio::io::duplex(buffer);
     let (stop, abort) = <(CancellationToken, CancellationToken)>::default();
     let service = service_fn(|request| route(request, Arc::new(Semaphore::new(0)), Arc::default()));
-    let server = Server { service, stop, abort, timeouts: Timeouts::default() };
-    (client, tokio::spawn(server.converse(stream, Kind::Unix)))
+    let host = Host { service, stop, abort, timeouts: Timeouts::default() };
+    (client, tokio::spawn(host.converse(stream, Peer::Stranger)))
 }
 
 #[tokio::test(start_paused = true)]
@@ -497,7 +499,7 @@ async fn warp_routes_and_bodies_fit() {
         .then(move |headers, connection: Connection, stream| {
             let buffers = buffers.clone();
             async move {
-                assert!(matches!(connection.kind(), Kind::Tcp { .. }));
+                assert!(!matches!(connection.peer(), Peer::Unix(_)));
                 match body::read(&headers, stream, body::Limits::of(10), &buffers, 1000).await {
                     Ok(body) => warp::reply::Response::new(body.text().to_owned().into()),
                     Err(failure) => error::response(&failure),

@@ -9,7 +9,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::routes;
-use crate::api::server::{self, Backlog, Connections};
+use crate::api::seats::Connections;
+use crate::api::server::{self, Backlog};
 use crate::cli::Exit;
 use crate::config::{Config, Live, Sources};
 use crate::observe::catalog;

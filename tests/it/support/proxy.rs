@@ -102,12 +102,19 @@ pub struct Setup {
     codex: PathBuf,
     flags: Vec<String>,
     env: Vec<(String, String)>,
+    within: Vec<String>,
 }
 
 impl Setup {
     /// With that Codex, settings at their defaults but for a free port and a short drain.
     pub fn new(codex: &Path) -> Setup {
-        let setup = Setup { scratch: Scratch::new(), codex: codex.into(), flags: vec![], env: vec![] };
+        let setup = Setup {
+            scratch: Scratch::new(),
+            codex: codex.into(),
+            flags: vec![],
+            env: vec![],
+            within: vec![],
+        };
         setup.set("drain_seconds", "0.2")
     }
 
@@ -148,6 +155,12 @@ impl Setup {
         self
     }
 
+    /// Has another program start it, which becomes it: its command line up to the program's.
+    pub fn within(mut self, starter: &[&str]) -> Setup {
+        self.within = starter.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// The folder of this run; its home is `home` below.
     pub fn scratch(&self) -> &Scratch {
         &self.scratch
@@ -172,8 +185,10 @@ impl Setup {
     /// The command, not yet started; `arguments` follow the program's name.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let dir = |name: &str| self.scratch.dir(name);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_codex-api-proxy"));
-        command.args(arguments).env_clear();
+        let program = env!("CARGO_BIN_EXE_codex-api-proxy");
+        let mut line = self.within.iter().map(String::as_str).chain([program]);
+        let mut command = Command::new(line.next().unwrap_or(program));
+        command.args(line).args(arguments).env_clear();
         for name in ["PATH", "USER", "LOGNAME", "LANG", "SHELL"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
@@ -205,7 +220,10 @@ impl Setup {
     /// Starts it and waits only until it listens.
     pub fn start_unready(self) -> Proxy {
         let codex = format!("--codex-bin={}", self.codex.display());
-        let mut arguments = vec!["serve", "--host=127.0.0.1", "--port=0", &codex];
+        let mut arguments = vec!["serve", "--port=0", &codex];
+        if !self.flags.iter().any(|flag| flag.starts_with("--host=")) {
+            arguments.push("--host=127.0.0.1");
+        }
         arguments.extend(self.flags.iter().map(String::as_str));
         let mut command = self.command(&arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
