@@ -146,7 +146,13 @@ fn merge(into: &mut toml::Table, from: toml::Table) {
 
 /// A path as a TOML string.
 pub fn quoted(path: &Path) -> String {
-    toml::Value::String(path.to_string_lossy().into_owned()).to_string()
+    basic(&path.to_string_lossy())
+}
+
+/// Text as a TOML string on one line: where the text has quotes of both kinds, the toml crate takes a
+/// form with line breaks, which no inline table of an override may hold.
+fn basic(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 /// How the reads of the agent's tools are confined.
@@ -182,7 +188,7 @@ impl Confinement {
             "\":project_roots\"={\".\"=\"read\"}".to_owned(),
         ];
         let hidden = hidden.iter().flat_map(|path| super::hidden::rules(path));
-        rules.extend(hidden.map(|path| format!("{}=\"none\"", toml::Value::String(path))));
+        rules.extend(hidden.map(|path| format!("{}=\"none\"", basic(&path))));
         Confinement::Workspace(vec![
             "default_permissions=\"codex_api_proxy\"".into(),
             format!("permissions.codex_api_proxy.filesystem={{{}}}", rules.join(",")),
@@ -374,7 +380,7 @@ mod tests {
         let wanted = Confinement::wanted(&Config::default(), Path::new("/v \"q\""), &["/secret".into()]);
         let line = text(&exec(&Config::default(), NEW, None, &wanted));
         assert!(!line.contains("--sandbox"));
-        let rules = r#"-c permissions.codex_api_proxy.filesystem={":minimal"="read",'/v "q"'="read",":project_roots"={"."="read"},"/secret"="none"}"#;
+        let rules = r#"-c permissions.codex_api_proxy.filesystem={":minimal"="read","/v \"q\""="read",":project_roots"={"."="read"},"/secret"="none"}"#;
         assert!(line.contains(rules), "{line}");
     }
 
