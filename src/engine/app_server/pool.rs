@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
-use super::answer::{Answer, LatestLimits, TurnContext};
+use super::answer::{Answer, LatestLimits, Settlement, TurnContext};
 use super::features::Features;
 use super::tool_names::Names;
 use super::turn::{Ended, Run};
@@ -119,16 +119,10 @@ impl Pool {
             names: Arc::clone(&names),
             model: turn.model.clone().or_else(|| config.model.clone()),
             lean: config.profile() == Profile::Model,
-            granted,
         };
         let change = Arc::new(Notify::new());
-        let answer = Answer::new(
-            Arc::clone(&sink),
-            slot,
-            context,
-            Arc::clone(&self.shared.limits),
-            Arc::clone(&change),
-        );
+        let settlement = Settlement::new(Arc::clone(&sink), slot, granted, Arc::clone(&change));
+        let answer = Answer::new(settlement, context, Arc::clone(&self.shared.limits));
         let answer = Arc::new(Mutex::new(answer));
         let run = Run { turn, names, config, answer, change, sink, granted };
         let shared = Arc::clone(&self.shared);
