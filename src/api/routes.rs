@@ -12,7 +12,8 @@ use warp::Filter;
 use warp::reply::Response;
 
 use crate::config::Config;
-use crate::observe::{RequestInfo, Trace};
+use crate::observe::{RequestInfo, Trace, repeats};
+use crate::turn::failure::Rule;
 use crate::turn::{Caller, Failure, Phase};
 
 use super::answer::Answer;
@@ -156,6 +157,10 @@ async fn answer<B: Buf, E>(
                     response
                 }
                 Err(failure) => {
+                    // Whoever is refused may come as often as he likes.
+                    if !repeats::is_first(refusals(&failure)) {
+                        trace.leave_unwritten();
+                    }
                     note_failure(&mut trace, &failure);
                     error::response(&failure)
                 }
@@ -177,6 +182,18 @@ async fn answer<B: Buf, E>(
         headers.insert(PROCESSING_MS, spent.into());
     }
     response
+}
+
+/// What the log calls refusals of that kind.
+fn refusals(failure: &Failure) -> repeats::Kind {
+    match failure {
+        Failure::Forbidden { rule: Rule::Host, .. } => "requests refused with host_not_allowed",
+        Failure::Forbidden { rule: Rule::Origin, .. } => "requests refused with origin_not_allowed",
+        Failure::Forbidden { rule: Rule::Peer, .. } => "requests refused with peer_not_allowed",
+        Failure::Forbidden { rule: Rule::Forwarded, .. } => "requests refused with forwarded_not_allowed",
+        Failure::Unauthorized { .. } => "requests refused with invalid_api_key",
+        _ => "requests refused for their headers",
+    }
 }
 
 /// The routes without a body.
