@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use crate::config::overrides::VARIABLE;
 use crate::config::{AgentReads, Config, Profile};
 use crate::turn::{Effort, Turn};
 
@@ -43,8 +44,6 @@ const FLOOR: &[&str] = &[
     "approval_policy=\"never\"",
     // Tools see a core environment and no login shell's.
     "shell_environment_policy.inherit=\"core\"",
-    // The same as `environment::NO_REPOSITORY`, for an operator who lets tools inherit more.
-    "shell_environment_policy.exclude=[\"GIT_DIR\"]",
     "allow_login_shell=false",
     // We ignore the user's config, and with it their choice about these; so: off.
     "analytics.enabled=false",
@@ -92,15 +91,22 @@ pub fn ours(config: &Config, version: Version, catalog: Option<&Path>) -> Vec<St
             values.push(format!("model_catalog_json={}", quoted(catalog)));
         }
     }
+    values.push(format!("shell_environment_policy.exclude={}", toml::Value::Array(not_inherited(config))));
     if config.fast && config.codex_configs.is_empty() {
         values.push(format!("model_reasoning_effort=\"{}\"", Effort::Low.name()));
     }
     values
 }
 
+/// What tools do not inherit even where the operator lets them inherit all else.
+fn not_inherited(config: &Config) -> Vec<toml::Value> {
+    let secrets = (!config.overrides().env.is_empty()).then(|| format!("{VARIABLE}*"));
+    [NO_REPOSITORY.0.to_owned()].into_iter().chain(secrets).map(toml::Value::String).collect()
+}
+
 /// The operator's overrides, as given; where they replace what tools do not inherit, with ours again.
 fn operators(config: &Config) -> Vec<String> {
-    let mut values = config.codex_configs.clone();
+    let mut values = config.overrides().args;
     let replaces = |entry: &String| {
         let key = entry.split('=').next().unwrap_or_default().trim();
         ["shell_environment_policy", "shell_environment_policy.exclude"].contains(&key)
@@ -111,7 +117,7 @@ fn operators(config: &Config) -> Vec<String> {
             Some(toml::Value::Array(excluded)) => excluded.clone(),
             _ => Vec::new(),
         };
-        excluded.push(NO_REPOSITORY.0.into());
+        excluded.extend(not_inherited(config));
         values.push(format!("shell_environment_policy.exclude={}", toml::Value::Array(excluded)));
     }
     values
@@ -417,6 +423,10 @@ mod tests {
                 r#"exclude=["B", "GIT_DIR"]"#,
             ),
             (&["shell_environment_policy = not toml"], r#"exclude=["GIT_DIR"]"#),
+            (
+                &["model_providers.x.http_headers.A='secret'"],
+                r#"exclude=["GIT_DIR", "CODEX_API_PROXY_SECRET_*"]"#,
+            ),
         ] {
             let codex_configs = entries.iter().map(|&entry| entry.to_owned()).collect();
             let config = Config { codex_configs, ..Config::default() };

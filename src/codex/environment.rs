@@ -77,6 +77,8 @@ pub fn build(
             env.push((name.into(), proxy.expose().into()));
         }
     }
+    let secrets = config.overrides().env;
+    env.extend(secrets.into_iter().map(|(name, value)| (name.into(), value.into())));
     env.push(("CODEX_HOME".into(), codex_home.into()));
     env.push((NO_REPOSITORY.0.into(), NO_REPOSITORY.1.into()));
     // Codex's stderr is kept for failures only; its chatter below errors is none.

@@ -281,7 +281,7 @@ async fn login(
     if config.engine == EngineKind::Exec && environment::has_api_key(env) {
         return Login::ApiKey;
     }
-    let mut args = overrides(&config.codex_configs);
+    let mut args = overrides(&config.overrides().args);
     args.extend(["login", "status"].map(OsString::from));
     let logged_in = async |env: &Arc<Variables>| ask.run(&args, env).await.is_ok_and(|(success, ..)| success);
     if logged_in(env).await {

@@ -9,6 +9,7 @@ mod files;
 pub mod layers;
 pub mod origin;
 pub mod original;
+pub mod overrides;
 pub mod render;
 mod review;
 pub mod schema;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::files::resolved;
+use super::shape::printable;
 use super::{AgentReads, Config, EngineKind, Isolation, Origin};
 
 type Origins = BTreeMap<&'static str, Origin>;
@@ -89,6 +90,23 @@ pub(super) fn warnings(config: &Config, origins: &Origins) -> Vec<String> {
         matches!(origins.get("proxy"), Some(Origin::Flag(_)))
             && config.proxy.as_ref().is_some_and(|proxy| proxy.redacted() != proxy.expose()),
         "--proxy: other users can see the password on the command line; use CODEX_PROXY_PROXY or a settings file"
+            .into(),
+    );
+    let exposed = config.overrides().exposed;
+    say(
+        !exposed.is_empty(),
+        format!(
+            "codex_configs: {} stands in the command line of codex, where other users can read it; name a variable \
+             instead where Codex has a form for that (env_key, env_http_headers, bearer_token_env_var, env_vars) and \
+             list it in pass_env",
+            printable(&exposed.join(", "))
+        ),
+    );
+    say(
+        matches!(origins.get("codex_configs"), Some(Origin::Flag(_)))
+            && !(exposed.is_empty() && config.overrides().env.is_empty()),
+        "--codex-config: other users can see the secret on the command line; use CODEX_PROXY_CODEX_CONFIGS or a \
+         settings file"
             .into(),
     );
     say(

@@ -4,7 +4,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, ValueHint};
 use figment::value::Value;
 
-use super::secret::{HIDDEN, override_without_secret, url_without_password};
+use super::overrides;
+use super::secret::{HIDDEN, url_without_password};
 pub use super::shape::{Bad, Base, LONGEST, Shape, to_text, to_toml};
 
 /// What every variable's name begins with.
@@ -56,7 +57,7 @@ pub enum Hide {
     All,
     /// The password of a URL.
     Password,
-    /// Secrets inside Codex overrides.
+    /// All values of Codex overrides but those of keys known to be harmless.
     Overrides,
 }
 
@@ -105,7 +106,7 @@ impl Setting {
                 Hide::Nothing => text.to_owned(),
                 Hide::All => HIDDEN.to_owned(),
                 Hide::Password => url_without_password(text),
-                Hide::Overrides => override_without_secret(text),
+                Hide::Overrides => overrides::shown(text),
             }
             .into()
         };

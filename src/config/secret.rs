@@ -56,23 +56,6 @@ pub(super) fn url_without_password(url: &str) -> String {
     }
 }
 
-/// Hides the value of a Codex override whose key, or text, names something secret.
-pub(super) fn override_without_secret(text: &str) -> String {
-    const TELLTALES: &[&str] =
-        &["token", "secret", "password", "api_key", "apikey", "authorization", "bearer", "headers"];
-    let lower = text.to_ascii_lowercase();
-    let Some((key, _)) = text.split_once('=') else { return HIDDEN.into() };
-    // Names of variables are no secrets, and neither are limits counted in tokens.
-    let innocent =
-        ["env_key", "env_http_headers", "bearer_token_env_var", "token_limit", "max_output_tokens"];
-    let last = key.trim().rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-    if innocent.iter().any(|name| last.ends_with(name)) || !TELLTALES.iter().any(|word| lower.contains(word))
-    {
-        return text.to_owned();
-    }
-    format!("{key}={HIDDEN}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,23 +70,6 @@ mod tests {
             ("u:p@host", "***"),
         ] {
             assert_eq!(Secret::new(url).redacted(), shown);
-        }
-    }
-
-    #[test]
-    fn secrets_inside_codex_overrides_are_hidden() {
-        for (text, shown) in [
-            ("model_reasoning_effort=\"low\"", "model_reasoning_effort=\"low\""),
-            (
-                "model_providers.x.experimental_bearer_token=\"sk\"",
-                "model_providers.x.experimental_bearer_token=***",
-            ),
-            ("model_providers.x.http_headers={A=\"b\"}", "model_providers.x.http_headers=***"),
-            ("model_providers.x={http_headers={A=\"b\"}}", "model_providers.x=***"),
-            ("model_providers.x.env_key=\"OPENAI_API_KEY\"", "model_providers.x.env_key=\"OPENAI_API_KEY\""),
-            ("model_auto_compact_token_limit=1000", "model_auto_compact_token_limit=1000"),
-        ] {
-            assert_eq!(override_without_secret(text), shown);
         }
     }
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::overrides::Overrides;
 use super::schema::{Hide, Initial, Setting, Shape};
 use super::table::{choices, settings};
 use super::{Secret, check};
@@ -141,7 +142,7 @@ settings! {
         model: Option<String> = Unset { means: "Codex's own default", example: "gpt-5.5" }, Shape::Text(check::model);
         /// Names that clients may use for other models, where `*` stands for any name.
         model_aliases: Vec<(String, String)> = Text(""), Shape::Pairs;
-        /// Codex config overrides, each passed as `-c key=value`.
+        /// Codex config overrides, each passed as `-c key=value`; bearer tokens and HTTP headers go by its environment instead, where no other user can read them.
         codex_configs: Vec<String> = Text(""), Shape::List(&Shape::Text(check::codex_config), ";;"), flag "codex-config", hide Overrides;
         /// Fast defaults: `model_reasoning_effort="low"` unless `codex_configs` is set.
         fast: bool = Text("false"), Shape::Switch;
@@ -250,6 +251,11 @@ impl Config {
             EngineKind::Exec => self.max_concurrency,
             EngineKind::AppServer => self.workers * self.turns_per_worker,
         }
+    }
+
+    /// `codex_configs` as Codex gets them: secrets in its environment where it takes them from there.
+    pub fn overrides(&self) -> Overrides {
+        super::overrides::split(&self.codex_configs)
     }
 
     /// Whether API requests must carry a key.

@@ -7,12 +7,6 @@ use std::sync::OnceLock;
 /// The limits as they were before [`raise`]: what children get back.
 static BEFORE: OnceLock<libc::rlimit> = OnceLock::new();
 
-/// macOS refuses more than this, whatever the hard limit says.
-#[cfg(target_os = "macos")]
-const MOST: libc::rlim_t = 10_240;
-#[cfg(not(target_os = "macos"))]
-const MOST: libc::rlim_t = libc::RLIM_INFINITY;
-
 /// Raises the soft limit to the hard one, for this process only: children of
 /// [`spawn`](super::spawn) get the old one back, as programs that use select(2) need it.
 ///
@@ -20,7 +14,9 @@ const MOST: libc::rlim_t = libc::RLIM_INFINITY;
 /// What getrlimit or setrlimit said; the limit is then as before.
 pub fn raise() -> io::Result<()> {
     let before = limits()?;
-    let raised = before.rlim_max.min(MOST).max(before.rlim_cur);
+    // macOS refuses more than its OPEN_MAX, whatever the hard limit says.
+    let most = if cfg!(target_os = "macos") { before.rlim_max.min(10_240) } else { before.rlim_max };
+    let raised = most.max(before.rlim_cur);
     if raised == before.rlim_cur {
         return Ok(());
     }

@@ -108,7 +108,7 @@ fn silent_connections_of_another_user_keep_nobody_out() {
         let proxy = Activated::start(setup, limit);
         let call = |method: &str, path: &str| {
             let call = Call::new(proxy.address, method, path);
-            if let Some(key) = key { call.header("authorization", &format!("Bearer {key}")) } else { call }
+            if let Some(key) = key { call.header("authorization", format!("Bearer {key}")) } else { call }
         };
         wait::until("it is ready", || call("GET", "/ready").send().status == 200);
         let mut others = silent(proxy.address, 1600);

@@ -1,0 +1,100 @@
+//! Secrets of the settings reach Codex and the upstream, and nobody who looks.
+
+use crate::config::run;
+use crate::support::{Reply, Setup, Upstream, require_codex, wait};
+
+/// The provider with its secrets in a settings file, further lines behind it.
+fn setup(engine: &str, more: &str) -> Option<(Setup, Upstream)> {
+    let codex = require_codex()?;
+    let upstream = Upstream::start();
+    let setup = Setup::new(&codex).set("engine", engine).set("profile", "agent");
+    let file = setup.scratch().write(
+        "config/codex-api-proxy/config.toml",
+        &format!(
+            r#"codex_configs = [
+    'model_provider="mock"',
+    'model_providers.mock={{name="mock",base_url="{}",wire_api="responses",request_max_retries=0,stream_max_retries=0,experimental_bearer_token="s3cret-bearer"}}',
+    'model_providers.mock.http_headers={{x-table="s3cret-table"}}',
+    'model_providers.mock.http_headers.x-dotted=s3cret dotted',
+    'shell_environment_policy.inherit="all"',
+    {more}
+]
+"#,
+            upstream.url()
+        ),
+    );
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    Some((setup, upstream))
+}
+
+/// The command lines of all processes of this machine that any user may read.
+fn command_lines() -> String {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ") + "\n").collect()
+}
+
+fn arrive_unseen(engine: &str) {
+    let Some((setup, upstream)) = setup(engine, "") else { return };
+    let mut everything = vec![];
+    for command in [&["config", "show"][..], &["config", "show", "--json"], &["config", "check"], &["doctor"]]
+    {
+        let ran = run(&setup, command);
+        everything.push(ran.out + &ran.err);
+    }
+    let proxy = setup.start();
+    upstream.when("look", [Reply::call("exec_command", r#"{"cmd":"env"}"#), Reply::text("seen")]);
+    assert_eq!(proxy.ask("look").send().answer(), "seen");
+    let told = upstream.requests().pop().unwrap();
+    for (header, value) in [
+        ("authorization", "Bearer s3cret-bearer"),
+        ("x-table", "s3cret-table"),
+        ("x-dotted", "s3cret dotted"),
+    ] {
+        assert_eq!(told.header(header), Some(value), "{header}");
+    }
+    let outputs = told.tool_outputs();
+    assert!(outputs[0].contains("CODEX_HOME="), "{outputs:?}");
+    everything.push(outputs[0].clone());
+    upstream.reply(Reply::nothing().then_partial(&["half"]).then_hang());
+    let call = proxy.ask("hi").send_only();
+    wait::until("the turn runs", || upstream.requests().last().is_some_and(|request| request.deltas == 1));
+    everything.push(command_lines());
+    assert!(everything.last().unwrap().contains("model_providers.mock"), "the running codex is among them");
+    drop(call);
+    everything.push(proxy.get("/ready").send().text());
+    everything.push(proxy.log());
+    for text in everything {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}
+
+#[test]
+fn tokens_and_headers_arrive_and_stand_in_no_command_line() {
+    arrive_unseen("exec");
+}
+
+#[test]
+fn tokens_and_headers_of_workers_arrive_and_stand_in_no_command_line() {
+    arrive_unseen("app-server");
+}
+
+#[test]
+fn what_codex_takes_from_its_command_line_only_is_named() {
+    let Some((setup, _upstream)) = setup(
+        "exec",
+        r#"'model_providers.mock.query_params={version="s3cret"}', 'mcp_servers.x.env.A="s3cret"'"#,
+    ) else {
+        return;
+    };
+    let ran = run(&setup, &["config", "check"]);
+    let text = ran.out + &ran.err;
+    assert_eq!(ran.code, Some(0), "{text}");
+    let names = "codex_configs: model_providers.mock.query_params.version, mcp_servers.x.env.A stands in the command \
+                 line of codex";
+    assert!(text.contains(names) && !text.contains("s3cret"), "{text}");
+    let proxy = setup.start_unready();
+    wait::until("it is said at start", || proxy.log().contains(names));
+    assert!(!proxy.log().contains("s3cret"));
+}
