@@ -14,6 +14,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use crate::config::{Config, Secret};
+use crate::observe::repeats;
 use crate::os::names;
 use crate::turn::failure::Rule;
 use crate::turn::{Caller, Failure};
@@ -250,6 +251,18 @@ impl Rules {
     }
 }
 
+/// What the log calls refusals of that kind.
+pub fn refusals(failure: &Failure) -> repeats::Kind {
+    match failure {
+        Failure::Forbidden { rule: Rule::Host, .. } => "requests refused with host_not_allowed",
+        Failure::Forbidden { rule: Rule::Origin, .. } => "requests refused with origin_not_allowed",
+        Failure::Forbidden { rule: Rule::Peer, .. } => "requests refused with peer_not_allowed",
+        Failure::Forbidden { rule: Rule::Forwarded, .. } => "requests refused with forwarded_not_allowed",
+        Failure::Unauthorized { .. } => "requests refused with invalid_api_key",
+        _ => "requests refused for their headers",
+    }
+}
+
 /// CORS headers for one answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cors {
@@ -391,7 +404,7 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 fn malformed(message: &str) -> Failure {
-    Failure::BadRequest { param: None, message: message.into() }
+    Failure::BadRequest { at: None, message: message.into() }
 }
 
 fn forbidden(rule: Rule, message: impl Into<String>) -> Failure {

@@ -36,7 +36,7 @@ fn verdict(
     let head = Head { method: &Method::POST, uri: &uri, headers: &headers };
     rules.check(head, peer, access).map_err(|failure| match failure {
         Failure::Forbidden { rule, .. } => format!("{rule:?}"),
-        Failure::BadRequest { param: None, .. } => "400".into(),
+        Failure::BadRequest { at: None, .. } => "400".into(),
         Failure::Unauthorized { presented } => format!("401 {presented}"),
         other => panic!("{other:?}"),
     })
@@ -260,7 +260,7 @@ fn nothing_that_decides_is_sent_twice() {
         let head = Head { method: &Method::POST, uri: &uri, headers: &headers };
         for access in [Access::Key, Access::Open] {
             let found = match rules(keys).check(head, OURS, access) {
-                Err(Failure::BadRequest { param: None, message }) => message,
+                Err(Failure::BadRequest { at: None, message }) => message,
                 other => format!("{other:?}"),
             };
             assert!(found.starts_with(expect), "{list:?}: {found}");
