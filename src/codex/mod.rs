@@ -10,6 +10,7 @@ pub mod continuation;
 pub mod environment;
 pub mod errors;
 pub mod folders;
+mod hidden;
 pub mod home;
 pub mod locate;
 pub mod rollout;
