@@ -16,7 +16,7 @@ use crate::observe::{Status, Trace};
 use crate::turn::{Event, Failure, Outcome, Phase, Usage, pace};
 
 use super::answer::{Answer, Piece};
-use super::body::Buffered;
+use super::body::Held;
 use super::chat::reply::{Chunks, Whole, whole};
 use super::connection::Connection;
 use super::turns::Turns;
@@ -33,14 +33,14 @@ pub struct Reply {
     pace: pace::Pace,
     /// Whether a turn that was cut by a stop string ends by itself at once, and tells its cost.
     answers_whole: bool,
-    /// The request's body counts against `max_buffered_bytes` as long as its turns may need it.
-    _body: Buffered,
+    /// The conversation counts against `max_buffered_bytes` as long as the turns may need it.
+    _held: Held,
 }
 
 impl Reply {
     /// `answer` is what each of the `n` answers starts from.
-    pub fn new(turns: Turns, answer: Answer, n: usize, answers_whole: bool, body: Buffered) -> Reply {
-        Reply { turns, answers: vec![answer; n], pace: pace::Pace::default(), answers_whole, _body: body }
+    pub fn new(turns: Turns, answer: Answer, n: usize, answers_whole: bool, held: Held) -> Reply {
+        Reply { turns, answers: vec![answer; n], pace: pace::Pace::default(), answers_whole, _held: held }
     }
 
     /// What may go out next, with the answer's index. `None`: all answers are complete.

@@ -16,7 +16,7 @@ use crate::observe::{RequestInfo, Trace};
 use crate::turn::{Failure, Phase};
 
 use super::answer::Answer;
-use super::body::{self, Buffered, Limits};
+use super::body::{self, Held, Limits};
 use super::chat::reply::{Chunks, Heading};
 use super::connection::{Connection, Target};
 use super::gate::{Access, Head, Pass};
@@ -241,7 +241,7 @@ async fn completion<B: Buf, E>(
 ) -> Response {
     let config = app.live.get();
     let prepared = prepare(app, &config, &request.headers, body, &mut trace).await;
-    let (ask, turn, body) = match prepared {
+    let (ask, turn, held) = match prepared {
         Ok(prepared) => prepared,
         Err(failure) => return refuse(&mut trace, &failure),
     };
@@ -253,7 +253,7 @@ async fn completion<B: Buf, E>(
         Turns::new(places, Arc::clone(&app.engine), turn, config.queue_timeout(), app.cut.clone(), trace);
     let show_reasoning = config.reasoning == crate::config::ReasoningOutput::ReasoningContent;
     let answer = Answer::new(&ask.stop, ask.output(), ask.tool_choice(), show_reasoning);
-    let reply = Reply::new(turns, answer, ask.n, app.engine.answers_whole(), body);
+    let reply = Reply::new(turns, answer, ask.n, app.engine.answers_whole(), held);
     let heading = Heading {
         id: ids::fresh("chatcmpl-"),
         created: status::unix_now(),
@@ -289,7 +289,7 @@ async fn prepare<B: Buf, E>(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<B, E>>,
     trace: &mut Trace,
-) -> Result<(chat::Ask, crate::turn::Turn, Buffered), Failure> {
+) -> Result<(chat::Ask, crate::turn::Turn, Held), Failure> {
     let limits = Limits::of(config.max_body_bytes);
     let body = body::read(headers, body, limits, &app.buffers, config.max_buffered_bytes).await?;
 
@@ -315,7 +315,10 @@ async fn prepare<B: Buf, E>(
     trace.decoded(ask.stream, &ask.model, u32::try_from(ask.n).unwrap_or(u32::MAX));
     trace.phase(Phase::PromptBuild, read);
     trace.phase(Phase::CwdResolve, resolved);
-    Ok((ask, turn?, body))
+    let turn = turn?;
+    // The body is as large as what was made of it: nobody needs both.
+    let held = body.becomes(turn.bytes());
+    Ok((ask, turn, held))
 }
 
 async fn replied(reply: Reply, chunks: &Chunks) -> Response {

@@ -16,7 +16,8 @@ use crate::turn::{Event, Events, Failure, Outcome, Phase, Slot, Turn};
 /// `n` turns of one request. Dropping it leaves the queue and interrupts whatever runs.
 pub struct Turns {
     engine: Arc<Engine>,
-    turn: Turn,
+    /// What those that wait will ask; given up with the last of them.
+    turn: Option<Turn>,
     runs: Vec<Run>,
     joined: Instant,
     /// When the queue last moved for this request: a slot was granted or one of its turns ended.
@@ -50,7 +51,7 @@ impl Turns {
         let now = Instant::now();
         Turns {
             engine,
-            turn,
+            turn: Some(turn),
             runs: places.into_iter().map(Run::Waiting).collect(),
             joined: now,
             moved: now,
@@ -92,7 +93,11 @@ impl Turns {
                         Poll::Ready(Ok(permit)) => {
                             self.moved = Instant::now();
                             self.trace.phase(Phase::QueueWait, self.moved - self.joined);
-                            let events = self.engine.run(self.turn.clone(), Slot::new(permit));
+                            self.runs[index] = Run::Over;
+                            let last = !self.runs.iter().any(|run| matches!(run, Run::Waiting(_)));
+                            let turn = if last { self.turn.take() } else { self.turn.clone() };
+                            let Some(turn) = turn else { continue };
+                            let events = self.engine.run(turn, Slot::new(permit));
                             self.runs[index] = Run::Running { events, granted: self.moved };
                             granted = true;
                         }
