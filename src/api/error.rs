@@ -201,6 +201,20 @@ fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
             "misconfigured",
             "The isolated Codex home (`app_server_codex_home`) cannot be used. The server's log says why.",
         ),
+        Failure::StateRefused { folder, .. } => unavailable(
+            "state_refused",
+            format!(
+                "Other users could change {folder} of this server, or it is a link: it is not used. \
+                 `codex-api-proxy doctor` on its machine names what to mend."
+            ),
+        ),
+        Failure::StateNotWritable { folder, .. } => unavailable(
+            "state_not_writable",
+            format!(
+                "This server cannot write to {folder}: it is full, read-only or not permitted. \
+                 `codex-api-proxy doctor` on its machine says more."
+            ),
+        ),
         Failure::UpstreamAuth { .. } => bad_gateway(
             "upstream_auth",
             "The model service refused the account's credentials. Run `codex login` again on the machine of this server.",

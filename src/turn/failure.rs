@@ -122,6 +122,20 @@ pub enum Failure {
         /// What is wrong with it (names host paths).
         detail: String,
     },
+    /// A folder of ours could be changed by somebody else.
+    StateRefused {
+        /// Which one.
+        folder: Folder,
+        /// What is wrong with it (names host paths).
+        detail: String,
+    },
+    /// A folder of ours is full or cannot be written.
+    StateNotWritable {
+        /// Which one.
+        folder: Folder,
+        /// What the system said (names host paths).
+        detail: String,
+    },
     /// Codex, or the upstream behind it, refused the account's credentials.
     UpstreamAuth {
         /// What Codex said.
@@ -186,6 +200,28 @@ pub enum Failure {
     },
 }
 
+/// A folder that the program keeps for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folder {
+    /// The state folder, or what is in it and has no setting of its own.
+    State,
+    /// The isolated `CODEX_HOME`.
+    Home,
+    /// The workspace that nobody chose.
+    Workspace,
+}
+
+/// With what decides where it is.
+impl std::fmt::Display for Folder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Folder::State => "the state folder (STATE_DIRECTORY, else ~/.codex-api-proxy)",
+            Folder::Home => "the isolated CODEX_HOME (app_server_codex_home)",
+            Folder::Workspace => "the workspace (default_cwd)",
+        })
+    }
+}
+
 /// Which rule of "who may call" was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -209,6 +245,8 @@ impl Failure {
     pub fn detail(&self) -> Option<&str> {
         match self {
             Failure::HomeRefused { detail }
+            | Failure::StateRefused { detail, .. }
+            | Failure::StateNotWritable { detail, .. }
             | Failure::UpstreamAuth { detail }
             | Failure::UpstreamRejected { detail, .. }
             | Failure::LeanRequestRefused { detail }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::turn::failure::Folder;
 
 const NOW: u64 = 1_700_000_000;
 
@@ -40,6 +41,9 @@ fn all() -> Vec<Failure> {
         Failure::NotLoggedIn,
         Failure::LoginNotPortable,
         Failure::HomeRefused { detail: detail() },
+        Failure::StateRefused { folder: Folder::Workspace, detail: detail() },
+        Failure::StateNotWritable { folder: Folder::State, detail: detail() },
+        Failure::StateNotWritable { folder: Folder::Home, detail: detail() },
         Failure::UpstreamAuth { detail: detail() },
         Failure::UpstreamRejected { code: Some(text("invalid_image")), detail: detail() },
         Failure::UpstreamRejected { code: Some(text("the prompt SECRET")), detail: detail() },
@@ -93,6 +97,9 @@ const TABLE: &str = "\
 503 server_error not_logged_in - false - - | The Codex CLI is not logged in. Run `codex login` on the machine of this server.
 503 server_error login_not_portable - false - - | The Codex login is kept in a keyring and cannot be used from the isolated home. Either set `cli_auth_credentials_store = \"file\"` in Codex's configuration and log in again, or log in once with CODEX_HOME set to `app_server_codex_home`.
 503 server_error misconfigured - false - - | The isolated Codex home (`app_server_codex_home`) cannot be used. The server's log says why.
+503 server_error state_refused - false - - | Other users could change the workspace (default_cwd) of this server, or it is a link: it is not used. `codex-api-proxy doctor` on its machine names what to mend.
+503 server_error state_not_writable - false - - | This server cannot write to the state folder (STATE_DIRECTORY, else ~/.codex-api-proxy): it is full, read-only or not permitted. `codex-api-proxy doctor` on its machine says more.
+503 server_error state_not_writable - false - - | This server cannot write to the isolated CODEX_HOME (app_server_codex_home): it is full, read-only or not permitted. `codex-api-proxy doctor` on its machine says more.
 502 api_error upstream_auth - false - - | The model service refused the account's credentials. Run `codex login` again on the machine of this server.
 400 invalid_request_error invalid_image - false - - | The model service refused the request for its content. The server's log has the reason.
 400 invalid_request_error upstream_rejected - false - - | The model service refused the request for its content. The server's log has the reason.
