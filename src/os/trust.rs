@@ -86,6 +86,13 @@ pub fn program(path: &Path, uid: u32) -> Result<Vec<Doubt>, Doubt> {
     Ok(walk.doubts.unwrap_or_default())
 }
 
+impl Doubt {
+    /// Whether every user of the machine may write, and not only a group, which may be a private one.
+    pub fn is_open_to_all(&self) -> bool {
+        matches!(self, Doubt::Writable { mode, .. } if mode & 0o002 != 0)
+    }
+}
+
 /// Whether everybody may write to a folder, sticky or not.
 pub fn is_open_to_all(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.mode() & 0o002 != 0)
@@ -104,7 +111,7 @@ impl Walk {
             // To others a link of root's is as good as a folder: systemd makes such state directories.
             Some((end, _)) if end.is_symlink => Err(Doubt::Link(path.into())),
             Some((end, meta)) if !meta.is_dir() => Err(Doubt::NotAFolder(end.path)),
-            Some((end, meta)) if meta.mode() & OTHERS_WRITE != 0 => {
+            Some((end, meta)) if others_write(&meta) => {
                 Err(Doubt::Writable { path: end.path, mode: meta.mode() & 0o7777 })
             }
             _ => Ok(()),
@@ -138,7 +145,7 @@ impl Walk {
             if !meta.is_dir() {
                 return Err(Doubt::NotAFolder(end.path));
             }
-            if meta.mode() & OTHERS_WRITE != 0 && meta.mode() & STICKY == 0 {
+            if others_write(&meta) && meta.mode() & STICKY == 0 {
                 let mode = meta.mode() & 0o7777;
                 self.doubt(Doubt::Writable { path: end.path.clone(), mode })?;
             }
@@ -168,7 +175,7 @@ impl Walk {
                 end.path = next;
             }
         }
-        if self.doubts.is_some() && !meta.is_dir() && meta.mode() & OTHERS_WRITE != 0 {
+        if self.doubts.is_some() && !meta.is_dir() && others_write(&meta) {
             let mode = meta.mode() & 0o7777;
             self.doubt(Doubt::Writable { path: end.path.clone(), mode })?;
         }
@@ -211,6 +218,14 @@ fn make(path: &Path) -> Result<Metadata, Doubt> {
         Err(error) => return Err(Doubt::Io(path.into(), error)),
     }
     look(path)
+}
+
+/// Whether group or everybody may write. The administrators of a Mac may become root as they like,
+/// and Homebrew's folders are theirs.
+fn others_write(meta: &Metadata) -> bool {
+    const ADMIN: u32 = 80;
+    let trusted = if cfg!(target_os = "macos") && meta.gid() == ADMIN { 0o020 } else { 0 };
+    meta.mode() & OTHERS_WRITE & !trusted != 0
 }
 
 /// Whether an owner is root. In a user namespace, as `PrivateUsers=` of systemd.exec(5) makes one,
