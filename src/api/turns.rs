@@ -134,7 +134,10 @@ impl Turns {
         let now = Instant::now();
         self.trace.see(&item, now);
         match item {
-            Err(failure) => return self.fail(index, failure),
+            Err(failure) => {
+                let failure = failure.shown_to(&self.turn);
+                return self.fail(index, failure);
+            }
             Ok(Event::Done { .. }) => self.end(index),
             Ok(_) => {}
         }

@@ -8,6 +8,7 @@ pub mod event;
 pub mod failure;
 pub mod pace;
 pub mod prompt;
+pub mod said;
 pub mod workdir;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 pub use caller::Caller;
 pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_events, events};
 pub use failure::Failure;
+pub use said::Said;
 pub use workdir::Workdir;
 
 /// One question to the model: a whole conversation and how it is to be answered.

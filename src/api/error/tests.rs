@@ -1,4 +1,5 @@
 use super::*;
+use crate::turn::Said;
 
 const NOW: u64 = 1_700_000_000;
 
@@ -41,10 +42,18 @@ fn all() -> Vec<Failure> {
         Failure::LoginNotPortable,
         Failure::HomeRefused { detail: detail() },
         Failure::UpstreamAuth { detail: detail() },
-        Failure::UpstreamRejected { code: Some(text("invalid_image")), detail: detail() },
-        Failure::UpstreamRejected { code: Some(text("the prompt SECRET")), detail: detail() },
-        Failure::UpstreamRejected { code: None, detail: detail() },
-        Failure::LeanRequestRefused { detail: detail() },
+        Failure::UpstreamRejected {
+            code: Some(text("invalid_image")),
+            detail: detail(),
+            said: Said::new("SECRET"),
+        },
+        Failure::UpstreamRejected {
+            code: Some(text("the prompt SECRET")),
+            detail: detail(),
+            said: Said::new("SECRET"),
+        },
+        Failure::UpstreamRejected { code: None, detail: detail(), said: Said::new("SECRET") },
+        Failure::LeanRequestRefused { detail: detail(), said: Said::new("SECRET") },
         Failure::UpstreamOverloaded { detail: detail() },
         Failure::UpstreamUnreachable { detail: detail() },
         Failure::CodexFailed { detail: detail() },
@@ -94,9 +103,9 @@ const TABLE: &str = "\
 503 server_error login_not_portable - false - - | The Codex login is kept in a keyring and cannot be used from the isolated home. Either set `cli_auth_credentials_store = \"file\"` in Codex's configuration and log in again, or log in once with CODEX_HOME set to `app_server_codex_home`.
 503 server_error misconfigured - false - - | The isolated Codex home (`app_server_codex_home`) cannot be used. The server's log says why.
 502 api_error upstream_auth - false - - | The model service refused the account's credentials. Run `codex login` again on the machine of this server.
-400 invalid_request_error invalid_image - false - - | The model service refused the request for its content. The server's log has the reason.
-400 invalid_request_error upstream_rejected - false - - | The model service refused the request for its content. The server's log has the reason.
-400 invalid_request_error upstream_rejected - false - - | The model service refused the request for its content. The server's log has the reason.
+400 invalid_request_error invalid_image - false - - | The model service refused the request for its content.
+400 invalid_request_error upstream_rejected - false - - | The model service refused the request for its content.
+400 invalid_request_error upstream_rejected - false - - | The model service refused the request for its content.
 502 api_error lean_request_refused - false - - | The model service refused the request without Codex's own instructions. Set `profile` to `agent`.
 503 server_error upstream_overloaded - false - - | The model service is overloaded. Try again later.
 502 api_error upstream_unreachable - false - - | The model service cannot be reached. Check the network and `proxy`.

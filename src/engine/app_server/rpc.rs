@@ -53,7 +53,8 @@ pub enum RpcError {
 impl fmt::Display for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RpcError::Refused { code, message } => write!(f, "{message} ({code})"),
+            // The message may quote what it refuses.
+            RpcError::Refused { code, message } => write!(f, "refused ({code}, {} bytes)", message.len()),
             RpcError::Late { method, after } => write!(f, "no reply to {method} within {after:?}"),
             RpcError::Closed => f.write_str("the connection is closed"),
         }

@@ -333,11 +333,11 @@ impl Run {
 /// What it means that a request of a turn was refused; `functions` of the caller may be the cause.
 fn failure(error: &RpcError, functions: bool) -> Failure {
     match error {
-        RpcError::Refused { code: OVERLOADED, message } => {
-            Failure::UpstreamOverloaded { detail: message.clone() }
-        }
+        RpcError::Refused { code: OVERLOADED, message } => Failure::UpstreamOverloaded {
+            detail: format!("the app-server is overloaded: {} bytes", message.len()),
+        },
         RpcError::Refused { message, .. } if functions && message.contains("dynamic tool") => {
-            tracing::info!(message, "codex refused function tools");
+            tracing::info!(bytes = message.len(), "codex refused function tools");
             Failure::bad("tools", "Codex does not accept these function tools.")
         }
         error => Failure::CodexFailed { detail: format!("the app-server refused the turn: {error}") },

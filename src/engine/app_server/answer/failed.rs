@@ -16,8 +16,10 @@ impl Answer {
             Failure::UsageLimit { resets_at: None } => {
                 Failure::UsageLimit { resets_at: self.exhausted_until() }
             }
-            Failure::UpstreamRejected { code: None, detail } if self.asked.lean && refuses_lean(&detail) => {
-                Failure::LeanRequestRefused { detail }
+            Failure::UpstreamRejected { code: None, detail, said }
+                if self.asked.lean && refuses_lean(said.expose()) =>
+            {
+                Failure::LeanRequestRefused { detail, said }
             }
             failure => failure,
         }
@@ -38,8 +40,8 @@ impl Answer {
 
 /// Whether a refusal is about what only the lean request does: no instructions, no tools of
 /// Codex, an altered model entry. The ChatGPT backend says so as `{"detail": …}`, without a code.
-fn refuses_lean(detail: &str) -> bool {
-    let lower = detail.to_lowercase();
+fn refuses_lean(said: &str) -> bool {
+    let lower = said.to_lowercase();
     ["instructions", "additional_tools", "tool_mode", "client version"]
         .iter()
         .any(|part| lower.contains(part))
