@@ -13,7 +13,7 @@ use warp::reply::Response;
 
 use crate::config::Config;
 use crate::observe::{RequestInfo, Trace};
-use crate::turn::{Caller, Failure, Phase};
+use crate::turn::{Failure, Phase};
 
 use super::answer::Answer;
 use super::body::{self, Buffered, Limits};
@@ -235,7 +235,7 @@ fn json(page: &serde_json::Value) -> Response {
 async fn completion<B: Buf, E>(
     app: &App,
     request: &Request,
-    _pass: &Pass,
+    pass: &Pass,
     body: impl Stream<Item = Result<B, E>>,
     mut trace: Trace,
 ) -> Response {
@@ -245,7 +245,7 @@ async fn completion<B: Buf, E>(
         Ok(prepared) => prepared,
         Err(failure) => return refuse(&mut trace, &failure),
     };
-    let places = match app.admission.join(&Caller::Unknown, ask.n) {
+    let places = match app.admission.join(&pass.caller, ask.n) {
         Ok(places) => places,
         Err(failure) => return refuse(&mut trace, &failure),
     };

@@ -31,7 +31,7 @@ pub fn exited(exit: &str, stderr: &str) -> Failure {
 
 /// The stderr of a process that cannot have read the prompt: its own command line or configuration
 /// stopped it. Any other may quote the prompt, and only its length is told.
-fn before_prompt(stderr: &str) -> String {
+pub fn before_prompt(stderr: &str) -> String {
     const REFUSALS: &[&str] = &["error: ", "Error loading config", "Error parsing -c overrides"];
     let refused = REFUSALS.iter().any(|refusal| stderr.trim_start().starts_with(refusal));
     if refused { stderr.to_owned() } else { format!("{} bytes on its stderr", stderr.len()) }

@@ -1,6 +1,7 @@
 //! This process and the groups of its children.
 
 use std::ffi::CString;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -45,6 +46,26 @@ pub fn signal_group(leader: u32, signal: Signal) {
         unsafe {
             libc::kill(-group, number);
         }
+    }
+}
+
+/// How many bytes of what was written to a pipe nobody has read yet, told by either end of it
+/// (Linux: pipe(7), `FIONREAD`). `None` where that is not known.
+pub fn unread(pipe: BorrowedFd<'_>) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the descriptor is open while borrowed, and FIONREAD writes one int.
+        #[allow(unsafe_code)]
+        let result = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &mut bytes) };
+        u64::try_from(bytes).ok().filter(|_| result == 0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        // Elsewhere the writing end may tell of another buffer.
+        let _ = pipe;
+        None
     }
 }
 

@@ -173,6 +173,14 @@ mod linux {
             if libc::getppid() != plan.parent {
                 libc::_exit(127);
             }
+            // When memory runs out, a turn is lost rather than the service and all its turns: each is
+            // the first choice of the kernel, see proc_pid_oom_score_adj(5). Raising it is anybody's
+            // right; where /proc is hidden it stays as it was.
+            let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            if score >= 0 {
+                libc::write(score, c"1000".as_ptr().cast(), 4);
+                libc::close(score);
+            }
             // Before the descriptors 0 to 2 are replaced: it may be one of them.
             let entered = match plan.held {
                 -1 => libc::chdir(plan.cwd.as_ptr()),

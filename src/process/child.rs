@@ -293,6 +293,18 @@ mod tests {
         String::from_utf8(line).unwrap().parse().unwrap()
     }
 
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_child_is_the_first_choice_when_memory_runs_out() {
+        let own = || std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+        let before = own();
+        let spawner = Spawner::start().unwrap();
+        let read = sh("cat /proc/self/oom_score_adj");
+        let (_, stdout, _) = spawner.output(read, Duration::from_secs(10)).await.unwrap();
+        assert_eq!(stdout, b"1000\n");
+        assert_eq!(own(), before, "nobody else is");
+    }
+
     #[tokio::test]
     async fn output_status_and_stderr_are_collected() {
         let spawner = Spawner::start().unwrap();

@@ -37,3 +37,4 @@ mod turn_ends;
 mod untouched;
 mod verbs;
 mod worker_faults;
+mod worker_loss;

@@ -1,4 +1,4 @@
-//! One bounded queue, first come first served.
+//! One bounded queue: first come first served within a caller, in turn between callers.
 
 use serde_json::json;
 
@@ -117,4 +117,53 @@ fn so_many_run_at_once_and_no_more() {
         proxy.scratch().write("bin/go", "");
     });
     assert_eq!(fake.turns().len(), 5);
+}
+
+#[test]
+fn callers_take_turns_and_a_full_queue_gives_way_to_who_has_less_in_it() {
+    let (setup, fake) = Setup::fake(WAITING);
+    let file = setup.scratch().write("keys", "ann-key\nbob-key\n");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let proxy = setup.set("api_key_file", file.display()).set("max_queue_size", 4).start();
+    let queued = |count: u64| {
+        wait::until(&format!("{count} wait"), || {
+            proxy.get("/metrics").key("ann-key").send().json()["turns_queued"] == count
+        });
+    };
+    let mut refused = vec![];
+    std::thread::scope(|scope| {
+        let ask = |key: &'static str, text: &'static str| {
+            let proxy = &proxy;
+            scope.spawn(move || proxy.ask(text).key(key).send())
+        };
+        let mut ann = vec![ask("ann-key", "ann 0")];
+        wait::until("the first runs", || fake.turns().len() == 1);
+        for (waiting, text) in [(1, "ann 1"), (2, "ann 2"), (3, "ann 3"), (4, "ann 4")] {
+            ann.push(ask("ann-key", text));
+            queued(waiting);
+        }
+        // A lone caller may use all of it, and no more.
+        ask("ann-key", "ann 5").join().unwrap().error(429, "rate_limit_error", "queue_full");
+        let bob = [ask("bob-key", "bob 1")];
+        refused.push(ann.pop().unwrap().join().unwrap());
+        let bob = bob.into_iter().chain([ask("bob-key", "bob 2")]).collect::<Vec<_>>();
+        refused.push(ann.pop().unwrap().join().unwrap());
+        // As many as the other: no more for either.
+        for key in ["ann-key", "bob-key"] {
+            ask(key, "too much").join().unwrap().error(429, "rate_limit_error", "queue_full");
+        }
+        queued(4);
+        proxy.scratch().write("bin/go", "");
+        ann.into_iter().chain(bob).for_each(|thread| assert_eq!(thread.join().unwrap().answer(), "pong"));
+    });
+    for answer in refused {
+        answer.error(429, "rate_limit_error", "queue_full");
+        assert_eq!(
+            (answer.header("x-should-retry"), answer.header("retry-after")),
+            (Some("true"), Some("1"))
+        );
+    }
+    let prompts: Vec<String> =
+        fake.calls().iter().filter_map(|call| call["stdin"].as_str().map(str::to_owned)).collect();
+    assert_eq!(prompts, ["ann 0", "ann 1", "bob 1", "ann 2", "bob 2"]);
 }

@@ -1,5 +1,8 @@
 //! `messages` as conversation items.
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -58,22 +61,53 @@ pub(super) fn decode(messages: &[Value]) -> Result<Vec<Item>, Failure> {
 
 /// The calls of the last assistant message that have no result yet: Codex would drop an orphan
 /// result and answer an orphan call by itself, without a word.
+///
+/// A message may have tens of thousands: each is found without looking at the others.
 #[derive(Default)]
-struct Calls(Vec<(String, String)>);
+struct Calls {
+    /// Ids by number, in the order of the message.
+    open: BTreeMap<usize, String>,
+    next: usize,
+    /// The numbers of the open ones.
+    by_id: HashMap<String, usize>,
+    /// The numbers by name, in order; those answered by id are still among them.
+    by_name: HashMap<String, VecDeque<usize>>,
+}
 
 impl Calls {
-    fn answer(&mut self, id: &str) -> Option<String> {
-        let at = self.0.iter().position(|(known, _)| known == id)?;
-        Some(self.0.remove(at).0)
+    /// Notes a call; not if one with its id is open.
+    fn add(&mut self, id: &str, name: &str) -> bool {
+        if self.open.is_empty() {
+            self.by_name.clear();
+        }
+        match self.by_id.entry(id.to_owned()) {
+            Entry::Occupied(_) => return false,
+            Entry::Vacant(entry) => entry.insert(self.next),
+        };
+        self.by_name.entry(name.to_owned()).or_default().push_back(self.next);
+        self.open.insert(self.next, id.to_owned());
+        self.next += 1;
+        true
     }
 
+    /// The id of the call with that id, which is open no more.
+    fn answer(&mut self, id: &str) -> Option<String> {
+        let number = self.by_id.remove(id)?;
+        self.open.remove(&number)
+    }
+
+    /// The id of the first open call of that name, which is open no more.
     fn answer_function(&mut self, name: &str) -> Option<String> {
-        let at = self.0.iter().position(|(_, known)| known == name)?;
-        Some(self.0.remove(at).0)
+        let numbers = self.by_name.get_mut(name)?;
+        let number =
+            std::iter::from_fn(|| numbers.pop_front()).find(|number| self.open.contains_key(number))?;
+        let id = self.open.remove(&number)?;
+        self.by_id.remove(&id);
+        Some(id)
     }
 
     fn open(&self) -> Option<&str> {
-        self.0.first().map(|(id, _)| id.as_str())
+        self.open.first_key_value().map(|(_, id)| id.as_str())
     }
 
     fn all_answered(&self, at: &Fields) -> Result<(), Failure> {
@@ -129,14 +163,15 @@ fn assistant(fields: &Fields, index: usize, items: &mut Vec<Item>, calls: &mut C
         if id.is_empty() || id.len() > 256 || id.chars().any(char::is_control) {
             return Err(call.invalid("id", "must be 1 to 256 characters without control characters"));
         }
-        if calls.0.iter().any(|(known, _)| known == id) {
+        if calls.by_id.contains_key(id) {
             return Err(call.invalid("id", "is used by two tool calls"));
         }
         let function = call.object("function")?.ok_or_else(|| call.missing("function"))?;
         push_call(id, function, &call.path("function."), items, calls)?;
     }
     if let Some(function) = function_call {
-        push_call(&format!("call_function_{index}"), function, &fields.path("function_call."), items, calls)?;
+        let id = format!("call_function_{index}");
+        push_call(&id, function, &fields.path("function_call."), items, calls)?;
     }
     Ok(())
 }
@@ -154,7 +189,9 @@ fn push_call(
         return Err(function.invalid("name", "must not be empty"));
     }
     let arguments = function.string("arguments")?.ok_or_else(|| function.missing("arguments"))?;
-    calls.0.push((id.to_owned(), name.to_owned()));
+    if !calls.add(id, name) {
+        return Err(function.invalid("name", "gives the call an id that a tool call beside it has"));
+    }
     items.push(Item::ToolCall(ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() }));
     Ok(())
 }

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::names::Names;
+use super::tool_names::Names;
 use super::wire::{
-    Delta, ErrorNews, ItemNews, RateLimits, RawCompleted, RawItemNews, ThreadItem, TurnError, TurnNews,
-    UsageNews,
+    DeltaNotification, ErrorNotification, ItemNotification, RateLimits, RawResponseCompletedNotification,
+    RawResponseItemNotification, ThreadItem, TokenUsageNotification, TurnError, TurnNotification,
 };
 use crate::codex::errors::{classify, is_output_limit};
 use crate::turn::{Event, Failure, Finish, NotTaken, Outcome, Phase, Sink, Slot, ToolCall, Usage};
@@ -41,7 +41,7 @@ pub type LatestLimits = Arc<Mutex<Option<RateLimits>>>;
 
 /// What the answer is measured against.
 #[derive(Debug)]
-pub struct Asked {
+pub struct TurnContext {
     /// The stand-ins of function names.
     pub names: Arc<Names>,
     /// The functions offered, by the names they went out with.
@@ -59,7 +59,7 @@ pub struct Asked {
 pub struct Answer {
     sink: Arc<Sink>,
     slot: Option<Slot>,
-    asked: Asked,
+    context: TurnContext,
     limits: LatestLimits,
     change: Arc<Notify>,
     stage: Stage,
@@ -84,7 +84,7 @@ pub struct Answer {
     /// Reasoning of the response under way is out.
     thought_now: bool,
     /// Reasoning is being repeated and not passed on.
-    hush: bool,
+    repeating_reasoning: bool,
     /// The next reasoning begins a new paragraph.
     gap: bool,
     error: Option<TurnError>,
@@ -107,14 +107,14 @@ impl Answer {
     pub fn new(
         sink: Arc<Sink>,
         slot: Slot,
-        asked: Asked,
+        context: TurnContext,
         limits: LatestLimits,
         change: Arc<Notify>,
     ) -> Answer {
         Answer {
             sink,
             slot: Some(slot),
-            asked,
+            context,
             limits,
             change,
             stage: Stage::Running,
@@ -130,12 +130,22 @@ impl Answer {
             said: false,
             said_now: false,
             thought_now: false,
-            hush: false,
+            repeating_reasoning: false,
             gap: false,
             error: None,
             responses: None,
             thread: None,
         }
+    }
+
+    /// Forgets what another worker did for the turn, none of which is out.
+    pub fn start_over(&mut self) {
+        self.taken = false;
+        self.early = false;
+        self.accepted = None;
+        self.measured.clear();
+        self.turn_id = None;
+        self.calls.clear();
     }
 
     /// How far the turn is.
@@ -206,7 +216,7 @@ impl Answer {
         }
         match method {
             "item/reasoning/summaryTextDelta" => {
-                if let Ok(delta) = serde_json::from_str::<Delta<'_>>(params) {
+                if let Ok(delta) = serde_json::from_str::<DeltaNotification<'_>>(params) {
                     self.think(delta.delta);
                 }
             }
@@ -216,14 +226,14 @@ impl Answer {
             "rawResponseItem/completed" => self.raw_item(params),
             "rawResponse/completed" => self.response_completed(params),
             "thread/tokenUsage/updated" => {
-                if let Ok(news) = serde_json::from_str::<UsageNews>(params) {
+                if let Ok(news) = serde_json::from_str::<TokenUsageNotification>(params) {
                     self.thread = Some(news.token_usage.total.into());
                 }
                 self.response_ended();
             }
             "error" => self.heard_error(params),
             "turn/started" => {
-                if let Ok(news) = serde_json::from_str::<TurnNews<'_>>(params) {
+                if let Ok(news) = serde_json::from_str::<TurnNotification<'_>>(params) {
                     self.turn_id.get_or_insert_with(|| news.turn.id.0.into_owned());
                 }
             }
@@ -284,7 +294,7 @@ impl Answer {
         }
         if !self.begun {
             self.begun = true;
-            let from = self.accepted.unwrap_or(self.asked.granted);
+            let from = self.accepted.unwrap_or(self.context.granted);
             self.measured.push((Phase::AppServerFirstDelta, from.elapsed()));
         }
         self.tell_measured();
@@ -305,7 +315,7 @@ impl Answer {
     }
 
     fn think(&mut self, text: String) {
-        if self.hush || text.is_empty() {
+        if self.repeating_reasoning || text.is_empty() {
             return;
         }
         self.thought_now = true;
@@ -327,7 +337,7 @@ impl Answer {
     }
 
     fn item(&mut self, params: &str, take: impl FnOnce(&mut Self, ThreadItem<'_>)) {
-        if let Ok(ItemNews { item }) = serde_json::from_str(params) {
+        if let Ok(ItemNotification { item }) = serde_json::from_str(params) {
             match &*item.kind.0 {
                 "agentMessage" => take(self, item),
                 "contextCompaction" => self.history_cut(),
@@ -360,7 +370,7 @@ impl Answer {
     }
 
     fn raw_item(&mut self, params: &str) {
-        let Ok(RawItemNews { turn_id, item }) = serde_json::from_str(params) else { return };
+        let Ok(RawResponseItemNotification { turn_id, item }) = serde_json::from_str(params) else { return };
         // The history is echoed in the same form, as of another turn.
         let ours = match &self.turn_id {
             Some(id) => *id == turn_id.0,
@@ -371,18 +381,18 @@ impl Answer {
         }
         let (Some(id), Some(name)) = (item.call_id, item.name) else { return };
         // A name nobody offered: Codex tells the model so and lets it try again.
-        if !self.asked.offered.contains(&*name.0) {
+        if !self.context.offered.contains(&*name.0) {
             return;
         }
         let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
         let arguments = serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
-        self.calls.push(ToolCall { id, name: self.asked.names.back(&name.0).to_owned(), arguments });
+        self.calls.push(ToolCall { id, name: self.context.names.back(&name.0).to_owned(), arguments });
     }
 
     /// One request to the upstream is answered. With calls of the client's functions in it, that
     /// is the end: whatever Codex did next would be without their results.
     fn response_completed(&mut self, params: &str) {
-        if let Ok(RawCompleted { usage: Some(usage) }) = serde_json::from_str(params) {
+        if let Ok(RawResponseCompletedNotification { usage: Some(usage) }) = serde_json::from_str(params) {
             *self.responses.get_or_insert_default() += usage.into();
         }
         self.response_ended();
@@ -403,18 +413,18 @@ impl Answer {
         self.said_now = false;
         self.gap = self.gap || self.thought_now;
         self.thought_now = false;
-        self.hush = false;
+        self.repeating_reasoning = false;
     }
 
     fn heard_error(&mut self, params: &str) {
-        let Ok(ErrorNews { error, will_retry }) = serde_json::from_str(params) else { return };
+        let Ok(ErrorNotification { error, will_retry }) = serde_json::from_str(params) else { return };
         if !will_retry {
             self.error = Some(error);
             return;
         }
         // The response under way begins again from its start.
         self.calls.clear();
-        self.hush = self.thought_now;
+        self.repeating_reasoning = self.thought_now;
         if self.said_now {
             let cause = error.additional_details.unwrap_or(error.message);
             let failure = match classify(error.codex_error_info.as_ref(), &cause) {
@@ -431,7 +441,7 @@ impl Answer {
     }
 
     fn turn_completed(&mut self, params: &str) {
-        let Ok(TurnNews { turn }) = serde_json::from_str(params) else {
+        let Ok(TurnNotification { turn }) = serde_json::from_str(params) else {
             return self
                 .over(Err(Failure::CodexFailed { detail: "codex ended the turn in an unknown way".into() }));
         };

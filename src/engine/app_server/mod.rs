@@ -9,7 +9,7 @@
 //!   when settings or login change.
 //! - `worker` is one process, `rpc` its pipes, `wire` its messages.
 //! - `features` is what the installed app-server was found to carry.
-//! - `turn` is the script of one turn, `answer` what came of it so far, `names` what functions
+//! - `turn` is the script of one turn, `answer` what came of it so far, `tool_names` what functions
 //!   are called on the way.
 //!
 //! A reader never waits for a client: a turn whose client falls too far behind is given up, the
@@ -19,13 +19,14 @@ mod answer;
 #[cfg(test)]
 mod fake;
 pub mod features;
-mod names;
 mod pool;
 mod rpc;
+mod tool_names;
 mod turn;
 mod wire;
 mod worker;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Link {
     reader: Box<dyn AsyncRead + Send + Unpin>,
     writer: Box<dyn AsyncWrite + Send + Unpin>,
     child: Option<Child>,
+    /// A second hold on its input, to tell what of it was never read; `None` where nobody can.
+    input: Option<OwnedFd>,
 }
 
 /// Deadlines and pauses.
@@ -51,6 +54,10 @@ pub struct Timing {
     handshake: Duration,
     /// For each reply afterwards.
     rpc: Duration,
+    /// For a reply before the worker is asked for a sign of life.
+    patience: Duration,
+    /// For the sign of life.
+    vital: Duration,
     /// From an accepted interruption to the end of the turn.
     end: Duration,
     /// Before a worker is started again; doubled at each failure.
@@ -68,6 +75,8 @@ impl Default for Timing {
         Timing {
             handshake: Duration::from_secs(30),
             rpc: Duration::from_secs(30),
+            patience: Duration::from_secs(5),
+            vital: Duration::from_secs(2),
             end: Duration::from_secs(10),
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(30),

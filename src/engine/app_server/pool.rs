@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
-use super::answer::{Answer, Asked, LatestLimits};
+use super::answer::{Answer, LatestLimits, TurnContext};
 use super::features::Features;
-use super::names::Names;
-use super::turn::Run;
+use super::tool_names::Names;
+use super::turn::{Ended, Run};
 use super::worker::{Worker, lock};
 use super::{RateLimit, Status, Timing};
 use crate::codex::Codex;
@@ -35,6 +35,9 @@ pub use source::examine;
 
 /// How long a failure to start is believed before a request has it tried again.
 const FAILURE_LASTS: Duration = Duration::from_secs(1);
+
+/// How many workers a turn is given to, as long as nothing of it can have gone upstream.
+const TRIES: usize = 2;
 
 /// How often turns have the CLI's files looked at.
 const LOOK_AFTER: Duration = Duration::from_secs(2);
@@ -111,7 +114,7 @@ impl Pool {
         let (sink, events) = backlogged_events();
         let sink = Arc::new(sink);
         let names = Arc::new(Names::new(&turn.tools, &turn.conversation, config.profile() == Profile::Agent));
-        let asked = Asked {
+        let context = TurnContext {
             offered: turn.tools.iter().map(|tool| names.out(&tool.name).to_owned()).collect(),
             names: Arc::clone(&names),
             model: turn.model.clone().or_else(|| config.model.clone()),
@@ -119,8 +122,13 @@ impl Pool {
             granted,
         };
         let change = Arc::new(Notify::new());
-        let answer =
-            Answer::new(Arc::clone(&sink), slot, asked, Arc::clone(&self.shared.limits), Arc::clone(&change));
+        let answer = Answer::new(
+            Arc::clone(&sink),
+            slot,
+            context,
+            Arc::clone(&self.shared.limits),
+            Arc::clone(&change),
+        );
         let answer = Arc::new(Mutex::new(answer));
         let run = Run { turn, names, config, answer, change, sink, granted };
         let shared = Arc::clone(&self.shared);
@@ -152,7 +160,7 @@ impl Pool {
             match seat {
                 Seat::Vacant | Seat::Starting => {}
                 Seat::Ready(worker) => {
-                    status.ready += usize::from(worker.is_alive());
+                    status.ready += usize::from(worker.takes_turns());
                     let lack = worker.features().and_then(Features::no_functions);
                     let reason = || worker.installation.functions.reason().map(str::to_owned);
                     status.functions = lack.or_else(reason);
@@ -235,17 +243,32 @@ impl Shared {
     async fn serve(self: Arc<Self>, run: Run) {
         self.look_sometimes();
         let given_up = || Failure::CodexFailed { detail: "given up before it began".into() };
-        let place = tokio::select! {
-            place = self.place(&run.config) => place,
-            // The outcome of a turn that was given up is told already.
-            () = run.given_up() => Err(given_up()),
-        };
-        let release = match place {
-            Ok(place) => run.on(&place.worker).await.map(|thread| (Arc::clone(&place.worker), thread)),
-            Err(failure) => {
+        let mut tries = 1;
+        let release = loop {
+            let place = tokio::select! {
+                place = self.place(&run.config) => place,
+                // The outcome of a turn that was given up is told already.
+                _ = run.given_up() => Err(given_up()),
+            };
+            let failure = match place {
+                Ok(place) => match run.on(&place.worker).await {
+                    Ended::Over(thread) => {
+                        break thread.map(|thread| (Arc::clone(&place.worker), thread));
+                    }
+                    Ended::Unsent(failure) => failure,
+                },
+                Err(failure) => {
+                    lock(&run.answer).over(Err(failure));
+                    break None;
+                }
+            };
+            if tries == TRIES || self.is_closing() {
                 lock(&run.answer).over(Err(failure));
-                None
+                break None;
             }
+            tries += 1;
+            tracing::info!(cause = ?failure, "a turn that its worker had not begun is given to another one");
+            lock(&run.answer).start_over();
         };
         drop(run);
         self.running.fetch_sub(1, Ordering::Relaxed);

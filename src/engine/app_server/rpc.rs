@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::process::Lines;
@@ -50,6 +50,11 @@ pub enum RpcError {
     Closed,
 }
 
+/// Where JSON is wrong, without serde's quotation of it, which may be of the prompt.
+pub(super) fn place(error: &serde_json::Error) -> String {
+    format!("{:?} error at column {}", error.classify(), error.column())
+}
+
 impl fmt::Display for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -70,8 +75,8 @@ pub type OnReply = Box<dyn FnOnce(Result<(), &RpcError>) + Send>;
 struct Waiting {
     tell: oneshot::Sender<Reply>,
     on_reply: Option<OnReply>,
-    /// Its place among the requests in flight.
-    _place: OwnedSemaphorePermit,
+    /// Its place among the requests in flight; a question for a sign of life needs none.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl fmt::Debug for Waiting {
@@ -84,6 +89,7 @@ impl fmt::Debug for Waiting {
 #[derive(Debug)]
 pub struct Sent {
     id: u64,
+    begins: u64,
     method: &'static str,
     limit: Duration,
     end: Instant,
@@ -95,16 +101,21 @@ impl Sent {
     pub fn method(&self) -> &'static str {
         self.method
     }
+
+    /// Where it begins in all that is written to the app-server, in bytes.
+    pub fn begins(&self) -> u64 {
+        self.begins
+    }
 }
 
 /// Something the app-server says of its own accord. Borrowed from the line it stands in.
 #[derive(Clone, Copy, Debug)]
-pub struct Heard<'a> {
+pub struct ServerMessage<'a> {
     /// `item/agentMessage/delta` and the like.
     pub method: &'a str,
     /// JSON text of the parameters; empty if there are none.
     pub params: &'a str,
-    /// JSON text of the id if an answer is owed.
+    /// JSON text of the id if an answer is pending_tool_calls.
     pub id: Option<&'a str>,
 }
 
@@ -154,11 +165,24 @@ struct Request<'a, P> {
 /// The asking side of one connection.
 #[derive(Debug)]
 pub struct Rpc {
-    outbox: mpsc::Sender<Vec<u8>>,
+    /// `None` once the connection is closed.
+    outgoing: Mutex<Option<Outgoing>>,
     /// `None` once the connection is closed.
     pending: Mutex<Option<HashMap<u64, Waiting>>>,
+    /// Told of each reply.
+    replied: Notify,
+    /// Counts lines heard.
+    heard: AtomicU64,
     next: AtomicU64,
     places: Arc<Semaphore>,
+}
+
+/// The near end of the way to the pipe.
+#[derive(Debug)]
+struct Outgoing {
+    queue: mpsc::Sender<Vec<u8>>,
+    /// Bytes put in so far.
+    bytes: u64,
 }
 
 /// Messages on their way to the pipe; goes to [`write`].
@@ -170,8 +194,10 @@ impl Rpc {
     pub fn new() -> (Rpc, Outbox) {
         let (outbox, queue) = mpsc::channel(OUTBOX);
         let rpc = Rpc {
-            outbox,
+            outgoing: Mutex::new(Some(Outgoing { queue: outbox, bytes: 0 })),
             pending: Mutex::new(Some(HashMap::new())),
+            replied: Notify::new(),
+            heard: AtomicU64::new(0),
             next: AtomicU64::new(0),
             places: Arc::new(Semaphore::new(IN_FLIGHT)),
         };
@@ -206,10 +232,21 @@ impl Rpc {
         on_reply: Option<OnReply>,
     ) -> Result<Sent, RpcError> {
         let end = Instant::now() + limit;
-        let late = RpcError::Late { method, after: limit };
         let place = timeout_at(end, Arc::clone(&self.places).acquire_owned());
-        let place = place.await.map_err(|_| late.clone())?;
+        let place = place.await.map_err(|_| RpcError::Late { method, after: limit })?;
         let place = place.map_err(|_| RpcError::Closed)?;
+        self.send_in(Some(place), method, params, limit, end, on_reply).await
+    }
+
+    async fn send_in<P: Serialize>(
+        &self,
+        place: Option<OwnedSemaphorePermit>,
+        method: &'static str,
+        params: &P,
+        limit: Duration,
+        end: Instant,
+        on_reply: Option<OnReply>,
+    ) -> Result<Sent, RpcError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         // Most requests fit, and need not grow.
         let mut line = Vec::with_capacity(512);
@@ -220,13 +257,30 @@ impl Rpc {
         let (tell, reply) = oneshot::channel();
         let waiting = Waiting { tell, on_reply, _place: place };
         self.pending().as_mut().ok_or(RpcError::Closed)?.insert(id, waiting);
+        let queue =
+            self.outgoing().as_ref().map(|outgoing| outgoing.queue.clone()).ok_or(RpcError::Closed)?;
         // Waits only if the app-server reads nothing while we owe it answers.
-        let queued = timeout_at(end, self.outbox.send(line)).await;
-        if queued.is_err() {
+        let Ok(room) = timeout_at(end, queue.reserve_owned()).await else {
             self.forget(id);
-        }
-        queued.map_err(|_| late)?.map_err(|_| RpcError::Closed)?;
-        Ok(Sent { id, method, limit, end, reply })
+            return Err(RpcError::Late { method, after: limit });
+        };
+        let begins = self.put(room.map_err(|_| RpcError::Closed)?, line)?;
+        Ok(Sent { id, begins, method, limit, end, reply })
+    }
+
+    /// Puts a message behind all others, and says where it begins.
+    fn put(&self, room: mpsc::OwnedPermit<Vec<u8>>, line: Vec<u8>) -> Result<u64, RpcError> {
+        let mut outgoing = self.outgoing();
+        let outgoing = outgoing.as_mut().ok_or(RpcError::Closed)?;
+        let begins = outgoing.bytes;
+        outgoing.bytes += line.len() as u64;
+        room.send(line);
+        Ok(begins)
+    }
+
+    fn outgoing(&self) -> MutexGuard<'_, Option<Outgoing>> {
+        // Nothing can panic while it is held.
+        self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the reply to a request.
@@ -234,7 +288,7 @@ impl Rpc {
     /// # Errors
     /// See [`RpcError`].
     pub async fn reply(&self, sent: Sent) -> Reply {
-        let Sent { id, method, limit, end, reply } = sent;
+        let Sent { id, method, limit, end, reply, .. } = sent;
         match timeout_at(end, reply).await {
             Ok(reply) => reply.map_err(|_| RpcError::Closed)?,
             Err(_) => {
@@ -259,9 +313,12 @@ impl Rpc {
     }
 
     fn say(&self, line: String) {
+        let queue = self.outgoing().as_ref().map(|outgoing| outgoing.queue.clone());
+        let Some(room) = queue.map(mpsc::Sender::try_reserve_owned) else { return };
         // Full only if the app-server floods us with requests while it reads nothing; it then
         // misses an answer, and the deadline of what it owes us tells.
-        if self.outbox.try_send(line.into_bytes()).is_err() {
+        let put = room.map(|room| self.put(room, line.into_bytes()));
+        if put.is_err() {
             tracing::warn!("the app-server does not read; an answer to it was dropped");
         }
     }
@@ -274,7 +331,7 @@ impl Rpc {
         &self,
         pipe: impl AsyncRead + Unpin,
         longest: usize,
-        mut on: impl FnMut(Heard<'_>),
+        mut on: impl FnMut(ServerMessage<'_>),
     ) -> Ended {
         let mut lines = Lines::new(pipe, longest);
         let ended = loop {
@@ -283,18 +340,19 @@ impl Rpc {
                 Ok(None) => break Ended::Eof,
                 Err(error) => break Ended::Broken(format!("cannot read its output: {error}")),
             };
+            self.heard.fetch_add(1, Ordering::Relaxed);
             if line.first() != Some(&b'{') {
                 continue;
             }
             match serde_json::from_slice::<Envelope<'_>>(line) {
-                Ok(Envelope { method: Some(method), id, params, .. }) => on(Heard {
+                Ok(Envelope { method: Some(method), id, params, .. }) => on(ServerMessage {
                     method: &method.0,
                     params: params.map_or("", RawValue::get),
                     id: id.map(RawValue::get),
                 }),
                 Ok(Envelope { id: Some(id), result, error, .. }) => self.resolve(id.get(), result, error),
                 Ok(_) => {}
-                Err(error) => break Ended::Broken(format!("it wrote a broken message: {error}")),
+                Err(error) => break Ended::Broken(format!("it wrote a broken message: {}", place(&error))),
             }
         };
         self.close();
@@ -316,18 +374,21 @@ impl Rpc {
         }
         // Whoever asked may have given up.
         let _ = waiting.tell.send(reply);
+        self.replied.notify_waiters();
     }
 
     /// Fails every request under way, and every later one.
     pub fn close(&self) {
         self.places.close();
+        self.outgoing().take();
         self.pending().take();
     }
 }
 
-/// Writes messages to the pipe, small ones together, until the connection or the pipe is gone.
-pub async fn write(Outbox(mut queue): Outbox, mut pipe: impl AsyncWrite + Unpin) {
-    let mut batch = Vec::new();
+/// Writes messages to the pipe, small ones together, until the connection or the pipe is gone. Gives
+/// how many bytes the pipe took.
+pub async fn write(Outbox(mut queue): Outbox, mut pipe: impl AsyncWrite + Unpin) -> u64 {
+    let (mut batch, mut taken) = (Vec::new(), 0);
     while let Some(first) = queue.recv().await {
         // Whoever else has something to say now says it first: one write, and one reading of it
         // by the app-server, then serve many turns.
@@ -344,15 +405,26 @@ pub async fn write(Outbox(mut queue): Outbox, mut pipe: impl AsyncWrite + Unpin)
         {
             batch.extend_from_slice(&next);
         }
-        if pipe.write_all(&batch).await.is_err() || pipe.flush().await.is_err() {
-            // The reader sees the end of the process and says why.
-            return;
+        let mut rest = &batch[..];
+        while !rest.is_empty() {
+            // A pipe that is gone: the reader sees the end of the process and says why.
+            let Ok(bytes @ 1..) = pipe.write(rest).await else { return taken };
+            taken += bytes as u64;
+            rest = &rest[bytes..];
+        }
+        if pipe.flush().await.is_err() {
+            return taken;
         }
         if batch.capacity() > 4 * BATCH {
             batch = Vec::new();
         }
     }
+    taken
 }
+
+mod vital;
+
+pub use vital::Vital;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@
 //! at once, and what was begun is then undone in order.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -22,8 +23,8 @@ use tokio::time::{sleep_until, timeout};
 
 use super::answer::{Answer, Stage};
 use super::features::Features;
-use super::names::Names;
 use super::rpc::RpcError;
+use super::tool_names::Names;
 use super::wire::{
     self, DynamicTool, InjectItems, ThreadConfig, ThreadStart, ThreadUnsubscribe, TurnInterrupt, TurnStart,
 };
@@ -36,6 +37,17 @@ const OVERLOADED: i64 = -32001;
 
 /// A function's result above this many bytes is cut in silence by Codex where it works as an agent.
 const LONGEST_RESULT: usize = 40_000;
+
+/// What became of a turn on one worker.
+#[derive(Debug)]
+pub enum Ended {
+    /// Its answer is over. What is left is the thread to release.
+    Over(Option<String>),
+    /// The worker ended, and nothing of the turn can have gone upstream: either `turn/start`, which
+    /// alone causes requests, was never sent, or the system knows that it was never read. The
+    /// answer is not over; another worker may try.
+    Unsent(Failure),
+}
 
 /// A turn under way and who waits for it.
 pub struct Run {
@@ -79,8 +91,9 @@ impl Run {
         lock(&self.answer).over(Err(failure));
     }
 
-    /// Waits until the client leaves or time runs out, and tells the answer.
-    pub async fn given_up(&self) {
+    /// Waits until the client leaves or time runs out, and tells the answer. Gives whether it was
+    /// the time.
+    pub async fn given_up(&self) -> bool {
         let after = self.config.timeout_seconds;
         let end = self.granted + after;
         let first = self.config.first_event_timeout_seconds.filter(|first| *first < after);
@@ -92,44 +105,52 @@ impl Run {
             }
             after
         };
-        tokio::select! {
-            () = self.sink.closed() => lock(&self.answer).abandon(),
-            () = sleep_until(end.into()) => lock(&self.answer).fail(Failure::TurnTimedOut { after }),
-            after = silent => lock(&self.answer).fail(Failure::FirstEventTimedOut { after }),
-        }
+        let failure = tokio::select! {
+            () = self.sink.closed() => {
+                lock(&self.answer).abandon();
+                return false;
+            }
+            () = sleep_until(end.into()) => Failure::TurnTimedOut { after },
+            after = silent => Failure::FirstEventTimedOut { after },
+        };
+        lock(&self.answer).fail(failure);
+        true
     }
 
     /// Runs the turn to its end, telling the answer if it is given up meanwhile. The answer is over
-    /// when this returns; what it gives is the thread to release.
-    pub async fn on(&self, worker: &Arc<Worker>) -> Option<String> {
+    /// when this returns, unless it says otherwise.
+    pub async fn on(&self, worker: &Arc<Worker>) -> Ended {
         let work = self.work(worker);
         tokio::pin!(work);
         tokio::select! {
             biased;
-            thread = &mut work => return thread,
-            () = self.given_up() => {}
+            ended = &mut work => return ended,
+            late = self.given_up() => if late {
+                // It may be the model that is slow, or the worker that hangs.
+                worker.doubt();
+            }
         }
         work.await
     }
 
-    async fn work(&self, worker: &Arc<Worker>) -> Option<String> {
+    async fn work(&self, worker: &Arc<Worker>) -> Ended {
         let thread = match self.thread(worker).await {
             Ok(thread) => thread,
-            Err(error) => {
-                self.end_with(worker, error).await;
-                return None;
-            }
+            Err(stop) => return self.stopped(worker, stop, None, None).await,
         };
-        if self.stage() == Stage::Running {
-            worker.attach(&thread, Arc::clone(&self.answer));
-            if let Err(error) = self.ask(worker, &thread).await {
-                self.end_with(worker, error).await;
-            }
-            worker.detach(&thread);
-        } else {
+        if self.stage() != Stage::Running {
             self.over(Failure::CodexFailed { detail: "given up before it began".into() });
+            return Ended::Over(Some(thread));
         }
-        Some(thread)
+        worker.attach(&thread, Arc::clone(&self.answer));
+        let mut begins = None;
+        let asked = self.ask(worker, &thread, &mut begins).await;
+        let ended = match asked {
+            Ok(()) => Ended::Over(Some(thread.clone())),
+            Err(stop) => self.stopped(worker, stop, begins, Some(&thread)).await,
+        };
+        worker.detach(&thread);
+        ended
     }
 
     /// Releases the thread of an ended turn.
@@ -210,8 +231,9 @@ impl Run {
         Ok(())
     }
 
-    /// Hands the conversation over, starts the turn and waits for its end.
-    async fn ask(&self, worker: &Arc<Worker>, thread: &str) -> Result<(), Stop> {
+    /// Hands the conversation over, starts the turn and waits for its end. `begins` is where the
+    /// request that starts it stands in all that was written to the worker, once it was sent.
+    async fn ask(&self, worker: &Arc<Worker>, thread: &str, begins: &mut Option<u64>) -> Result<(), Stop> {
         let hint = wire::hint(&self.turn, &self.names);
         let items =
             InjectItems { thread_id: thread, items: wire::items(&self.turn, &self.names, hint.as_deref()) };
@@ -243,7 +265,10 @@ impl Run {
                 lock(&answer).accepted(began);
             }
         };
-        let start = async || worker.send("turn/start", &params, Some(Box::new(accepted))).await;
+        let start = async || {
+            let sent = worker.send("turn/start", &params, Some(Box::new(accepted))).await;
+            sent.inspect(|sent| *begins = Some(sent.begins()))
+        };
         let (history, started) = if worker.overtakes.load(Ordering::Relaxed) {
             let history: Result<IgnoredAny, RpcError> = worker.reply(history).await;
             if self.stage() != Stage::Running {
@@ -260,9 +285,7 @@ impl Run {
             return Err(error.into());
         }
         lock(&self.answer).called(&started.turn.id);
-        while self.stage() == Stage::Running {
-            self.change.notified().await;
-        }
+        self.wait_while(worker, |stage| stage == Stage::Running).await?;
         if lock(&self.answer).was_early() && !worker.overtakes.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 pid = worker.pid,
@@ -295,15 +318,10 @@ impl Run {
             Err(RpcError::Refused { .. }) => true,
             Err(error) => return Err(error.into()),
         };
-        let end = async {
-            while self.stage() != Stage::Over {
-                self.change.notified().await;
-            }
-        };
         let limit = worker.timing.end;
-        if timeout(limit, end).await.is_err() {
+        let Ok(ended) = timeout(limit, self.wait_while(worker, |stage| stage != Stage::Over)).await else {
             if !refused {
-                worker.condemn(Failure::CodexFailed {
+                worker.fail(Failure::CodexFailed {
                     detail: format!(
                         "the app-server hangs: a turn did not end within {limit:?} of its interruption"
                     ),
@@ -311,22 +329,41 @@ impl Run {
                 return Err(RpcError::Closed.into());
             }
             self.over(Failure::CodexFailed { detail: "the end of the turn got lost".into() });
+            return Ok(());
+        };
+        ended
+    }
+
+    /// Waits for another stage of the answer, as long as the worker lives.
+    async fn wait_while(&self, worker: &Worker, condition: impl Fn(Stage) -> bool) -> Result<(), Stop> {
+        let mut exited = pin!(worker.wait_exited());
+        while condition(self.stage()) {
+            tokio::select! {
+                biased;
+                () = self.change.notified() => {}
+                _ = &mut exited => return Err(RpcError::Closed.into()),
+            }
         }
         Ok(())
     }
 
-    /// Ends the answer with what stopped the turn, once nothing of it runs any more.
-    async fn end_with(&self, worker: &Worker, stop: Stop) {
+    /// Ends the answer with what stopped the turn, once nothing of it runs any more; unless another
+    /// worker may still try.
+    async fn stopped(&self, worker: &Worker, stop: Stop, begins: Option<u64>, thread: Option<&str>) -> Ended {
         match stop {
             Stop::Failed(failure) => self.over(failure),
             Stop::Rpc(error @ RpcError::Refused { .. }) => {
                 self.over(failure(&error, !self.turn.tools.is_empty()));
             }
             Stop::Rpc(RpcError::Late { .. } | RpcError::Closed) => {
-                let failure = worker.dead().await;
-                self.over(failure);
+                let exit = worker.wait_exited().await;
+                if exit.never_read(begins) && self.stage() == Stage::Running {
+                    return Ended::Unsent(exit.failure);
+                }
+                self.over(exit.failure);
             }
         }
+        Ended::Over(thread.map(str::to_owned))
     }
 }
 

@@ -2,20 +2,21 @@
 //!
 //! What goes out is serialized straight from the turn; what comes in is borrowed from its line.
 
-mod ask;
 mod handshake;
 mod items;
-mod news;
+mod notifications;
+mod requests;
 
-pub use ask::{
-    DynamicTool, ThreadConfig, ThreadStart, ThreadStarted, ThreadUnsubscribe, TurnInterrupt, TurnStart,
-    TurnStarted,
-};
 pub use handshake::{AuthStatus, GetAuthStatus, Initialize, Initialized, ModelList, Models};
 pub use items::{InjectItems, hint, items};
-pub use news::{
-    About, Delta, ErrorNews, ItemNews, RateLimits, RateLimitsNews, RawCompleted, RawItemNews, ThreadItem,
-    TurnError, TurnNews, UsageNews,
+pub use notifications::{
+    About, DeltaNotification, ErrorNotification, ItemNotification, RateLimits, RateLimitsNotification,
+    RawResponseCompletedNotification, RawResponseItemNotification, ThreadItem, TokenUsageNotification,
+    TurnError, TurnNotification,
+};
+pub use requests::{
+    DynamicTool, ThreadConfig, ThreadStart, ThreadStarted, ThreadUnsubscribe, TurnInterrupt, TurnStart,
+    TurnStarted,
 };
 
 /// The `"result":…` or `"error":…` of our answer to a request of the app-server: nobody is there

@@ -3,27 +3,36 @@
 //! ```text
 //!   start: pipes up -> initialize -> login, models -> ready
 //!   ready: lines -> the answer of the thread they name     (never waiting for any of them)
-//!   end:   EOF, exit, broken output, condemned -> process reaped -> every answer over
+//!   doubt: a deadline missed -> no new turns -> a sign of life, or its end
+//!   end:   EOF, exit, broken output, failed -> process reaped -> whoever waits is told
 //! ```
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncRead;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
 use super::answer::{Answer, LatestLimits};
 use super::features::Features;
-use super::rpc::{self, Ended, Heard, OnReply, Rpc, RpcError, Sent};
+use super::rpc::{self, Ended, OnReply, Rpc, RpcError, Sent, ServerMessage, Vital, place};
 use super::wire::{
-    self, About, AuthStatus, Delta, GetAuthStatus, Initialize, Initialized, ModelList, Models, RateLimitsNews,
+    self, About, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized, ModelList, Models,
+    RateLimitsNotification,
 };
 use super::{Link, Timing};
+use crate::codex::errors::before_prompt;
 use crate::codex::{Installation, Login};
+use crate::os::process::unread;
 use crate::process::{Child, lines};
 use crate::turn::Failure;
 
@@ -58,9 +67,28 @@ pub struct Worker {
     warming: tokio::sync::Mutex<()>,
     limits: LatestLimits,
     /// Why it must end, once somebody decided that.
-    sentence: watch::Sender<Option<Failure>>,
-    /// Why it ended, once it has.
-    death: watch::Sender<Option<Failure>>,
+    stop_reason: watch::Sender<Option<Failure>>,
+    /// It missed a deadline and gets no turns until it has shown that it lives.
+    doubtful: AtomicBool,
+    doubts: Notify,
+    /// How it ended, once it has.
+    exit: watch::Sender<Option<Exit>>,
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug)]
+pub struct Exit {
+    /// Why.
+    pub failure: Failure,
+    /// Of all that was written to it, it read no more than so many bytes; `None`: not known.
+    pub read: Option<u64>,
+}
+
+impl Exit {
+    /// Whether a request that was sent, or not even that, was surely never read.
+    pub fn never_read(&self, sent: Option<u64>) -> bool {
+        sent.is_none_or(|begins| self.read.is_some_and(|read| begins >= read))
+    }
 }
 
 /// A thread with a turn on it.
@@ -68,7 +96,7 @@ pub struct Worker {
 struct Thread {
     answer: Arc<Mutex<Answer>>,
     /// Ids of function calls that wait for a result the caller will send with its next request.
-    owed: Vec<String>,
+    pending_tool_calls: Vec<String>,
 }
 
 /// Locks for a moment; nothing can panic while it is held.
@@ -88,7 +116,7 @@ impl Worker {
         limits: LatestLimits,
     ) -> Result<(Arc<Worker>, Vec<String>), Failure> {
         let (rpc, outbox) = Rpc::new();
-        let Link { reader, writer, child } = link;
+        let Link { reader, writer, child, input } = link;
         let worker = Arc::new(Worker {
             installation,
             timing,
@@ -102,11 +130,13 @@ impl Worker {
             warm: Mutex::default(),
             warming: tokio::sync::Mutex::default(),
             limits,
-            sentence: watch::Sender::new(None),
-            death: watch::Sender::new(None),
+            stop_reason: watch::Sender::new(None),
+            doubtful: AtomicBool::new(false),
+            doubts: Notify::new(),
+            exit: watch::Sender::new(None),
         });
-        tokio::spawn(rpc::write(outbox, writer));
-        tokio::spawn(Arc::clone(&worker).live(reader, child));
+        let writing = tokio::spawn(rpc::write(outbox, writer));
+        tokio::spawn(Arc::clone(&worker).live(reader, child, writing, input));
         match worker.handshake().await {
             Ok(models) => {
                 worker.warm_up();
@@ -114,8 +144,8 @@ impl Worker {
             }
             Err(failure) => {
                 // A process that ended tells more than the reply it did not send.
-                worker.condemn(failure);
-                Err(worker.dead().await)
+                worker.fail(failure);
+                Err(worker.wait_exited().await.failure)
             }
         }
     }
@@ -127,7 +157,7 @@ impl Worker {
         tracing::debug!(version = greeting.version(), pid = self.pid, "an app-server is up");
         let features = Features::ask(self).await?;
         let (has_login_status, has_models) = (features.has("getAuthStatus"), features.has("model/list"));
-        // Asked once for each worker.
+        // TurnContext once for each worker.
         let _ = self.features.set(features);
         if has_login_status {
             let ask = GetAuthStatus { include_token: false, refresh_token: false };
@@ -168,14 +198,15 @@ impl Worker {
     ) -> Result<T, Failure> {
         let broken = |what: String| Failure::CodexFailed { detail: format!("app-server, {method}: {what}") };
         let reply = self.rpc.call(method, params, limit).await.map_err(|error| broken(error.to_string()))?;
-        serde_json::from_str(reply.get()).map_err(|error| broken(format!("unexpected reply: {error}")))
+        serde_json::from_str(reply.get())
+            .map_err(|error| broken(format!("unexpected reply: {}", place(&error))))
     }
 
     /// A request on behalf of a turn.
     ///
     /// # Errors
     /// As [`Rpc::call`]. A worker whose reply does not come in time hangs, one whose reply has an
-    /// unknown form cannot be followed any further: it is condemned.
+    /// unknown form cannot be followed any further: it is failed.
     pub async fn call<T: DeserializeOwned>(
         &self,
         method: &'static str,
@@ -206,50 +237,86 @@ impl Worker {
     /// As [`Worker::call`].
     pub async fn reply<T: DeserializeOwned>(&self, sent: Sent) -> Result<T, RpcError> {
         let method = sent.method();
-        let reply = self.rpc.reply(sent).await.inspect_err(|error| self.judge(error))?;
+        let mut reply = pin!(self.rpc.reply(sent));
+        let reply = match timeout(self.timing.patience, &mut reply).await {
+            Ok(reply) => reply,
+            Err(_) => {
+                self.doubt();
+                reply.await
+            }
+        };
+        let reply = reply.inspect_err(|error| self.judge(error))?;
         serde_json::from_str(reply.get()).map_err(|error| {
-            let detail = format!("the app-server gave an unexpected reply to {method}: {error}");
-            self.condemn(Failure::CodexFailed { detail });
+            let detail = format!("the app-server gave an unexpected reply to {method}: {}", place(&error));
+            self.fail(Failure::CodexFailed { detail });
             RpcError::Closed
         })
     }
 
     fn judge(&self, error: &RpcError) {
         if let RpcError::Late { .. } = error {
-            self.condemn(Failure::CodexFailed { detail: format!("the app-server hangs: {error}") });
+            self.fail(Failure::CodexFailed { detail: format!("the app-server hangs: {error}") });
         }
     }
 
     /// Sends what concerns this thread to `answer` from now on.
     pub fn attach(&self, thread: &str, answer: Arc<Mutex<Answer>>) {
-        lock(&self.threads).insert(thread.to_owned(), Thread { answer, owed: Vec::new() });
+        lock(&self.threads).insert(thread.to_owned(), Thread { answer, pending_tool_calls: Vec::new() });
     }
 
     /// Forgets a thread, and answers what Codex still waits for on it.
     pub fn detach(&self, thread: &str) {
         let gone = lock(&self.threads).remove(thread);
-        for id in gone.into_iter().flat_map(|thread| thread.owed) {
+        for id in gone.into_iter().flat_map(|thread| thread.pending_tool_calls) {
             self.rpc.answer(&id, wire::refusal("item/tool/call"));
         }
     }
 
     /// Ends the worker. The first reason given stands; turns on it fail with it.
-    pub fn condemn(&self, why: Failure) {
-        self.sentence.send_if_modified(|sentence| {
-            let first = sentence.is_none();
-            sentence.get_or_insert(why);
+    pub fn fail(&self, why: Failure) {
+        self.stop_reason.send_if_modified(|stop_reason| {
+            let first = stop_reason.is_none();
+            stop_reason.get_or_insert(why);
             first
         });
     }
 
-    /// Waits for the end of the process, and says why.
-    pub async fn dead(&self) -> Failure {
-        wait(&self.death).await
+    /// Waits for the end of the process, and says how it ended.
+    pub async fn wait_exited(&self) -> Exit {
+        let forgotten = || Failure::Internal { detail: "a worker was forgotten".into() };
+        wait(&self.exit).await.unwrap_or_else(|| Exit { failure: forgotten(), read: None })
+    }
+
+    /// Whether it has not ended, nor is about to.
+    pub fn is_alive(&self) -> bool {
+        self.exit.borrow().is_none() && self.stop_reason.borrow().is_none()
     }
 
     /// Whether it can take turns.
-    pub fn is_alive(&self) -> bool {
-        self.death.borrow().is_none() && self.sentence.borrow().is_none()
+    pub fn takes_turns(&self) -> bool {
+        self.is_alive() && !self.doubtful.load(Ordering::Relaxed)
+    }
+
+    /// Something that was due did not come: no turns for it until it has shown that it lives.
+    pub fn doubt(&self) {
+        self.doubtful.store(true, Ordering::Relaxed);
+        self.doubts.notify_one();
+    }
+
+    /// Waits for a doubt, and asks for a sign of life. A worker that is well takes turns again, one
+    /// that says nothing is ended.
+    pub async fn check_doubt(&self) -> Vital {
+        self.doubts.notified().await;
+        let limit = self.timing.vital;
+        let vital = self.rpc.vital(limit).await;
+        match vital {
+            Vital::Well => self.doubtful.store(false, Ordering::Relaxed),
+            Vital::Overdue => {}
+            Vital::Mute => self.fail(Failure::CodexFailed {
+                detail: format!("the app-server hangs: it gave no sign of life within {limit:?}"),
+            }),
+        }
+        vital
     }
 
     /// A thread started beforehand, if there is one; another one is then started.
@@ -284,7 +351,13 @@ impl Worker {
     }
 
     /// Reads to the end of the process, then ends everything that depended on it.
-    async fn live(self: Arc<Self>, reader: impl AsyncRead + Unpin, child: Option<Child>) {
+    async fn live(
+        self: Arc<Self>,
+        reader: impl AsyncRead + Unpin,
+        child: Option<Child>,
+        writing: JoinHandle<u64>,
+        input: Option<OwnedFd>,
+    ) {
         // A request of the largest size is echoed in one line, a little longer.
         let body = usize::try_from(self.installation.config.max_body_bytes).unwrap_or(usize::MAX);
         let longest = lines::LONGEST.max(body).saturating_mul(2);
@@ -295,17 +368,17 @@ impl Worker {
             }
             tokio::time::sleep(LAST_WORDS).await;
         };
-        let mut sentence = None;
+        let mut stop_reason = None;
         let ended = tokio::select! {
             ended = self.rpc.read(reader, longest, |heard| self.hear(heard)) => ended,
             () = exited => Ended::Eof,
-            why = wait(&self.sentence) => {
-                sentence = Some(why);
+            why = wait(&self.stop_reason) => {
+                stop_reason = why;
                 Ended::Eof
             }
         };
         self.rpc.close();
-        let told = match (child, sentence.is_some() || ended != Ended::Eof) {
+        let told = match (child, stop_reason.is_some() || ended != Ended::Eof) {
             (None, _) => ("closed".into(), String::new()),
             (Some(child), true) => ("ended by us".into(), child.stop().await),
             (Some(child), false) => match child.finish(GRACE).await {
@@ -313,35 +386,36 @@ impl Worker {
                 Err(error) => (error.to_string(), String::new()),
             },
         };
-        let failure = sentence.unwrap_or_else(|| {
+        let failure = stop_reason.unwrap_or_else(|| {
             let (status, stderr) = told;
             let detail = match ended {
-                Ended::Eof => stderr,
-                Ended::Broken(why) => format!("{why}; stderr: {stderr}"),
+                Ended::Eof => before_prompt(&stderr),
+                Ended::Broken(why) => format!("{why}; {}", before_prompt(&stderr)),
             };
             Failure::CodexExited { status, detail }
         });
-        // No answer may be attached between the last one ended here and the death being known.
-        let threads = std::mem::take(&mut *lock(&self.threads));
-        self.death.send_replace(Some(failure.clone()));
-        for thread in threads.into_values() {
-            lock(&thread.answer).over(Err(failure.clone()));
-        }
+        let read = match input {
+            Some(input) => read_at_most(writing, input).await,
+            None => None,
+        };
+        lock(&self.threads).clear();
+        // Whoever has something under way here hears of it now.
+        self.exit.send_replace(Some(Exit { failure, read }));
     }
 
-    fn hear(&self, heard: Heard<'_>) {
-        let Heard { method, params, id } = heard;
+    fn hear(&self, heard: ServerMessage<'_>) {
+        let ServerMessage { method, params, id } = heard;
         if let Some(id) = id {
-            return self.asked(method, params, id);
+            return self.requested(method, params, id);
         }
         if method == "item/agentMessage/delta" {
-            if let Ok(Delta { thread_id, item_id, delta }) = serde_json::from_str(params)
+            if let Ok(DeltaNotification { thread_id, item_id, delta }) = serde_json::from_str(params)
                 && let Some(thread) = lock(&self.threads).get(&*thread_id.0)
             {
                 lock(&thread.answer).message_delta(&item_id.0, delta);
             }
         } else if method == "account/rateLimits/updated" {
-            if let Ok(RateLimitsNews { rate_limits }) = serde_json::from_str(params)
+            if let Ok(RateLimitsNotification { rate_limits }) = serde_json::from_str(params)
                 && (rate_limits.primary.is_some() || rate_limits.secondary.is_some())
             {
                 *lock(&self.limits) = Some(rate_limits);
@@ -356,12 +430,12 @@ impl Worker {
 
     /// The app-server asks something. Only calls of the caller's functions wait: an answer to one
     /// of several parallel calls would set the others aside.
-    fn asked(&self, method: &str, params: &str, id: &str) {
+    fn requested(&self, method: &str, params: &str, id: &str) {
         if method == "item/tool/call"
             && let Ok(About { thread_id: Some(thread_id) }) = serde_json::from_str(params)
             && let Some(thread) = lock(&self.threads).get_mut(&*thread_id.0)
         {
-            thread.owed.push(id.to_owned());
+            thread.pending_tool_calls.push(id.to_owned());
             return;
         }
         tracing::debug!(method, "declined what the app-server asked");
@@ -378,21 +452,27 @@ impl Worker {
                 break;
             }
         }
-        self.condemn(Failure::Draining);
+        self.fail(Failure::Draining);
     }
 
     /// Takes a place for one turn if there is one.
     pub fn take_place(&self, places: usize) -> bool {
         let room = |load: usize| (load < places).then_some(load + 1);
-        self.is_alive() && self.load.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+        self.takes_turns() && self.load.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 }
 
-async fn wait(cell: &watch::Sender<Option<Failure>>) -> Failure {
+async fn wait<T: Clone>(cell: &watch::Sender<Option<T>>) -> Option<T> {
     let mut receiver = cell.subscribe();
-    let failure = match receiver.wait_for(Option::is_some).await {
-        Ok(failure) => failure.clone(),
-        Err(_) => None,
-    };
-    failure.unwrap_or_else(|| Failure::Internal { detail: "a worker was forgotten".into() })
+    // The sender lives as long as we do.
+    receiver.wait_for(Option::is_some).await.ok().and_then(|value| value.clone())
+}
+
+/// How much of its input an ended process can have read at most: what the pipe took, less what is
+/// still in it.
+async fn read_at_most(writing: JoinHandle<u64>, input: OwnedFd) -> Option<u64> {
+    // The connection is closed and its reader gone: the writer ends at once, unless somebody else
+    // holds the pipe.
+    let taken = timeout(LAST_WORDS, writing).await.ok()?.ok()?;
+    taken.checked_sub(unread(input.as_fd())?)
 }

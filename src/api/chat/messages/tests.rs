@@ -172,6 +172,12 @@ fn errors_name_the_field() {
             "messages[0].tool_calls[1].id is used by two tool calls.",
         ),
         (
+            json!([{"role": "assistant", "tool_calls": [{"id": "call_function_0", "function": {"name": "f", "arguments": "{}"}}],
+                "function_call": {"name": "f", "arguments": "{}"}}]),
+            "messages[0].function_call.name",
+            "messages[0].function_call.name gives the call an id that a tool call beside it has.",
+        ),
+        (
             json!([{"role": "assistant", "tool_calls": [{"id": "1", "type": "custom"}]}]),
             "messages[0].tool_calls[0].type",
             "messages[0].tool_calls[0].type must be function.",
@@ -188,5 +194,87 @@ fn errors_name_the_field() {
         ),
     ] {
         assert_eq!(read(messages.clone()), Err((param.to_owned(), message.to_owned())), "{messages}");
+    }
+}
+
+/// Looked for one by one, these would take minutes.
+#[test]
+fn a_history_of_very_many_calls_is_read() {
+    const COUNT: usize = 40_000;
+    let function = |name: &str| json!({"name": name, "arguments": "{}"});
+    let calls: Vec<Value> = (0..COUNT)
+        .map(|n| json!({"id": format!("c{n}"), "function": function(if n % 2 == 0 { "f" } else { "g" })}))
+        .collect();
+    let mut messages = vec![json!({"role": "assistant", "tool_calls": calls})];
+    // By id the even ones, last first; by name the others, which finds the first of each.
+    messages.extend(
+        (0..COUNT)
+            .rev()
+            .step_by(2)
+            .map(|n| json!({"role": "tool", "tool_call_id": format!("c{}", n - 1), "content": "x"})),
+    );
+    messages.extend((0..COUNT / 2).map(|_| json!({"role": "function", "name": "g", "content": "y"})));
+    let items = read(Value::Array(messages.clone())).unwrap();
+    let ids: Vec<&str> = items
+        .iter()
+        .filter_map(|item| match item {
+            Item::ToolResult { call_id, .. } => Some(call_id.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((ids.len(), ids[0], ids[COUNT / 2], ids[COUNT - 1]), (COUNT, "c39998", "c1", "c39999"));
+    messages.pop();
+    let error = read(Value::Array(messages)).unwrap_err();
+    assert!(error.1.contains("\"c39999\""), "{}", error.1);
+}
+
+#[test]
+fn calls_are_answered_by_id_and_by_name_in_any_order() {
+    let call = |id: &str, name: &str| json!({"id": id, "function": {"name": name, "arguments": "{}"}});
+    let by_id = |id: &str| json!({"role": "tool", "tool_call_id": id, "content": id});
+    let by_name = |name: &str| json!({"role": "function", "name": name, "content": name});
+    let calls = json!({"role": "assistant", "tool_calls": [call("1", "f"), call("2", "f"), call("3", "f"), call("4", "g")]});
+    let results = |messages: &[Value]| {
+        let items = read(messages.iter().cloned().collect())?;
+        Ok(items
+            .into_iter()
+            .filter_map(|item| match item {
+                Item::ToolResult { call_id, .. } => Some(call_id),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+            .join(" "))
+    };
+    let unknown = |param: &str| Err((param.to_owned(), ()));
+    for (answers, expect) in [
+        (vec![by_name("f"), by_name("f"), by_name("f"), by_name("g")], Ok("1 2 3 4")),
+        (vec![by_id("1"), by_name("f"), by_id("4"), by_name("f")], Ok("1 2 4 3")),
+        (vec![by_id("2"), by_name("f"), by_name("f"), by_id("4")], Ok("2 1 3 4")),
+        (vec![by_id("2"), by_id("2")], unknown("messages[2].tool_call_id")),
+        (vec![by_name("f"), by_id("1")], unknown("messages[2].tool_call_id")),
+        (vec![by_id("4"), by_name("g")], unknown("messages[2].name")),
+        // The ids are free again for the next message.
+        (
+            vec![
+                by_name("g"),
+                by_id("3"),
+                by_id("2"),
+                by_id("1"),
+                calls.clone(),
+                by_name("g"),
+                by_name("f"),
+                by_name("f"),
+                by_name("f"),
+            ],
+            Ok("4 3 2 1 4 1 2 3"),
+        ),
+    ] {
+        let messages: Vec<Value> = std::iter::once(calls.clone()).chain(answers).collect();
+        let got = results(&messages);
+        assert_eq!(
+            got.as_deref().map_err(|(param, _): &(String, String)| (param.clone(), ())),
+            expect,
+            "{messages:?}"
+        );
     }
 }

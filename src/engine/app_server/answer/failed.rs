@@ -11,13 +11,13 @@ impl Answer {
     pub(super) fn failure(&self, error: &TurnError) -> Failure {
         match classify(error.codex_error_info.as_ref(), &error.message) {
             Failure::NoModel { model } => {
-                Failure::NoModel { model: self.asked.model.clone().unwrap_or(model) }
+                Failure::NoModel { model: self.context.model.clone().unwrap_or(model) }
             }
             Failure::UsageLimit { resets_at: None } => {
                 Failure::UsageLimit { resets_at: self.exhausted_until() }
             }
             Failure::UpstreamRejected { code: None, detail, said }
-                if self.asked.lean && refuses_lean(said.expose()) =>
+                if self.context.lean && refuses_lean(said.expose()) =>
             {
                 Failure::LeanRequestRefused { detail, said }
             }

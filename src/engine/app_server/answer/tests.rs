@@ -16,9 +16,10 @@ fn case(tools: &[&str]) -> Case {
         .collect();
     let names = Arc::new(Names::new(&tools, &[], false));
     let offered = tools.iter().map(|tool| names.out(&tool.name).to_owned()).collect();
-    let asked = Asked { names, offered, model: Some("gpt-x".into()), lean: true, granted: Instant::now() };
+    let context =
+        TurnContext { names, offered, model: Some("gpt-x".into()), lean: true, granted: Instant::now() };
     let limits = Arc::new(Mutex::new(None));
-    let mut answer = Answer::new(Arc::new(sink), Slot::new(()), asked, limits, Arc::new(Notify::new()));
+    let mut answer = Answer::new(Arc::new(sink), Slot::new(()), context, limits, Arc::new(Notify::new()));
     answer.conversation_taken();
     answer.accepted(Instant::now());
     answer.called("T1");

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::{Seat, Shared};
 use crate::codex::Installation;
 use crate::engine::app_server::Timing;
+use crate::engine::app_server::rpc::Vital;
 use crate::engine::app_server::worker::{Worker, lock};
 use crate::os::process::resident_bytes;
 use crate::turn::Failure;
@@ -63,8 +64,10 @@ impl Shared {
                 _ => Arc::default(),
             };
             // A worker out of date still does its work while its replacement fails to start.
-            if !self.has_living(index) {
-                self.seat(index, seat);
+            if !self.has_useful(index)
+                && let Some(Seat::Ready(old)) = self.seat(index, seat)
+            {
+                self.retire(old);
             }
             tokio::select! {
                 () = sleep(wait) => {}
@@ -85,8 +88,8 @@ impl Shared {
         let _ = reloads.wait_for(|_| index >= self.wanted()).await;
     }
 
-    fn has_living(&self, index: usize) -> bool {
-        matches!(lock(&self.seats).get(index), Some(Seat::Ready(worker)) if worker.is_alive())
+    fn has_useful(&self, index: usize) -> bool {
+        matches!(lock(&self.seats).get(index), Some(Seat::Ready(worker)) if worker.takes_turns())
     }
 
     async fn start_worker(&self) -> Result<Arc<Worker>, Failure> {
@@ -120,11 +123,25 @@ impl Shared {
                 }
             }
         };
+        let unfit = async {
+            loop {
+                match worker.check_doubt().await {
+                    Vital::Well => self.changed(),
+                    Vital::Overdue => return,
+                    // Its end is near, and is heard of.
+                    Vital::Mute => {}
+                }
+            }
+        };
         tokio::select! {
-            why = worker.dead() => Next::Died(why),
+            exit = worker.wait_exited() => Next::Died(exit.failure),
             () = self.unwanted(index, &mut reloads) => Next::Leave,
             () = another => {
                 tracing::info!(pid = worker.pid, "a codex worker is replaced: settings, program or login changed");
+                Next::Replace
+            }
+            () = unfit => {
+                tracing::warn!(pid = worker.pid, "a codex worker is replaced: it does not answer all that it is asked");
                 Next::Replace
             }
             () = grown => {
@@ -142,9 +159,9 @@ impl Shared {
             let closed = async { drop(closing.wait_for(|closing| *closing).await) };
             tokio::select! {
                 () = worker.retire(changes) => {}
-                () = closed => worker.condemn(Failure::Draining),
+                () = closed => worker.fail(Failure::Draining),
             }
-            worker.dead().await;
+            drop(worker.wait_exited().await);
         });
     }
 }

@@ -1,6 +1,7 @@
 //! Where workers come from.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -61,7 +62,9 @@ impl Source {
                     let mut child = spawner.spawn(installation.command(line, cwd)).await?;
                     match (child.stdout.take(), child.stdin.take()) {
                         (Some(stdout), Some(stdin)) => {
-                            Ok(Link { reader: Box::new(stdout), writer: Box::new(stdin), child: Some(child) })
+                            let input = Some(stdin.as_fd().try_clone_to_owned()?);
+                            let (reader, writer) = (Box::new(stdout), Box::new(stdin));
+                            Ok(Link { reader, writer, child: Some(child), input })
                         }
                         _ => Err(io::Error::other("the codex process has no pipes")),
                     }
@@ -102,7 +105,7 @@ impl Source {
 /// Why it did not become ready.
 pub async fn examine(codex: Codex) -> Result<Features, Failure> {
     let (worker, _) = Source::of(codex).start(Timing::default(), LatestLimits::default()).await?;
-    worker.condemn(Failure::Draining);
-    worker.dead().await;
+    worker.fail(Failure::Draining);
+    drop(worker.wait_exited().await);
     Ok(worker.features().cloned().unwrap_or_default())
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::engine::app_server::names::Names;
+use crate::engine::app_server::tool_names::Names;
 use crate::turn::{Item, Output, Part, Role, ToolChoice, Turn};
 
 /// `thread/inject_items`.

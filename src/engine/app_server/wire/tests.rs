@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::engine::app_server::names::Names;
+use crate::engine::app_server::tool_names::Names;
 use crate::turn::{Image, Item, Output, Part, Role, Tool, ToolCall, ToolChoice, Turn, Workdir};
 
 fn text(text: &str) -> Vec<Part> {

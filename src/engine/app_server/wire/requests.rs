@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::engine::app_server::names::Names;
+use crate::engine::app_server::tool_names::Names;
 use crate::turn::{self, Failure};
 
 /// `thread/start`.

@@ -1,7 +1,7 @@
 //! Function names that Codex would refuse, or take for its own, and their stand-ins.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::turn::{Item, Tool};
 
@@ -51,14 +51,22 @@ impl Names {
             Item::ToolCall(call) => Some(call.name.as_str()),
             _ => None,
         });
-        let all: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).chain(called).collect();
+        let all = || tools.iter().map(|tool| tool.name.as_str()).chain(called.clone());
+        let given: HashSet<&str> = all().collect();
         let mut names = Names::default();
-        for &name in &all {
+        // The next number to try among names that look alike: a history may have thousands of them.
+        let mut next: HashMap<String, u32> = HashMap::new();
+        for name in all() {
             if !names.out.contains_key(name) && !passes(name, agent) {
                 let free = |candidate: &String| {
-                    !all.contains(&candidate.as_str()) && !names.back.contains_key(candidate)
+                    !given.contains(candidate.as_str()) && !names.back.contains_key(candidate)
                 };
-                let stand_in = (0..).map(|number| stand_in(name, number)).find(free).unwrap_or_default();
+                let next = next.entry(stem(name)).or_insert(1);
+                let numbers = std::iter::once(0).chain(std::iter::from_fn(|| {
+                    *next += 1;
+                    Some(*next - 1)
+                }));
+                let stand_in = numbers.map(|number| stand_in(name, number)).find(free).unwrap_or_default();
                 names.back.insert(stand_in.clone(), name.to_owned());
                 names.out.insert(name.to_owned(), stand_in);
             }
@@ -83,6 +91,14 @@ fn passes(name: &str, agent: bool) -> bool {
         || name.starts_with("mcp__")
         || (agent && TAKEN_BY_THE_AGENT.contains(&name));
     (1..=LONGEST).contains(&name.len()) && name.chars().all(plain) && !taken
+}
+
+/// What the stand-ins of names that may be taken for each other begin with: as much as the largest
+/// number leaves.
+fn stem(name: &str) -> String {
+    let mut stem = stand_in(name, u32::MAX);
+    stem.truncate(stem.len() - "_4294967295".len());
+    stem
 }
 
 fn stand_in(name: &str, number: u32) -> String {
@@ -122,6 +138,21 @@ mod tests {
         check(&[&longest], false, &[&longest]);
         check(&[&"y".repeat(65)], false, &[&format!("client_{}", "y".repeat(57))]);
         check(&["wörld"], false, &["client_w_rld"]);
+    }
+
+    /// Looked for from the start for each, these would take hours.
+    #[test]
+    fn very_many_names_that_look_alike_are_told_apart() {
+        let names: Vec<String> =
+            (0..50_000_u32).map(|n| format!("f{}", char::from_u32(0x4e00 + n).unwrap_or('.'))).collect();
+        let call = |name: &String| {
+            Item::ToolCall(ToolCall { id: "c".into(), name: name.clone(), arguments: "{}".into() })
+        };
+        let made = Names::new(&[], &names.iter().map(call).collect::<Vec<_>>(), false);
+        assert_eq!((made.out(&names[0]), made.out(&names[1])), ("client_f_", "client_f__1"));
+        let distinct: HashSet<&String> = names.iter().collect();
+        assert_eq!(made.back.len(), distinct.len());
+        assert!(distinct.iter().all(|name| made.back(made.out(name)) == name.as_str()));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct About<'a> {
 /// `item/agentMessage/delta` and `item/reasoning/summaryTextDelta`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Delta<'a> {
+pub struct DeltaNotification<'a> {
     /// Which thread.
     #[serde(borrow)]
     pub thread_id: Text<'a>,
@@ -32,7 +32,7 @@ pub struct Delta<'a> {
 
 /// `item/started` and `item/completed`.
 #[derive(Debug, Deserialize)]
-pub struct ItemNews<'a> {
+pub struct ItemNotification<'a> {
     /// The item.
     #[serde(borrow)]
     pub item: ThreadItem<'a>,
@@ -58,7 +58,7 @@ pub struct ThreadItem<'a> {
 /// `rawResponseItem/completed`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RawItemNews<'a> {
+pub struct RawResponseItemNotification<'a> {
     /// Of which turn; echoes of the history have one that is not ours.
     #[serde(borrow)]
     pub turn_id: Text<'a>,
@@ -87,7 +87,7 @@ pub struct RawItem<'a> {
 
 /// `rawResponse/completed`.
 #[derive(Debug, Deserialize)]
-pub struct RawCompleted {
+pub struct RawResponseCompletedNotification {
     /// What this request to the upstream cost.
     #[serde(default)]
     pub usage: Option<Tokens>,
@@ -96,7 +96,7 @@ pub struct RawCompleted {
 /// `thread/tokenUsage/updated`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct UsageNews {
+pub struct TokenUsageNotification {
     /// What the thread cost.
     pub token_usage: TokenUsage,
 }
@@ -132,7 +132,7 @@ impl From<Tokens> for Usage {
 /// `error`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ErrorNews {
+pub struct ErrorNotification {
     /// What happened.
     pub error: TurnError,
     /// Whether Codex goes on.
@@ -157,7 +157,7 @@ pub struct TurnError {
 
 /// `turn/started` and `turn/completed`.
 #[derive(Debug, Deserialize)]
-pub struct TurnNews<'a> {
+pub struct TurnNotification<'a> {
     /// The turn.
     #[serde(borrow)]
     pub turn: TurnState<'a>,
@@ -180,7 +180,7 @@ pub struct TurnState<'a> {
 /// `account/rateLimits/updated`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RateLimitsNews {
+pub struct RateLimitsNotification {
     /// The account's windows.
     pub rate_limits: RateLimits,
 }
