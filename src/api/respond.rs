@@ -324,8 +324,9 @@ pub fn note_failure(trace: &mut Trace, failure: &Failure) {
         tracing::warn!(
             request_id = trace.request_id(),
             error_type = %answer.code,
-            "{}: {}",
-            answer.message,
+            // Not the answer's message: it may have the upstream's words, and they the prompt.
+            "the request failed as {}: {}",
+            answer.code,
             crate::observe::escape(detail)
         );
     }

@@ -73,7 +73,7 @@ pub(super) fn mask(text: &str, known: &mut dyn FnMut(&str) -> bool) -> String {
 /// White space and everything that does not print becomes one space.
 fn one_line(text: &str) -> String {
     // Far more than is kept, and little enough to look through.
-    let text = &text[..text.floor_char_boundary(4 * LONGEST)];
+    let text = &text[..boundary(text, 4 * LONGEST)];
     let unseen = |c: char| {
         c.is_whitespace()
             || c.is_control()
@@ -84,10 +84,15 @@ fn one_line(text: &str) -> String {
 
 fn cut(mut line: String) -> String {
     if line.len() > LONGEST {
-        line.truncate(line.floor_char_boundary(LONGEST - '…'.len_utf8()));
+        line.truncate(boundary(&line, LONGEST - '…'.len_utf8()));
         line.push('…');
     }
     line
+}
+
+/// The last place up to `at` between two characters.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rfind(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 fn ends_word(c: char) -> bool {
