@@ -10,9 +10,11 @@
 //!                                                       observe, os:  know turn and config only
 //! ```
 //!
-//! A request is five hops: `api::chat` reads it into a [`turn::Turn`]; [`admission`] grants it a
-//! [`turn::Slot`]; an [`engine`] runs it; [`process`] keeps the child; [`turn::Events`] come back up and
-//! `api::respond` writes them, whole or as a stream. Dropping the events cancels the turn: that one
+//! Down: `api::routes` finds the route, `api::gate` lets the caller in, `api::generate` has the request
+//! decoded by its format (`api::dialect`, `api::chat`) into a [`turn::Turn`], takes a place in the queue
+//! of [`admission`] and starts an [`engine`] with its [`turn::Slot`]; [`process`] keeps the child. Up:
+//! [`turn::Events`] are heard by `api::turns`, cut and checked by `api::answer`, and written by
+//! `api::respond` in the words of the format's encoder. Dropping the events cancels the turn: that one
 //! idiom serves a client that left, a failure beside it, and the end of a drain.
 //!
 //! # Layout
@@ -22,7 +24,7 @@
 //! | [`cli`] | the command line, one file for each verb; `serve` is the start-up page: settings, log, listeners, engine, ready, drain; `service` is systemd and launchd as the verbs see them; `doctor` looks at everything |
 //! | [`config`] | every setting, declared once in `settings`; layers, errors, provenance, rendering |
 //! | [`turn`] | the domain: a question, its events, its failures, its prompt, its working directory |
-//! | [`api`] | the HTTP edge: accept loop, who may call, bodies, the chat format, the one error table |
+//! | [`api`] | the HTTP edge: accept loop, who may call, bodies, one folder for each format, the one error table |
 //! | [`admission`] | slots and the bounded queue |
 //! | [`engine`] | `exec`: one process per turn; `app_server`: long-lived workers |
 //! | [`codex`] | the installed CLI: found, surveyed, isolated, confined; its arguments and its errors |
@@ -44,7 +46,8 @@
 //!
 //! # Where things are decided
 //!
-//! - What a client reads of a failure: `api::error`, one exhaustive match.
+//! - Which paths there are, and which format is spoken where: the table in `api::routes`.
+//! - What a client reads of a failure: `api::error`, one exhaustive match; its format names the field.
 //! - What Codex is told: [`codex::args`]; what it may see: [`codex::environment`], [`codex::home`].
 //! - Which of Codex's words mean which failure: [`codex::errors`].
 //! - When a stream may end as complete: `api::respond`.

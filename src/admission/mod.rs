@@ -15,9 +15,7 @@
 
 mod line;
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -175,12 +173,12 @@ impl Place {
     /// [`Failure::Draining`] when the server stops meanwhile; [`Failure::QueueFull`] when a caller
     /// with fewer turns took the place.
     pub async fn granted(&mut self) -> Result<Permit, Failure> {
-        std::future::poll_fn(|cx| self.poll_granted(cx)).await
+        (&mut self.granted).await.unwrap_or(Err(Failure::Draining))
     }
 
-    /// [`Place::granted`], for who waits for several places at once.
-    pub fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, Failure>> {
-        Pin::new(&mut self.granted).poll(cx).map(|told| told.unwrap_or(Err(Failure::Draining)))
+    /// What [`Place::granted`] gives, if that is known already; not to be asked again after that.
+    pub fn granted_at_once(&mut self) -> Option<Result<Permit, Failure>> {
+        self.granted.try_recv().ok()
     }
 }
 

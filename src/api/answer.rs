@@ -3,24 +3,13 @@
 //! Stop strings are cut here, and what must be checked before anybody sees it is withheld here:
 //! a JSON object until it is one, text beside a required function call until there is a call.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use crate::turn::{Event, Failure, Finish, Output, ToolCall, ToolChoice, Usage, pace};
+use crate::turn::{Event, Failure, Finish, Output, ToolChoice, Usage, pace};
 
+use super::dialect::{Piece, join};
 use super::stop::{Passed, StopFilter, Stops};
-
-/// Something that may go out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// Text.
-    Text(String),
-    /// Reasoning summary.
-    Reasoning(String),
-    /// A whole function call.
-    ToolCall(ToolCall),
-    /// The answer is complete.
-    Finish(Finish),
-}
 
 /// One answer.
 #[derive(Clone, Debug)]
@@ -28,25 +17,26 @@ pub struct Answer {
     stop: StopFilter,
     object: bool,
     call_required: bool,
-    show_reasoning: bool,
     called: bool,
     stopped: bool,
-    withheld: String,
+    /// The text under way is progress, not answer: neither cut nor checked.
+    commentary: bool,
+    withheld: Vec<Piece>,
     /// What it cost, once known.
     pub usage: Option<Usage>,
 }
 
 impl Answer {
     /// An answer of that form.
-    pub fn new(stop: &Stops, output: &Output, choice: &ToolChoice, show_reasoning: bool) -> Answer {
+    pub fn new(stop: &Stops, output: &Output, choice: &ToolChoice) -> Answer {
         Answer {
             stop: StopFilter::new(stop),
             object: *output == Output::JsonObject,
             call_required: *choice != ToolChoice::Auto,
-            show_reasoning,
             called: false,
             stopped: false,
-            withheld: String::new(),
+            commentary: false,
+            withheld: Vec::new(),
             usage: None,
         }
     }
@@ -66,43 +56,56 @@ impl Answer {
             Event::Phase(..) => {}
             Event::Done { usage, .. } if self.stopped => self.usage = usage,
             _ if self.stopped => {}
+            Event::ReasoningPart => out.push(Piece::ReasoningPart),
             Event::Reasoning(text) => {
-                if self.show_reasoning && !text.is_empty() {
+                if !text.is_empty() {
                     out.push(Piece::Reasoning(text));
                 }
             }
+            Event::Thought(thought) => out.push(Piece::Thought(thought)),
+            Event::Message { id, commentary } => {
+                // A stop string does not span messages.
+                let rest = self.stop.finish();
+                self.release(Piece::Text(rest), &mut out);
+                self.commentary = commentary;
+                self.release(Piece::Message { id, commentary }, &mut out);
+            }
+            Event::Text(text) if self.commentary => self.release(Piece::Text(text), &mut out),
             Event::Text(text) => match self.stop.push(text) {
-                Passed::Text(text) => self.release(text, &mut out),
+                Passed::Text(text) => self.release(Piece::Text(text), &mut out),
                 Passed::Stopped(text) => {
                     self.stopped = true;
-                    self.release(text, &mut out);
+                    self.release(Piece::Text(text), &mut out);
                     self.finish(Finish::Stop, &mut out)?;
                 }
             },
             Event::ToolCall(call) => {
                 self.called = true;
                 // Text said before the call comes before it.
-                let text = std::mem::take(&mut self.withheld);
-                if !self.object && !text.is_empty() {
-                    out.push(Piece::Text(text));
+                let before = std::mem::take(&mut self.withheld);
+                if !self.object {
+                    out.extend(before);
                 }
                 out.push(Piece::ToolCall(call));
             }
             Event::Done { finish, usage } => {
                 self.usage = usage;
                 let rest = self.stop.finish();
-                self.release(rest, &mut out);
+                self.release(Piece::Text(rest), &mut out);
                 self.finish(finish, &mut out)?;
             }
         }
         Ok(out)
     }
 
-    fn release(&mut self, text: String, out: &mut Vec<Piece>) {
+    fn release(&mut self, piece: Piece, out: &mut Vec<Piece>) {
+        if matches!(&piece, Piece::Text(text) if text.is_empty()) {
+            return;
+        }
         if self.object || (self.call_required && !self.called) {
-            self.withheld.push_str(&text);
-        } else if !text.is_empty() {
-            out.push(Piece::Text(text));
+            join(&mut self.withheld, piece);
+        } else {
+            out.push(piece);
         }
     }
 
@@ -110,18 +113,30 @@ impl Answer {
         if self.call_required && !self.called {
             return Err(Failure::ToolChoiceNotHonoured);
         }
-        let text = std::mem::take(&mut self.withheld);
+        let withheld = std::mem::take(&mut self.withheld);
         // A cut answer is as whole as it can be; function calls are another form of answer.
         let must_be_object = self.object && !self.stopped && !self.called && finish == Finish::Stop;
-        if must_be_object && !is_object(&text) {
+        if must_be_object && !is_object(&answer_text(&withheld)) {
             return Err(Failure::InvalidJsonOutput);
         }
-        if !text.is_empty() {
-            out.push(Piece::Text(text));
-        }
+        out.extend(withheld);
         out.push(Piece::Finish(finish));
         Ok(())
     }
+}
+
+/// The text that is no commentary.
+fn answer_text(pieces: &[Piece]) -> Cow<'_, str> {
+    let mut text = Cow::Borrowed("");
+    let mut commentary = false;
+    for piece in pieces {
+        match piece {
+            Piece::Message { commentary: is, .. } => commentary = *is,
+            Piece::Text(more) if !commentary => text += more.as_str(),
+            _ => {}
+        }
+    }
+    text
 }
 
 fn is_object(text: &str) -> bool {
@@ -133,6 +148,7 @@ fn is_object(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::turn::ToolCall;
 
     fn text(text: &str) -> Event {
         Event::Text(text.into())
@@ -159,16 +175,14 @@ mod tests {
     }
 
     fn plain(stop: &[&str], output: Output, choice: ToolChoice) -> Answer {
-        Answer::new(&Stops::new(stop).unwrap(), &output, &choice, true)
+        Answer::new(&Stops::new(stop).unwrap(), &output, &choice)
     }
 
     #[test]
     fn deltas_go_out_as_they_come() {
         let events = vec![Event::Reasoning("hm".into()), text("a"), text(""), text("b"), done(Finish::Stop)];
         let expect = vec![Piece::Reasoning("hm".into()), say("a"), say("b"), Piece::Finish(Finish::Stop)];
-        assert_eq!(run(plain(&[], Output::Text, ToolChoice::Auto), events.clone()), Ok(expect.clone()));
-        let quiet = Answer::new(&Stops::default(), &Output::Text, &ToolChoice::Auto, false);
-        assert_eq!(run(quiet, events), Ok(expect[1..].to_vec()));
+        assert_eq!(run(plain(&[], Output::Text, ToolChoice::Auto), events), Ok(expect));
     }
 
     #[test]
@@ -211,6 +225,24 @@ mod tests {
             events.push(done(finish));
             assert_eq!(run(plain(stops, Output::JsonObject, ToolChoice::Auto), events), expect, "{said:?}");
         }
+    }
+
+    #[test]
+    fn messages_open_in_their_place_and_commentary_is_neither_cut_nor_checked() {
+        let open = |commentary| Event::Message { id: "m".into(), commentary };
+        let opened = |commentary| Piece::Message { id: "m".into(), commentary };
+        let events = vec![open(true), text("{ END"), open(false), text("{"), text("} E"), done(Finish::Stop)];
+        let stop = plain(&["END"], Output::Text, ToolChoice::Auto);
+        let expect = vec![opened(true), say("{ END"), opened(false), say("{"), say("} "), say("E")];
+        let ended = |mut pieces: Vec<Piece>| {
+            pieces.push(Piece::Finish(Finish::Stop));
+            Ok(pieces)
+        };
+        assert_eq!(run(stop, events.clone()), ended(expect));
+        let object = || plain(&[], Output::JsonObject, ToolChoice::Auto);
+        assert_eq!(run(object(), events), Err(Failure::InvalidJsonOutput));
+        let events = vec![open(true), text("hm"), open(false), text("{"), text("}"), done(Finish::Stop)];
+        assert_eq!(run(object(), events), ended(vec![opened(true), say("hm"), opened(false), say("{}")]));
     }
 
     #[test]

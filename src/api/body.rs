@@ -190,7 +190,7 @@ fn announced_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn broken(message: &str) -> Failure {
-    Failure::BadRequest { param: None, message: message.into() }
+    Failure::BadRequest { at: None, message: message.into() }
 }
 
 /// How the body is compressed.

@@ -1,8 +1,8 @@
 //! The one table from what went wrong to what the client reads.
 //!
-//! Every answer that is not a success is built here, so all of them have OpenAI's envelope, and
-//! none can quote what only the log may see: no text below uses a `detail`. The upstream's own words come
-//! masked, in a `Said`.
+//! Every answer that is not a success is decided here, so that none can quote what only the log may
+//! see: no text below uses a `detail`. The caller's format writes it, and names its own field. The
+//! upstream's own words come masked, in a `Said`.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,8 +12,10 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 
-use crate::turn::Failure;
 use crate::turn::failure::Rule;
+use crate::turn::{At, Failure};
+
+use super::dialect::{Dialect, Encoder};
 
 /// Milliseconds; what OpenAI's own client libraries prefer to `retry-after`.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -25,14 +27,16 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// What the client reads of a failure.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct ErrorReply {
     /// The status line.
     pub status: StatusCode,
     /// `error.type`, one of OpenAI's.
     pub kind: &'static str,
     /// `error.code`.
     pub code: Cow<'static, str>,
-    /// `error.param`: the field that is wrong.
+    /// The part of the request that is wrong.
+    pub at: Option<At>,
+    /// `error.param`: the caller's field for it, as far as that is known.
     pub param: Option<String>,
     /// `error.message`: full sentences, the setting to change where there is one.
     pub message: String,
@@ -44,27 +48,35 @@ pub struct Answer {
     pub allow: Option<&'static str>,
 }
 
-/// The table.
-pub fn answer(failure: &Failure) -> Answer {
-    answer_at(failure, SystemTime::now())
+/// The table, for who does not know the caller's fields.
+pub fn answer(failure: &Failure) -> ErrorReply {
+    answer_at(failure, SystemTime::now()).placed(|at| match at {
+        At::Field(path) => Some(path.clone()),
+        _ => None,
+    })
 }
 
-fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
+/// The table, in the words of the caller's format.
+pub fn answer_to(encoder: &dyn Encoder, failure: &Failure) -> ErrorReply {
+    answer_at(failure, SystemTime::now()).placed(|at| Some(encoder.path(at)))
+}
+
+fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
     match failure {
-        Failure::BadRequest { param, message } => {
-            Answer { param: param.clone(), ..invalid("invalid_value", message) }
+        Failure::BadRequest { at, message } => {
+            ErrorReply { at: at.clone(), ..invalid("invalid_value", message) }
         }
-        Failure::Unsupported { param, message } => {
-            Answer { param: Some(param.clone()), ..invalid("unsupported_parameter", message) }
+        Failure::Unsupported { at, message } => {
+            ErrorReply { at: Some(at.clone()), ..invalid("unsupported_parameter", message) }
         }
-        Failure::ContextLength => Answer {
-            param: Some("messages".into()),
+        Failure::ContextLength => ErrorReply {
+            at: Some(At::Conversation),
             ..invalid(
                 "context_length_exceeded",
                 "The conversation is longer than the model's context window. Shorten the messages.",
             )
         },
-        Failure::Unauthorized { presented } => Answer {
+        Failure::Unauthorized { presented } => ErrorReply {
             status: StatusCode::UNAUTHORIZED,
             ..invalid(
                 "invalid_api_key",
@@ -84,18 +96,18 @@ fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
             };
             refused(StatusCode::FORBIDDEN, "permission_error", code, message)
         }
-        Failure::NoRoute { method, path } => Answer {
+        Failure::NoRoute { method, path } => ErrorReply {
             status: StatusCode::NOT_FOUND,
             ..invalid("not_found", format!("There is no route {} {}.", excerpt(method), excerpt(path)))
         },
-        Failure::MethodNotAllowed { allow } => Answer {
+        Failure::MethodNotAllowed { allow } => ErrorReply {
             status: StatusCode::METHOD_NOT_ALLOWED,
             allow: Some(allow),
             ..invalid("method_not_allowed", format!("This route takes {allow} only."))
         },
-        Failure::NoModel { model } => Answer {
+        Failure::NoModel { model } => ErrorReply {
             status: StatusCode::NOT_FOUND,
-            param: Some("model".into()),
+            at: Some(At::Model),
             ..invalid(
                 "model_not_found",
                 format!(
@@ -104,14 +116,14 @@ fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
                 ),
             )
         },
-        Failure::BodyTimeout { after } => Answer {
+        Failure::BodyTimeout { after } => ErrorReply {
             status: StatusCode::REQUEST_TIMEOUT,
             ..invalid(
                 "request_timeout",
                 format!("The request body did not arrive within {}.", seconds(*after)),
             )
         },
-        Failure::BodyTooLarge { limit } => Answer {
+        Failure::BodyTooLarge { limit } => ErrorReply {
             status: StatusCode::PAYLOAD_TOO_LARGE,
             ..invalid(
                 "request_too_large",
@@ -120,7 +132,7 @@ fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
                 ),
             )
         },
-        Failure::UnsupportedMediaType { message } => Answer {
+        Failure::UnsupportedMediaType { message } => ErrorReply {
             status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ..invalid("unsupported_media_type", message)
         },
@@ -161,7 +173,7 @@ fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
             "misconfigured",
             "The server's settings are broken. Run `codex-api-proxy config check` on its machine.",
         ),
-        Failure::RateLimited { retry_after } => Answer {
+        Failure::RateLimited { retry_after } => ErrorReply {
             retry_after: *retry_after,
             ..limited(
                 "rate_limit_error",
@@ -202,11 +214,25 @@ fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
             "misconfigured",
             "The isolated Codex home (`app_server_codex_home`) cannot be used. The server's log says why.",
         ),
+        Failure::StateRefused { folder, .. } => unavailable(
+            "state_refused",
+            format!(
+                "Other users could change {folder} of this server, or it is a link: it is not used. \
+                 `codex-api-proxy doctor` on its machine names what to mend."
+            ),
+        ),
+        Failure::StateNotWritable { folder, .. } => unavailable(
+            "state_not_writable",
+            format!(
+                "This server cannot write to {folder}: it is full, read-only or not permitted. \
+                 `codex-api-proxy doctor` on its machine says more."
+            ),
+        ),
         Failure::UpstreamAuth { .. } => bad_gateway(
             "upstream_auth",
             "The model service refused the account's credentials. Run `codex login` again on the machine of this server.",
         ),
-        Failure::UpstreamRejected { code, said, .. } => Answer {
+        Failure::UpstreamRejected { code, said, .. } => ErrorReply {
             code: code
                 .as_deref()
                 .filter(|code| is_identifier(code))
@@ -271,17 +297,34 @@ fn answer_at(failure: &Failure, now: SystemTime) -> Answer {
     }
 }
 
-impl Answer {
-    fn no_retry(self) -> Answer {
-        Answer { retry: false, ..self }
+impl ErrorReply {
+    /// Says which part is wrong by the name that the caller's format has for it.
+    fn placed(mut self, name: impl FnOnce(&At) -> Option<String>) -> ErrorReply {
+        let Some(at) = &self.at else { return self };
+        self.param = name(at);
+        if !matches!(at, At::Field(_)) {
+            self.message =
+                self.message.replace("{at}", self.param.as_deref().unwrap_or("A part of the request"));
+        }
+        self
+    }
+
+    fn no_retry(self) -> ErrorReply {
+        ErrorReply { retry: false, ..self }
     }
 }
 
-fn refused(status: StatusCode, kind: &'static str, code: &'static str, message: impl Into<String>) -> Answer {
-    Answer {
+fn refused(
+    status: StatusCode,
+    kind: &'static str,
+    code: &'static str,
+    message: impl Into<String>,
+) -> ErrorReply {
+    ErrorReply {
         status,
         kind,
         code: code.into(),
+        at: None,
         param: None,
         message: message.into(),
         retry: false,
@@ -290,32 +333,32 @@ fn refused(status: StatusCode, kind: &'static str, code: &'static str, message: 
     }
 }
 
-fn invalid(code: &'static str, message: impl Into<String>) -> Answer {
+fn invalid(code: &'static str, message: impl Into<String>) -> ErrorReply {
     refused(StatusCode::BAD_REQUEST, "invalid_request_error", code, message)
 }
 
-fn limited(kind: &'static str, code: &'static str, message: impl Into<String>) -> Answer {
+fn limited(kind: &'static str, code: &'static str, message: impl Into<String>) -> ErrorReply {
     refused(StatusCode::TOO_MANY_REQUESTS, kind, code, message)
 }
 
-fn bad_gateway(code: &'static str, message: impl Into<String>) -> Answer {
+fn bad_gateway(code: &'static str, message: impl Into<String>) -> ErrorReply {
     refused(StatusCode::BAD_GATEWAY, "api_error", code, message)
 }
 
-fn unavailable(code: &'static str, message: impl Into<String>) -> Answer {
+fn unavailable(code: &'static str, message: impl Into<String>) -> ErrorReply {
     refused(StatusCode::SERVICE_UNAVAILABLE, "server_error", code, message)
 }
 
-fn timeout(code: &'static str, message: impl Into<String>) -> Answer {
+fn timeout(code: &'static str, message: impl Into<String>) -> ErrorReply {
     refused(StatusCode::GATEWAY_TIMEOUT, "timeout_error", code, message)
 }
 
 /// Nothing was spent: a client may send the request again by itself after a while.
-fn wait(answer: Answer, after: Duration) -> Answer {
-    Answer { retry: true, retry_after: Some(after), ..answer }
+fn wait(answer: ErrorReply, after: Duration) -> ErrorReply {
+    ErrorReply { retry: true, retry_after: Some(after), ..answer }
 }
 
-fn usage_limit(resets_at: Option<u64>, now: SystemTime) -> Answer {
+fn usage_limit(resets_at: Option<u64>, now: SystemTime) -> ErrorReply {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let text = "The usage limit of the account is reached.";
     let (message, retry_after) = match resets_at {
@@ -325,7 +368,7 @@ fn usage_limit(resets_at: Option<u64>, now: SystemTime) -> Answer {
         }
         None => (format!("{text} Try again later."), None),
     };
-    Answer { retry_after, ..limited("insufficient_quota", "insufficient_quota", message) }
+    ErrorReply { retry_after, ..limited("insufficient_quota", "insufficient_quota", message) }
 }
 
 fn seconds(time: Duration) -> String {
@@ -349,27 +392,17 @@ fn excerpt(text: &str) -> String {
     excerpt
 }
 
-/// `{"error":{"message","type","param","code"}}`, as OpenAI writes it.
-pub fn envelope(failure: &Failure) -> Bytes {
-    answer(failure).envelope()
-}
-
-/// The same as the last event of a stream that does not end as complete.
-pub fn sse_error(failure: &Failure) -> Bytes {
-    [b"data: ", &envelope(failure)[..], b"\n\n"].concat().into()
-}
-
-/// The whole answer: status, headers, envelope.
-pub fn response(failure: &Failure) -> warp::reply::Response {
-    let answer = answer(failure);
-    let mut response = warp::reply::Response::new(answer.envelope().into());
-    *response.status_mut() = answer.status;
-    answer.headers(response.headers_mut());
+/// The whole answer: status, headers, and the body as its format writes it.
+pub fn response(reply: &ErrorReply, dialect: &dyn Dialect, request_id: &str) -> warp::reply::Response {
+    let mut response = warp::reply::Response::new(dialect.error(reply, request_id).into());
+    *response.status_mut() = dialect.status(reply);
+    reply.headers(response.headers_mut());
     response
 }
 
-impl Answer {
-    /// The body.
+impl ErrorReply {
+    /// `{"error":{"message","type","param","code"}}`, as OpenAI writes it: in all of its formats, and here
+    /// where it is not known what the client speaks.
     pub fn envelope(&self) -> Bytes {
         // A map built here, of strings only: writing it cannot fail, and `Display` says so.
         let error = json!({
@@ -411,7 +444,7 @@ impl Answer {
 }
 
 /// What the HTTP layer itself refuses, by the status it chose.
-pub fn malformed(status: StatusCode) -> Answer {
+pub fn malformed(status: StatusCode) -> ErrorReply {
     let (code, message) = match status {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
             ("headers_too_large", "The request's header section is too large.")

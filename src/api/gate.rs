@@ -335,7 +335,7 @@ fn presented_keys(headers: &HeaderMap) -> Vec<&[u8]> {
 }
 
 fn malformed(message: &str) -> Failure {
-    Failure::BadRequest { param: None, message: message.into() }
+    Failure::BadRequest { at: None, message: message.into() }
 }
 
 fn forbidden(rule: Rule, message: impl Into<String>) -> Failure {

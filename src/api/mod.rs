@@ -1,18 +1,23 @@
 //! The HTTP face: what the OpenAI-compatible routes take and answer. The only place that knows warp.
 //!
-//! A request passes, in this order: path, method, host and origin, peer, key; then its body is read
-//! (`body`), decoded (`chat`), admitted and run (`turns`), and written (`respond`). Everything that
-//! can go wrong becomes an answer in one table (`error`).
+//! A request passes, in this order: path (`routes`), method, host and origin, peer, key (`gate`); then
+//! `generate` has its body read (`body`), decoded by its format (`dialect`, `chat`), admitted, run
+//! (`turns`), and written (`respond`, by the format's encoder). Everything that can go wrong becomes an
+//! answer in one table (`error`).
 
 pub mod answer;
 pub mod body;
 pub mod chat;
 pub mod connection;
+pub mod dialect;
 pub mod error;
+mod fields;
 pub mod gate;
+mod generate;
 pub mod ids;
 pub mod models;
 pub mod peer;
+mod raw;
 pub mod respond;
 pub mod routes;
 pub mod seats;

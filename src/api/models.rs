@@ -3,6 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::turn::Failure;
+
+use super::fields::Fields;
 
 /// The name that always works: the configured model, or Codex's own default.
 pub const DEFAULT: &str = "codex-local";
@@ -17,6 +20,35 @@ pub fn names(config: &Config, listed: &[String]) -> Vec<String> {
         }
     }
     names
+}
+
+/// The model's name: it becomes a word of Codex's command line, so only plain names pass.
+///
+/// # Errors
+/// [`Failure::BadRequest`] naming the field.
+pub(super) fn plain<'a>(fields: &Fields<'a>, key: &str) -> Result<&'a str, Failure> {
+    let model = fields.string(key)?.ok_or_else(|| fields.missing(key))?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:/-".contains(&b);
+    if model.len() > 128
+        || !model.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || !model.bytes().all(plain)
+    {
+        let why = "must begin with a letter or digit and have at most 128 letters, digits and . _ : / -";
+        return Err(fields.invalid(key, why));
+    }
+    Ok(model)
+}
+
+/// What Codex is asked for: `None` is the configured or Codex's own default.
+pub(super) fn upstream(model: &str, config: &Config) -> Option<String> {
+    let alias =
+        |name: &str| config.model_aliases.iter().find(|(alias, _)| alias == name).map(|(_, target)| target);
+    let target = match alias(model) {
+        Some(target) => target,
+        None if model == DEFAULT => return None,
+        None => alias("*").map_or(model, String::as_str),
+    };
+    (target != DEFAULT).then(|| target.to_owned())
 }
 
 /// One entry. `created` is when this server started: nobody tells when the model was made.

@@ -1,48 +1,51 @@
-//! Running a request's turns and writing the reply, whole or as a stream.
+//! Writing the reply of a request's turns, whole or as a stream, whatever its format.
 //!
-//! A finish chunk and `[DONE]` go out if and only if every answer is complete. Any other end of an
-//! open stream is one error event, after which the connection ends.
+//! A stream ends as complete if and only if every answer is complete. Any other end of an open stream
+//! is a failure in the words of its format, after which the connection ends.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use http::StatusCode;
 use tokio::time::Sleep;
+use warp::reply::Response;
 
 use crate::observe::{Status, Trace};
-use crate::turn::{Event, Failure, Outcome, Phase, Usage, pace};
+use crate::turn::pace::{Pace, apart};
+use crate::turn::{Event, Failure, Outcome, Phase, Usage};
 
-use super::answer::{Answer, Piece};
+use super::answer::Answer;
 use super::body::Buffered;
-use super::chat::reply::{Chunks, Whole, whole};
 use super::connection::Connection;
+use super::dialect::{Dialect, Encoder, Frames, Piece, WholeAnswer, join};
+use super::error::{self, ErrorReply};
 use super::turns::Turns;
-use super::{error, sse};
 
 /// What may go out of the answer with that index.
 type Pieces = (usize, Vec<Piece>);
 
 /// The answers of one request in the making.
 pub struct Reply {
-    turns: Turns,
-    answers: Vec<Answer>,
+    /// Who says it.
+    pub turns: Turns,
+    /// What may go out of it.
+    pub answers: Vec<Answer>,
     /// What was made of them since others last could run.
-    pace: pace::Pace,
+    pub pace: Pace,
+    /// The format it came in…
+    pub dialect: &'static dyn Dialect,
+    /// …and who writes it.
+    pub encoder: Box<dyn Encoder>,
     /// Whether a turn that was cut by a stop string ends by itself at once, and tells its cost.
-    answers_whole: bool,
+    pub answers_whole: bool,
     /// The request's body counts against `max_buffered_bytes` as long as its turns may need it.
-    _body: Buffered,
+    pub body: Buffered,
 }
 
 impl Reply {
-    /// `answer` is what each of the `n` answers starts from.
-    pub fn new(turns: Turns, answer: Answer, n: usize, answers_whole: bool, body: Buffered) -> Reply {
-        Reply { turns, answers: vec![answer; n], pace: pace::Pace::default(), answers_whole, _body: body }
-    }
-
     /// What may go out next, with the answer's index. `None`: all answers are complete.
     fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Pieces, Failure>>> {
         if self.pace.rest() {
@@ -59,10 +62,11 @@ impl Reply {
         let bytes = match &event {
             Event::Text(text) | Event::Reasoning(text) => text.len(),
             Event::ToolCall(call) => call.arguments.len(),
-            Event::Phase(..) | Event::Done { .. } => 0,
+            Event::Thought(thought) => thought.bytes(),
+            Event::Phase(..) | Event::ReasoningPart | Event::Message { .. } | Event::Done { .. } => 0,
         };
         self.pace.note(bytes);
-        let pieces = pace::apart(bytes, || answer.take(event))?;
+        let pieces = apart(bytes, || answer.take(event))?;
         if answer.stopped() && !self.answers_whole {
             self.turns.end(index);
         }
@@ -76,47 +80,38 @@ impl Reply {
             Some(sum)
         })
     }
-}
 
-/// Runs the turns to their end and encodes the body.
-///
-/// # Errors
-/// The first failure of any turn, and the latency record to be finished with it.
-pub async fn run_whole(mut reply: Reply, chunks: &Chunks) -> (Result<Bytes, Failure>, Reply) {
-    let mut answers = vec![Whole::default(); reply.answers.len()];
-    let collected = std::future::poll_fn(|cx| {
-        loop {
-            match ready!(reply.poll_pieces(cx)) {
-                None => return Poll::Ready(Ok(())),
-                Some(Err(failure)) => return Poll::Ready(Err(failure)),
-                Some(Ok((index, pieces))) => {
-                    pieces.into_iter().for_each(|piece| collect(&mut answers[index], piece))
+    /// Runs the turns to their end and encodes the body.
+    ///
+    /// # Errors
+    /// The first failure of any turn.
+    pub async fn whole(&mut self) -> Result<Bytes, Failure> {
+        let mut answers: Vec<WholeAnswer> = vec![Vec::new(); self.answers.len()];
+        std::future::poll_fn(|cx| {
+            loop {
+                match ready!(self.poll_pieces(cx)) {
+                    None => return Poll::Ready(Ok(())),
+                    Some(Err(failure)) => return Poll::Ready(Err(failure)),
+                    Some(Ok((index, pieces))) => {
+                        pieces.into_iter().for_each(|piece| join(&mut answers[index], piece));
+                    }
                 }
             }
-        }
-    })
-    .await;
-    let start = Instant::now();
-    let bytes = answers.iter().map(Whole::bytes).sum();
-    let encode = || whole(&chunks.heading, &answers, reply.usage());
-    let body = collected.and_then(|()| pace::apart(bytes, encode));
-    reply.turns.trace.phase(Phase::ResponseBuild, start.elapsed());
-    (body, reply)
-}
-
-fn collect(answer: &mut Whole, piece: Piece) {
-    match piece {
-        Piece::Text(text) => answer.text.push_str(&text),
-        Piece::Reasoning(text) => answer.reasoning.push_str(&text),
-        Piece::ToolCall(call) => answer.tool_calls.push(call),
-        Piece::Finish(finish) => answer.finish = Some(finish),
+        })
+        .await?;
+        let start = Instant::now();
+        let usage = self.usage();
+        let bytes = answers.iter().flatten().map(Piece::bytes).sum();
+        let body = apart(bytes, || self.encoder.whole(answers, usage));
+        self.turns.trace.phase(Phase::ResponseBuild, start.elapsed());
+        body
     }
-}
 
-impl Reply {
-    /// The latency record.
-    pub fn trace(&mut self) -> &mut Trace {
-        &mut self.turns.trace
+    /// Ends the request with a failure before anything was sent.
+    pub fn refuse(mut self, failure: &Failure) -> Response {
+        let reply = error::answer_to(&*self.encoder, failure);
+        note_failure(&mut self.turns.trace, failure, &reply, self.dialect.status(&reply));
+        error::response(&reply, self.dialect, self.turns.trace.request_id())
     }
 }
 
@@ -139,48 +134,42 @@ impl Stream for WholeBody {
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let body = self.body.take();
         if body.is_some() {
-            self.reply.trace().finish(Status::Ok, None, 200, Instant::now());
+            self.reply.turns.trace.finish(Status::Ok, None, 200, Instant::now());
         }
         Poll::Ready(body.map(Ok))
     }
 }
 
-/// The body of a stream: frames as the turns produce them.
-pub struct Frames {
-    reply: Reply,
-    chunks: Chunks,
-    /// Of each answer: whether it was opened, and how many calls it has made.
-    opened: Vec<bool>,
-    calls: Vec<usize>,
-    ready: VecDeque<Frame>,
+/// The body of a stream: events as the turns produce them.
+pub struct StreamBody {
+    /// What is streamed.
+    pub reply: Reply,
+    opened: bool,
+    frames: Frames,
+    /// How many frames from now the first with content of the answer goes out.
+    content_in: Option<usize>,
+    /// How the request ends once the last frame is handed to the socket.
+    end: Option<End>,
     keepalive: Duration,
     silence: Pin<Box<Sleep>>,
     connection: Connection,
     over: bool,
 }
 
-struct Frame {
-    bytes: Bytes,
-    content: bool,
-    end: Option<End>,
-}
-
-/// How the request ends once this frame is handed to the socket.
 enum End {
     Complete,
-    Failed(Failure),
+    Failed(Failure, Box<ErrorReply>),
 }
 
-impl Frames {
+impl StreamBody {
     /// A stream that has not said anything yet.
-    pub fn new(reply: Reply, chunks: Chunks, keepalive: Duration, connection: Connection) -> Frames {
-        let n = reply.answers.len();
-        Frames {
+    pub fn new(reply: Reply, keepalive: Duration, connection: Connection) -> StreamBody {
+        StreamBody {
             reply,
-            chunks,
-            opened: vec![false; n],
-            calls: vec![0; n],
-            ready: VecDeque::new(),
+            opened: false,
+            frames: Frames::default(),
+            content_in: None,
+            end: None,
             keepalive,
             silence: Box::pin(tokio::time::sleep(keepalive)),
             connection,
@@ -193,142 +182,121 @@ impl Frames {
     ///
     /// # Errors
     /// What failed before anything was streamed: it is answered with its true status.
-    pub async fn open(&mut self) -> Result<(), Failure> {
+    pub async fn begin(&mut self) -> Result<(), Failure> {
         std::future::poll_fn(|cx| {
-            while self.ready.is_empty() {
-                match self.reply.poll_pieces(cx) {
-                    Poll::Ready(Some(Err(failure))) => return Poll::Ready(Err(failure)),
-                    Poll::Ready(Some(Ok((index, pieces)))) => self.add(index, pieces)?,
-                    Poll::Ready(None) => self.complete()?,
-                    Poll::Pending => {
-                        ready!(self.silence.as_mut().poll(cx));
-                        for index in 0..self.opened.len() {
-                            self.role(index)?;
-                        }
-                    }
-                }
+            while self.frames.is_empty() {
+                ready!(self.poll_more(cx))?;
             }
             Poll::Ready(Ok(()))
         })
         .await
     }
 
-    fn role(&mut self, index: usize) -> Result<(), Failure> {
-        if !std::mem::replace(&mut self.opened[index], true) {
-            let bytes = self.chunks.role(index)?;
-            self.ready.push_back(Frame { bytes, content: false, end: None });
+    fn open(&mut self) {
+        if !std::mem::replace(&mut self.opened, true) {
+            self.reply.encoder.open(&mut self.frames);
         }
-        Ok(())
     }
 
-    fn add(&mut self, index: usize, pieces: Vec<Piece>) -> Result<(), Failure> {
+    fn add(&mut self, index: usize, pieces: Vec<Piece>) {
         for piece in pieces {
-            self.role(index)?;
-            let content = !matches!(piece, Piece::Finish(_) | Piece::Reasoning(_));
-            let bytes = match piece {
-                Piece::Text(text) => pace::apart(text.len(), || self.chunks.text(index, &text))?,
-                Piece::Reasoning(text) => pace::apart(text.len(), || self.chunks.reasoning(index, &text))?,
-                Piece::ToolCall(call) => {
-                    self.calls[index] += 1;
-                    let number = self.calls[index] - 1;
-                    pace::apart(call.arguments.len(), || self.chunks.tool_call(index, number, &call))?
-                }
-                Piece::Finish(finish) => self.chunks.finish(index, finish)?,
-            };
-            self.ready.push_back(Frame { bytes, content, end: None });
+            self.open();
+            let content = matches!(piece, Piece::Text(_) | Piece::ToolCall(_));
+            let before = self.frames.len();
+            let Reply { encoder, .. } = &mut self.reply;
+            apart(piece.bytes(), || encoder.piece(index, piece, &mut self.frames));
+            if content && self.frames.len() > before {
+                self.content_in.get_or_insert(self.frames.len());
+            }
         }
-        Ok(())
     }
 
-    fn complete(&mut self) -> Result<(), Failure> {
-        if let Some(bytes) = self.chunks.usage(self.reply.usage())? {
-            self.ready.push_back(Frame { bytes, content: false, end: None });
-        }
-        self.ready.push_back(Frame { bytes: sse::DONE, content: false, end: Some(End::Complete) });
+    fn complete(&mut self) {
+        self.open();
+        let usage = self.reply.usage();
+        self.reply.encoder.close(usage, &mut self.frames);
+        self.end = Some(End::Complete);
         self.over = true;
-        Ok(())
     }
 
+    /// The stream is open: the failure is its last event.
     fn fail(&mut self, failure: Failure) {
         // The first failure cancels the rest, however slowly the client reads of it.
         self.reply.turns.end_all();
         self.connection.end_with_this_answer();
-        let bytes = error::sse_error(&failure);
-        self.ready.push_back(Frame { bytes, content: false, end: Some(End::Failed(failure)) });
+        let reply = error::answer_to(&*self.reply.encoder, &failure);
+        self.reply.encoder.fail(&reply, &mut self.frames);
+        self.end = Some(End::Failed(failure, Box::new(reply)));
         self.over = true;
     }
 
     /// Fetches more; `Pending` if there is nothing to say yet.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let result = match self.reply.poll_pieces(cx) {
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        match self.reply.poll_pieces(cx) {
             Poll::Ready(Some(Ok((index, pieces)))) => self.add(index, pieces),
-            Poll::Ready(Some(Err(failure))) => Err(failure),
+            Poll::Ready(Some(Err(failure))) => return Poll::Ready(Err(failure)),
             Poll::Ready(None) => self.complete(),
             Poll::Pending => {
                 ready!(self.silence.as_mut().poll(cx));
-                self.ready.push_back(Frame { bytes: sse::KEEP_ALIVE, content: false, end: None });
-                Ok(())
+                if self.opened { self.reply.encoder.keep_alive(&mut self.frames) } else { self.open() }
             }
-        };
-        if let Err(failure) = result {
-            self.fail(failure);
         }
-        Poll::Ready(())
+        Poll::Ready(self.frames.check())
     }
 
     /// Notes what is handed to the socket.
-    fn hand_over(&mut self, frame: Frame) -> Bytes {
+    fn hand_over(&mut self, frame: Bytes) -> Bytes {
         let now = Instant::now();
         self.silence.as_mut().reset((now + self.keepalive).into());
-        let trace = self.reply.trace();
+        let trace = &mut self.reply.turns.trace;
         trace.first_sse(now);
-        if frame.content {
+        self.content_in = self.content_in.map(|left| left - 1);
+        if self.content_in == Some(0) {
+            self.content_in = None;
             trace.first_content_sse(now);
         }
-        match frame.end {
-            None => {}
-            Some(End::Complete) => trace.finish(Status::Ok, None, 200, now),
-            Some(End::Failed(failure)) => note_failure(trace, &failure),
+        if self.frames.is_empty() {
+            match self.end.take() {
+                None => {}
+                Some(End::Complete) => trace.finish(Status::Ok, None, 200, now),
+                Some(End::Failed(failure, reply)) => {
+                    note_failure(trace, &failure, &reply, self.reply.dialect.status(&reply));
+                }
+            }
         }
-        frame.bytes
+        frame
     }
 }
 
-impl Stream for Frames {
+impl Stream for StreamBody {
     type Item = Result<Bytes, std::convert::Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
+            if let Some(frame) = self.frames.pop() {
                 return Poll::Ready(Some(Ok(self.hand_over(frame))));
             }
             if self.over {
                 return Poll::Ready(None);
             }
-            ready!(self.poll_more(cx));
+            if let Err(failure) = ready!(self.poll_more(cx)) {
+                self.fail(failure);
+            }
         }
     }
 }
 
-impl Frames {
-    /// The latency record.
-    pub fn trace(&mut self) -> &mut Trace {
-        self.reply.trace()
-    }
-}
-
 /// Ends a request's record with its failure and logs what the client does not see.
-pub fn note_failure(trace: &mut Trace, failure: &Failure) {
-    let answer = error::answer(failure);
+pub fn note_failure(trace: &mut Trace, failure: &Failure, reply: &ErrorReply, status: StatusCode) {
     if let Some(detail) = failure.detail() {
         tracing::warn!(
             request_id = trace.request_id(),
-            error_type = %answer.code,
+            error_type = %reply.code,
             // Not the answer's message: it may have the upstream's words, and they the prompt.
             "the request failed as {}: {}",
-            answer.code,
+            reply.code,
             crate::observe::escape(detail)
         );
     }
-    trace.finish(Status::Error, Some(&answer.code), answer.status.as_u16(), Instant::now());
+    trace.finish(Status::Error, Some(&reply.code), status.as_u16(), Instant::now());
 }

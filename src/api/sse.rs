@@ -1,4 +1,5 @@
-//! Server-sent events as OpenAI frames them: `data: {…}` with the space, comments as keep-alive.
+//! Server-sent events as OpenAI and Anthropic frame them: `data: {…}` with the space, `event: NAME`
+//! before it where events have names, comments as keep-alive.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -14,8 +15,21 @@ pub const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 /// # Errors
 /// What cannot be written as JSON (a map with keys that are no strings).
 pub fn event(data: &impl Serialize) -> serde_json::Result<Bytes> {
+    written(b"", data)
+}
+
+/// One event with a name. The name has no line break.
+///
+/// # Errors
+/// As [`event`].
+pub fn named(name: &str, data: &impl Serialize) -> serde_json::Result<Bytes> {
+    written(&[b"event: ", name.as_bytes(), b"\n"].concat(), data)
+}
+
+fn written(name: &[u8], data: &impl Serialize) -> serde_json::Result<Bytes> {
     // Room for an ordinary chunk: growing step by step costs more than writing it.
     let mut event = Vec::with_capacity(384);
+    event.extend_from_slice(name);
     event.extend_from_slice(b"data: ");
     serde_json::to_writer(&mut event, data)?;
     event.extend_from_slice(b"\n\n");
@@ -53,6 +67,7 @@ mod tests {
     fn the_framing_is_openais() {
         let check = |frame: Bytes, expect: &str| assert_eq!(frame, expect);
         check(event(&json!({"a": 1})).unwrap(), "data: {\"a\":1}\n\n");
+        check(named("a.b", &json!({})).unwrap(), "event: a.b\ndata: {}\n\n");
         check(event(&json!("two\r\nlines\n")).unwrap(), "data: \"two\\r\\nlines\\n\"\n\n");
         check(event(&json!("\u{2028}\u{85}\u{feff}")).unwrap(), "data: \"\u{2028}\u{85}\u{feff}\"\n\n");
         check(DONE, "data: [DONE]\n\n");

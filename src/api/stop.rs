@@ -119,8 +119,11 @@ impl StopFilter {
         Passed::Text(std::mem::replace(&mut self.held, rest))
     }
 
-    /// The answer is over: what was held back was no stop string after all.
+    /// The text is over: what was held back was no stop string after all.
     pub fn finish(&mut self) -> String {
+        if let Some((matcher, state)) = &mut self.matching {
+            *state = matcher.start;
+        }
         std::mem::take(&mut self.held)
     }
 }
@@ -183,6 +186,15 @@ mod tests {
         for (piece, out) in [("abcE", "abc"), ("x", "Ex"), ("EN", ""), ("E", "EN"), ("", ""), ("y", "Ey")] {
             assert_eq!(filter.push(piece.into()), Passed::Text(out.into()), "{piece:?}");
         }
+    }
+
+    #[test]
+    fn a_new_text_begins_anew() {
+        let mut filter = StopFilter::new(&Stops::new(&["END"]).unwrap());
+        assert_eq!(filter.push("xEN".into()), Passed::Text("x".into()));
+        assert_eq!(filter.finish(), "EN");
+        assert_eq!(filter.push("D".into()), Passed::Text("D".into()));
+        assert_eq!(filter.push("END".into()), Passed::Stopped(String::new()));
     }
 
     /// Nothing is looked at twice: what made time quadratic was text that is held back again and

@@ -1,21 +1,18 @@
-//! The turns of one request: queued together, run as slots come free, heard together.
+//! The turns of one request: queued together, begun as slots come free, heard together.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::admission::Place;
-use crate::engine::Engine;
 use crate::observe::Trace;
-use crate::turn::{Event, Events, Failure, Outcome, Phase, Slot, Turn};
+use crate::turn::{Event, Events, Failure, Outcome, Phase, Turn};
 
 /// `n` turns of one request. Dropping it leaves the queue and interrupts whatever runs.
 pub struct Turns {
-    engine: Arc<Engine>,
+    /// What was asked.
     turn: Turn,
     runs: Vec<Run>,
     joined: Instant,
@@ -27,45 +24,55 @@ pub struct Turns {
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Where to listen first, so that no turn starves the others.
     first: usize,
+    /// What a turn's time, slot granted to answer known, counts as.
+    phase: Phase,
     /// The latency record of the request.
     pub trace: Trace,
 }
 
-enum Run {
-    Waiting(Place),
-    Running { events: Events, granted: Instant },
+/// One of them.
+pub enum Run {
+    /// Begins when its slot comes. Dropping it leaves the queue.
+    Waiting(Pin<Box<dyn Future<Output = Result<Events, Failure>> + Send + Sync>>),
+    /// Has its slot.
+    Running {
+        /// What it reports.
+        events: Events,
+        /// Since when.
+        granted: Instant,
+    },
+    /// Ended.
     Over,
 }
 
 impl Turns {
-    /// Runs `turn` once for each place.
+    /// Listens to `runs` of `turn`, which joined the queue at `joined`.
     pub fn new(
-        places: Vec<Place>,
-        engine: Arc<Engine>,
         turn: Turn,
+        runs: Vec<Run>,
+        joined: Instant,
         queue_timeout: Duration,
         cut: CancellationToken,
-        trace: Trace,
+        phase: Phase,
+        mut trace: Trace,
     ) -> Turns {
-        let now = Instant::now();
+        for run in &runs {
+            if let Run::Running { granted, .. } = run {
+                trace.phase(Phase::QueueWait, granted.saturating_duration_since(joined));
+            }
+        }
         Turns {
-            engine,
             turn,
-            runs: places.into_iter().map(Run::Waiting).collect(),
-            joined: now,
-            moved: now,
+            runs,
+            joined,
+            moved: Instant::now(),
             queue_timeout,
             timer: Box::pin(tokio::time::sleep(queue_timeout)),
             cut: Box::pin(cut.cancelled_owned()),
             first: 0,
+            phase,
             trace,
         }
-    }
-
-    /// The next thing any of the turns has to say, with the turn's index. `None` once all are
-    /// over. After an error the others are interrupted and only `None` follows. Cancel-safe.
-    pub async fn next(&mut self) -> Option<(usize, Outcome)> {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// When waiting must end: never while one of the request's own turns runs, because then the
@@ -77,7 +84,8 @@ impl Turns {
         (waiting && !running).then(|| self.moved + self.queue_timeout)
     }
 
-    /// [`Turns::next`], for a stream.
+    /// The next thing any of the turns has to say, with the turn's index. `None` once all are
+    /// over. After an error the others are interrupted and only `None` follows.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Outcome)>> {
         let count = self.runs.len();
         loop {
@@ -86,13 +94,12 @@ impl Turns {
                 let index = (self.first + offset) % count;
                 match &mut self.runs[index] {
                     Run::Over => {}
-                    Run::Waiting(place) => match place.poll_granted(cx) {
+                    Run::Waiting(begin) => match begin.as_mut().poll(cx) {
                         Poll::Pending => {}
                         Poll::Ready(Err(failure)) => return Poll::Ready(self.fail(index, failure)),
-                        Poll::Ready(Ok(permit)) => {
+                        Poll::Ready(Ok(events)) => {
                             self.moved = Instant::now();
                             self.trace.phase(Phase::QueueWait, self.moved - self.joined);
-                            let events = self.engine.run(self.turn.clone(), Slot::new(permit));
                             self.runs[index] = Run::Running { events, granted: self.moved };
                             granted = true;
                         }
@@ -148,7 +155,7 @@ impl Turns {
     pub fn end(&mut self, index: usize) {
         self.moved = Instant::now();
         if let Run::Running { granted, .. } = std::mem::replace(&mut self.runs[index], Run::Over) {
-            self.trace.phase(self.engine.phase(), granted.elapsed());
+            self.trace.phase(self.phase, granted.elapsed());
         }
     }
 

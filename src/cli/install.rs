@@ -9,6 +9,7 @@ use super::service::{Manager, Service, State, World, launchd, no_manager, own_pr
 use super::{Exit, out};
 use crate::config::{edit, load};
 use crate::os::names::own_uid;
+use crate::os::trust::{self, Doubt};
 
 const SYSTEM_UNITS: &str = "/etc/systemd/system";
 /// Where packages put units, and `make install`; what lies in `SYSTEM_UNITS` hides it.
@@ -204,6 +205,19 @@ fn install_system(force: bool) -> Result<(), Exit> {
     }
     let program = own_program()?;
     let mut text = String::new();
+    let refused = |why: String| {
+        Exit::Failure(format!(
+            "{} is not installed for the system: {why}. All users would run it; copy it to a folder of root's, such as \
+             /usr/local/bin, and run it from there",
+            program.display()
+        ))
+    };
+    for doubt in trust::program(&program, 0).map_err(|doubt| refused(doubt.to_string()))? {
+        match doubt {
+            Doubt::Foreign { .. } => super::warn(&[doubt.to_string()]),
+            doubt => return Err(refused(doubt.to_string())),
+        }
+    }
     if cfg!(target_os = "macos") {
         let user = std::env::var("SUDO_USER").unwrap_or_default();
         if user.is_empty() {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::server::Backlog;
 use crate::api::{App, gate::Rules, routes, server};
-use crate::codex::{Codex, args};
+use crate::codex::{Codex, args, folders};
 use crate::config::{Config, EngineKind, Live, Loaded, Sources, load};
 use crate::engine::{Engine, app_server, exec};
 use crate::observe::catalog;
@@ -79,6 +79,9 @@ fn serve(sources: Sources) -> Result<(), Exit> {
         let Loaded { config, warnings, .. } = loaded;
         log.set_level(&config.log_level).map_err(Exit::Config)?;
         log_warnings(&warnings, &config);
+        for warning in folders::warnings(&config) {
+            tracing::warn!("{warning}");
+        }
         let listeners = match activated {
             true => inherited,
             false => listen::bind(&config.host, config.port).map_err(Exit::Failure)?,

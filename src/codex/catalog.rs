@@ -9,13 +9,14 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::config::{Config, EngineKind, ModelCatalog, Profile};
+use crate::os::names::own_uid;
 
 use super::Version;
 use super::args::overrides;
@@ -170,7 +171,9 @@ fn lean(mut list: Value) -> Value {
 }
 
 async fn is_there(path: &Path) -> bool {
-    tokio::fs::metadata(path).await.is_ok_and(|meta| meta.is_file() && meta.len() > 0)
+    tokio::fs::symlink_metadata(path)
+        .await
+        .is_ok_and(|meta| meta.is_file() && meta.len() > 0 && meta.uid() == own_uid())
 }
 
 /// Writes the file whole or not at all, and removes those of other versions.

@@ -4,10 +4,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use crate::os::trust;
 use crate::turn::Failure;
+use crate::turn::failure::Folder;
+
+use super::folders;
 
 /// Says that a folder is ours to tidy.
 pub const MARKER: &str = ".codex-api-proxy";
@@ -40,29 +44,22 @@ pub fn prepare(path: &Path, login: &Path, uid: u32) -> Result<Home, Failure> {
     let refused = |why: String| Failure::HomeRefused {
         detail: format!("isolated CODEX_HOME {} (setting app_server_codex_home): {why}", path.display()),
     };
-    let io = |what: &str, error: std::io::Error| refused(format!("cannot {what}: {error}"));
 
     if same_folder(path, login) {
         return Err(refused(
             "it is the user's own CODEX_HOME; choose another folder, or isolation = \"shared\"".into(),
         ));
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| io("create it", error))?;
-    let meta = fs::symlink_metadata(path).map_err(|error| io("look at it", error))?;
-    if !meta.is_dir() {
-        return Err(refused("it is not a folder (a link is not followed)".into()));
+    trust::make_folder(path, uid).map_err(|doubt| match folders::refused(Folder::Home, path, doubt) {
+        Failure::StateRefused { detail, .. } => Failure::HomeRefused { detail },
+        failure => failure,
+    })?;
+    let owner = fs::symlink_metadata(path).map(|meta| meta.uid());
+    if owner.as_ref().ok() != Some(&uid) {
+        return Err(refused(format!("it belongs to user {}, not to user {uid}", owner.unwrap_or_default())));
     }
-    if meta.uid() != uid {
-        return Err(refused(format!("it belongs to user {}, not to user {uid}", meta.uid())));
-    }
-    if meta.mode() & 0o022 != 0 {
-        return Err(refused(format!(
-            "others may write to it (mode {:04o}); run chmod 700",
-            meta.mode() & 0o7777
-        )));
-    }
-    claim(path, &refused)?;
-    tidy(path).map_err(|error| io("remove foreign configuration from it", error))?;
+    claim(path, uid, &refused)?;
+    tidy(path, uid).map_err(|error| folders::not_writable(Folder::Home, path, &error))?;
     let has_auth = link_login(path, login, uid, &refused)?;
     Ok(Home { path: path.to_path_buf(), login: login.to_path_buf(), has_auth })
 }
@@ -73,11 +70,11 @@ fn same_folder(a: &Path, b: &Path) -> bool {
 }
 
 /// Accepts an empty folder (and marks it) or one with our marker.
-fn claim(path: &Path, refused: &dyn Fn(String) -> Failure) -> Result<(), Failure> {
+fn claim(path: &Path, uid: u32, refused: &dyn Fn(String) -> Failure) -> Result<(), Failure> {
     let marker = path.join(MARKER);
     match fs::symlink_metadata(&marker) {
-        Ok(meta) if meta.is_file() => return Ok(()),
-        Ok(_) => return Err(refused(format!("{MARKER} in it is not a file"))),
+        Ok(meta) if meta.is_file() && meta.uid() == uid => return Ok(()),
+        Ok(_) => return Err(refused(format!("{MARKER} in it is not a file of ours"))),
         Err(_) => {}
     }
     let mut entries = fs::read_dir(path).map_err(|error| refused(format!("cannot list it: {error}")))?;
@@ -90,10 +87,15 @@ fn claim(path: &Path, refused: &dyn Fn(String) -> Failure) -> Result<(), Failure
         .mode(0o600)
         .open(&marker)
         .and_then(|mut file| file.write_all(MARKER_TEXT.as_bytes()));
-    written.map_err(|error| refused(format!("cannot write {MARKER}: {error}")))
+    written.map_err(|error| {
+        // Half a marker would be taken for a whole one.
+        let _ = fs::remove_file(&marker);
+        folders::not_writable(Folder::Home, &marker, &error)
+    })
 }
 
-fn tidy(path: &Path) -> std::io::Result<()> {
+/// Removes what would configure Codex, and whatever is not ours: it was put there while others could.
+fn tidy(path: &Path, uid: u32) -> std::io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -101,7 +103,8 @@ fn tidy(path: &Path) -> std::io::Result<()> {
         let agents =
             text.to_ascii_lowercase().starts_with("agents") && text.to_ascii_lowercase().ends_with(".md");
         // `--profile NAME` layers `NAME.config.toml`.
-        if REMOVED.contains(&text.as_ref()) || agents || text.ends_with(".config.toml") {
+        let foreign = ![uid, 0].contains(&entry.metadata()?.uid());
+        if foreign || REMOVED.contains(&text.as_ref()) || agents || text.ends_with(".config.toml") {
             remove(&entry.path())?;
         } else if name == OsStr::new("skills") && entry.file_type()?.is_dir() {
             for skill in fs::read_dir(entry.path())? {
@@ -132,7 +135,7 @@ fn link_login(
 ) -> Result<bool, Failure> {
     let (ours, theirs) = (path.join("auth.json"), login.join("auth.json"));
     match fs::symlink_metadata(&ours) {
-        Ok(meta) if meta.is_symlink() => {
+        Ok(meta) if meta.is_symlink() && meta.uid() == uid => {
             let target = fs::read_link(&ours)
                 .map_err(|error| refused(format!("cannot read its auth.json link: {error}")))?;
             if target != theirs {
@@ -148,7 +151,7 @@ fn link_login(
         Ok(meta) if meta.is_file() && meta.uid() == uid && meta.mode() & 0o077 == 0 => Ok(true),
         Ok(_) => Err(refused("its auth.json is neither our link nor a private file of Codex".into())),
         Err(_) if theirs.is_file() => {
-            symlink(&theirs, &ours).map_err(|error| refused(format!("cannot link auth.json: {error}")))?;
+            symlink(&theirs, &ours).map_err(|error| folders::not_writable(Folder::Home, &ours, &error))?;
             Ok(true)
         }
         Err(_) => Ok(false),
@@ -239,7 +242,7 @@ mod tests {
         let open = place();
         fs::create_dir_all(&open.home).unwrap();
         fs::set_permissions(&open.home, fs::Permissions::from_mode(0o770)).unwrap();
-        open.refused("others may write to it (mode 0770)");
+        open.refused("(mode 0770); run chmod go-w");
 
         let link = place();
         fs::create_dir_all(link.home.parent().unwrap()).unwrap();

@@ -8,6 +8,7 @@ pub mod args;
 pub mod catalog;
 pub mod environment;
 pub mod errors;
+pub mod folders;
 pub mod home;
 pub mod locate;
 mod survey;
@@ -16,6 +17,7 @@ pub mod version;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
@@ -133,6 +135,8 @@ struct Shared {
     inherited: Vec<(OsString, OsString)>,
     latest: watch::Sender<Option<Arc<Survey>>>,
     look_again: Notify,
+    /// Something that no file tells has changed: the next look is a whole survey.
+    doubted: AtomicBool,
 }
 
 impl Codex {
@@ -144,6 +148,7 @@ impl Codex {
             inherited,
             latest: watch::Sender::new(None),
             look_again: Notify::new(),
+            doubted: AtomicBool::new(false),
         });
         tokio::spawn(keep_surveying(Arc::downgrade(&shared)));
         Codex { shared }
@@ -211,6 +216,12 @@ impl Codex {
         self.shared.look_again.notify_one();
     }
 
+    /// Asks for a whole survey, though no file that one depends on has changed; returns at once.
+    pub fn doubt(&self) {
+        self.shared.doubted.store(true, Ordering::Relaxed);
+        self.look_again();
+    }
+
     /// Who starts processes.
     pub fn spawner(&self) -> &Spawner {
         &self.shared.spawner
@@ -223,8 +234,9 @@ async fn keep_surveying(shared: std::sync::Weak<Shared>) {
         let Some(now) = shared.upgrade() else { return };
         let config = now.live.get();
         let before = now.latest.borrow().clone();
+        let doubted = now.doubted.swap(false, Ordering::Relaxed);
         let unchanged = match &before {
-            Some(before) if before.usable.is_ok() && Arc::ptr_eq(&before.config, &config) => {
+            Some(before) if !doubted && before.usable.is_ok() && Arc::ptr_eq(&before.config, &config) => {
                 survey::Files::look(&config, &now.inherited).await == before.files
             }
             _ => false,

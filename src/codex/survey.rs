@@ -1,21 +1,20 @@
 //! One look at the machine: find the CLI, prepare its home, check login and confinement.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, EngineKind, Isolation, Profile};
 use crate::observe::catalog as messages;
-use crate::os::names::own_uid;
 use crate::process::{Command, Spawner};
 use crate::turn::Failure;
 
 use super::args::{Confinement, overrides, table};
-use super::home::{self, Home};
+use super::home::Home;
 use super::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
-use super::{Installation, Login, Survey, Version, catalog, environment, locate};
+use super::{Installation, Login, Survey, Version, catalog, environment, folders, locate};
 
 /// How long a question to the CLI (`--version`, `login status`, the sandbox probe) may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -138,7 +137,7 @@ async fn fill(
     let program = survey.program.clone().ok_or_else(missing)?;
 
     let (look, variables) = (Arc::clone(&config), inherited.to_vec());
-    let home = off_runtime(move || prepare_folders(&look, &login_home(&look, &variables))).await??;
+    let home = off_runtime(move || folders::prepare(&look, &login_home(&look, &variables))).await??;
     // Only now: our link to the login may be new, and is not to look like a new login.
     survey.files = Files::look(&config, inherited).await;
     let env = environment(&config, inherited, &home.path).await?;
@@ -186,29 +185,6 @@ async fn environment(
     let (config, inherited) = (Arc::clone(config), inherited.to_vec());
     let codex_home = codex_home.to_path_buf();
     off_runtime(move || environment::build(&config, inherited, &codex_home)).await
-}
-
-/// Creates our folders and prepares the home.
-fn prepare_folders(config: &Config, login: &Path) -> Result<Home, Failure> {
-    let create = |path: &Path| {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
-            Failure::Internal { detail: format!("cannot create the folder {}: {error}", path.display()) }
-        })
-    };
-    create(&config.state_dir)?;
-    create(&config.default_cwd)?;
-    create(&config.state_dir.join("tmp"))?;
-    match config.isolation {
-        Isolation::Strict => home::prepare(&config.app_server_codex_home, login, own_uid()),
-        Isolation::Shared => {
-            tracing::warn!(
-                "isolation = \"shared\": codex uses your own CODEX_HOME with its skills and AGENTS.md"
-            );
-            create(login)?;
-            let has_auth = login.join("auth.json").is_file();
-            Ok(Home { path: login.to_path_buf(), login: login.to_path_buf(), has_auth })
-        }
-    }
 }
 
 /// Short questions to the CLI.

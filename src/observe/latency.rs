@@ -29,6 +29,8 @@ pub struct RequestInfo {
     pub request_id: String,
     /// Whether a stream was asked for.
     pub stream: bool,
+    /// The format it came in: `chat_completions`…
+    pub api: &'static str,
     /// The engine in force: `exec` or `app-server`.
     pub engine: &'static str,
     /// The model as the client sent it; empty if the request did not get that far.
@@ -119,7 +121,14 @@ impl Trace {
             }
             // Several turns of one request add up, also when a later one fails: it was spent.
             Ok(Event::Done { usage: Some(usage), .. }) => *self.usage.get_or_insert_default() += *usage,
-            Ok(Event::Reasoning(_) | Event::Done { usage: None, .. }) | Err(_) => {}
+            Ok(
+                Event::ReasoningPart
+                | Event::Reasoning(_)
+                | Event::Thought(_)
+                | Event::Message { .. }
+                | Event::Done { usage: None, .. },
+            )
+            | Err(_) => {}
         }
     }
 
@@ -136,6 +145,7 @@ impl Trace {
                 target: TARGET,
                 event = "chat_completion_first_sse",
                 request_id = self.info.request_id,
+                api = self.info.api,
                 engine = self.info.engine,
                 model = self.info.model,
                 time_to_first_sse_ms = ms(after),
@@ -157,6 +167,7 @@ impl Trace {
                 target: TARGET,
                 event = "chat_completion_first_content_sse",
                 request_id = self.info.request_id,
+                api = self.info.api,
                 engine = self.info.engine,
                 model = self.info.model,
                 time_to_first_content_sse_ms = ms(after),
@@ -176,6 +187,7 @@ impl Trace {
         let total = at.saturating_duration_since(self.started);
         self.phases[Phase::Total as usize] = Some(total);
         self.observer.finished(&Finished {
+            api: self.info.api,
             engine: self.info.engine,
             status,
             http_status,
@@ -218,6 +230,7 @@ impl Trace {
             http_status,
             stream = self.info.stream,
             model = self.info.model,
+            api = self.info.api,
             engine = self.info.engine,
             n = self.info.n,
             cwd_resolve_ms = phase(Phase::CwdResolve),
@@ -256,6 +269,7 @@ impl Trace {
         line.value("http_status", http_status);
         line.value("stream", self.info.stream);
         line.text("model", Some(self.info.model.as_str()).filter(|model| !model.is_empty()));
+        line.text("api", Some(self.info.api));
         line.text("engine", Some(self.info.engine));
         line.value("n", self.info.n);
         line.key("phases_ms");
@@ -278,6 +292,7 @@ impl Trace {
         let mut line = Line::new(event, &self.info.request_id);
         line.value("stream", self.info.stream);
         line.text("model", Some(&self.info.model));
+        line.text("api", Some(self.info.api));
         line.text("engine", Some(self.info.engine));
         line.ms(key, Some(after));
         line.end()

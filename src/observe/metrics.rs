@@ -59,6 +59,7 @@ pub struct Observer {
 /// A finished request, as [`Observer::finished`] counts it.
 #[derive(Debug)]
 pub(super) struct Finished {
+    pub(super) api: &'static str,
     pub(super) engine: &'static str,
     pub(super) status: Status,
     pub(super) http_status: u16,
@@ -77,18 +78,19 @@ pub(super) struct Totals {
     pub(super) error: u64,
     pub(super) errors_by_status: BTreeMap<u16, u64>,
     pub(super) usage: Usage,
-    pub(super) engines: BTreeMap<&'static str, Timings>,
+    /// By engine and API.
+    pub(super) timings: BTreeMap<(&'static str, &'static str), Timings>,
+    /// By engine: seconds of the last [`RECENT`] complete answers.
+    recent: BTreeMap<&'static str, VecDeque<f64>>,
 }
 
-/// What was measured of the requests to one engine.
+/// What was measured of the requests of one API to one engine.
 #[derive(Debug)]
 pub(super) struct Timings {
     pub(super) total: BTreeMap<Status, Histogram>,
     pub(super) queue_wait: Histogram,
     pub(super) first_content: Histogram,
     pub(super) overhead: Histogram,
-    /// Seconds of the last [`RECENT`] complete answers.
-    recent: VecDeque<f64>,
 }
 
 /// Observations counted by size. Not cumulative here; the exposition sums up.
@@ -128,13 +130,20 @@ impl Observer {
         if let Some(usage) = request.usage {
             totals.usage += usage;
         }
-        totals.engines.entry(request.engine).or_default().add(request);
+        totals.timings.entry((request.engine, request.api)).or_default().add(request);
+        let recent = totals.recent.entry(request.engine).or_default();
+        // A refusal takes microseconds and a time-out minutes; neither says how fast answers are.
+        if request.status == Status::Ok {
+            if recent.len() == RECENT {
+                recent.pop_front();
+            }
+            recent.push_back(request.total.as_secs_f64());
+        }
     }
 
     /// The counters under the names of the Python original, and what was added since.
     pub fn json(&self, gauges: &Gauges) -> Value {
         let totals = self.totals();
-        let latency = |timings: &Timings| timings.summary();
         json!({
             "requests_total": totals.requests(),
             "requests_ok": totals.ok,
@@ -157,8 +166,8 @@ impl Observer {
                 "output": totals.usage.output,
                 "reasoning_output": totals.usage.reasoning_output,
             },
-            "latency": totals.engines.iter()
-                .map(|(engine, timings)| ((*engine).to_owned(), latency(timings)))
+            "latency": totals.recent.iter()
+                .map(|(engine, recent)| ((*engine).to_owned(), totals.summary(engine, recent)))
                 .collect::<serde_json::Map<String, Value>>(),
         })
     }
@@ -169,6 +178,30 @@ impl Totals {
     pub(super) fn requests(&self) -> u64 {
         self.ok + self.error + self.in_flight
     }
+
+    /// Complete answers of this engine; percentiles of the last [`RECENT`] of them, exact.
+    fn summary(&self, engine: &str, recent: &VecDeque<f64>) -> Value {
+        let complete = self.timings.iter().filter(|((of, _), _)| *of == engine);
+        let complete = complete.filter_map(|(_, timings)| timings.total.get(&Status::Ok));
+        let (count, sum) = complete.fold((0, 0.0), |(count, sum), all| (count + all.count(), sum + all.sum));
+        let mut recent: Vec<f64> = recent.iter().copied().collect();
+        recent.sort_by(f64::total_cmp);
+        let ms = |seconds: f64| (seconds * 1e5).round() / 100.0;
+        // Nearest rank: the smallest value that this share of them does not exceed.
+        let percentile = |share: f64| {
+            let rank = (share * recent.len() as f64).ceil() as usize;
+            recent.get(rank.saturating_sub(1)).copied().map(ms)
+        };
+        json!({
+            "count": count,
+            "mean_ms": (count > 0).then(|| ms(sum / count as f64)),
+            "recent": recent.len(),
+            "p50_ms": percentile(0.50),
+            "p95_ms": percentile(0.95),
+            "p99_ms": percentile(0.99),
+            "max_ms": percentile(1.0),
+        })
+    }
 }
 
 impl Default for Timings {
@@ -178,7 +211,6 @@ impl Default for Timings {
             queue_wait: Histogram::new(QUEUE_SECONDS),
             first_content: Histogram::new(REQUEST_SECONDS),
             overhead: Histogram::new(OVERHEAD_SECONDS),
-            recent: VecDeque::new(),
         }
     }
 }
@@ -196,35 +228,6 @@ impl Timings {
         ] {
             took.into_iter().for_each(|took| histogram.observe(took));
         }
-        // A refusal takes microseconds and a time-out minutes; neither says how fast answers are.
-        if request.status == Status::Ok {
-            if self.recent.len() == RECENT {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(request.total.as_secs_f64());
-        }
-    }
-
-    /// Complete answers of this engine; percentiles of the last [`RECENT`] of them, exact.
-    fn summary(&self) -> Value {
-        let all = self.total.get(&Status::Ok);
-        let mut recent: Vec<f64> = self.recent.iter().copied().collect();
-        recent.sort_by(f64::total_cmp);
-        let ms = |seconds: f64| (seconds * 1e5).round() / 100.0;
-        // Nearest rank: the smallest value that this share of them does not exceed.
-        let percentile = |share: f64| {
-            let rank = (share * recent.len() as f64).ceil() as usize;
-            recent.get(rank.saturating_sub(1)).copied().map(ms)
-        };
-        json!({
-            "count": all.map_or(0, Histogram::count),
-            "mean_ms": all.map(|all| ms(all.sum / all.count() as f64)),
-            "recent": recent.len(),
-            "p50_ms": percentile(0.50),
-            "p95_ms": percentile(0.95),
-            "p99_ms": percentile(0.99),
-            "max_ms": percentile(1.0),
-        })
     }
 }
 
@@ -252,6 +255,7 @@ pub(super) mod tests {
 
     pub(crate) fn request(status: Status, http_status: u16, millis: u64) -> Finished {
         Finished {
+            api: "chat_completions",
             engine: "exec",
             status,
             http_status,

@@ -105,22 +105,22 @@ metrics! {
             out.labelled(&[("kind", kind)], count);
         };
     Histogram "request_duration_seconds": "Request read to whole reply written.",
-        |out, totals, _| for (engine, timings) in &totals.engines {
+        |out, totals, _| for ((engine, api), timings) in &totals.timings {
             for (status, histogram) in &timings.total {
-                out.histogram(&[("engine", engine), ("status", status.name())], histogram);
+                out.histogram(&[("engine", engine), ("api", api), ("status", status.name())], histogram);
             }
         };
     Histogram "queue_wait_seconds": "Joining the queue to slot granted.",
-        |out, totals, _| for (engine, timings) in &totals.engines {
-            out.histogram(&[("engine", engine)], &timings.queue_wait);
+        |out, totals, _| for ((engine, api), timings) in &totals.timings {
+            out.histogram(&[("engine", engine), ("api", api)], &timings.queue_wait);
         };
     Histogram "time_to_first_content_seconds": "Request read to first piece of the answer known.",
-        |out, totals, _| for (engine, timings) in &totals.engines {
-            out.histogram(&[("engine", engine)], &timings.first_content);
+        |out, totals, _| for ((engine, api), timings) in &totals.timings {
+            out.histogram(&[("engine", engine), ("api", api)], &timings.first_content);
         };
     Histogram "proxy_overhead_seconds": "Request read to reply written, less queueing and Codex.",
-        |out, totals, _| for (engine, timings) in &totals.engines {
-            out.histogram(&[("engine", engine)], &timings.overhead);
+        |out, totals, _| for ((engine, api), timings) in &totals.timings {
+            out.histogram(&[("engine", engine), ("api", api)], &timings.overhead);
         };
 }
 
@@ -314,15 +314,27 @@ mod tests {
             ("requests_in_flight", 1.0),
             (r#"requests_error_total{http_status="504"}"#, 1.0),
             (r#"tokens_total{kind="cached_input"}"#, 0.0),
-            (r#"request_duration_seconds_bucket{engine="exec",status="ok",le="0.01"}"#, 0.0),
-            (r#"request_duration_seconds_bucket{engine="exec",status="ok",le="0.025"}"#, 1.0),
-            (r#"request_duration_seconds_bucket{engine="exec",status="error",le="300"}"#, 0.0),
-            (r#"request_duration_seconds_bucket{engine="exec",status="error",le="+Inf"}"#, 1.0),
-            (r#"request_duration_seconds_sum{engine="exec",status="ok"}"#, 0.02),
-            (r#"queue_wait_seconds_bucket{engine="app-server",le="0.0001"}"#, 1.0),
-            (r#"proxy_overhead_seconds_bucket{engine="exec",le="0.00005"}"#, 0.0),
-            (r#"proxy_overhead_seconds_bucket{engine="exec",le="0.0001"}"#, 1.0),
-            (r#"time_to_first_content_seconds_count{engine="exec"}"#, 1.0),
+            (
+                r#"request_duration_seconds_bucket{engine="exec",api="chat_completions",status="ok",le="0.01"}"#,
+                0.0,
+            ),
+            (
+                r#"request_duration_seconds_bucket{engine="exec",api="chat_completions",status="ok",le="0.025"}"#,
+                1.0,
+            ),
+            (
+                r#"request_duration_seconds_bucket{engine="exec",api="chat_completions",status="error",le="300"}"#,
+                0.0,
+            ),
+            (
+                r#"request_duration_seconds_bucket{engine="exec",api="chat_completions",status="error",le="+Inf"}"#,
+                1.0,
+            ),
+            (r#"request_duration_seconds_sum{engine="exec",api="chat_completions",status="ok"}"#, 0.02),
+            (r#"queue_wait_seconds_bucket{engine="app-server",api="chat_completions",le="0.0001"}"#, 1.0),
+            (r#"proxy_overhead_seconds_bucket{engine="exec",api="chat_completions",le="0.00005"}"#, 0.0),
+            (r#"proxy_overhead_seconds_bucket{engine="exec",api="chat_completions",le="0.0001"}"#, 1.0),
+            (r#"time_to_first_content_seconds_count{engine="exec",api="chat_completions"}"#, 1.0),
         ] {
             assert_eq!(samples.get(&format!("codex_api_proxy_{sample}")), Some(&value), "{sample}");
         }

@@ -8,4 +8,5 @@ pub mod peer;
 pub mod process;
 pub mod spawn;
 pub mod systemd;
+pub mod trust;
 pub mod users;

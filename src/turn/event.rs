@@ -7,15 +7,27 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{Failure, Finish, ToolCall, Usage};
+use super::{Failure, Finish, Thought, ToolCall, Usage};
 
 /// One thing that happened in a turn.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A measured phase of the engine's work, for the latency line.
     Phase(Phase, Duration),
+    /// A part of the reasoning summary begins; [`Event::Reasoning`] that follows belongs to it.
+    ReasoningPart,
     /// More of the model's reasoning summary.
     Reasoning(String),
+    /// A whole reasoning item, once it is complete.
+    Thought(Thought),
+    /// A message begins; [`Event::Text`] that follows belongs to it. An engine that never says so
+    /// answers in one message.
+    Message {
+        /// The upstream's id of it.
+        id: String,
+        /// Progress told on the way, not the answer.
+        commentary: bool,
+    },
     /// More of the answer; one upstream delta each, never merged or cut.
     Text(String),
     /// A whole function call, in the model's order.
@@ -139,6 +151,7 @@ fn weight(item: &Outcome) -> usize {
         + match item {
             Ok(Event::Text(text) | Event::Reasoning(text)) => text.len(),
             Ok(Event::ToolCall(call)) => call.id.len() + call.name.len() + call.arguments.len(),
+            Ok(Event::Thought(thought)) => thought.id.len() + thought.bytes(),
             _ => 0,
         }
 }

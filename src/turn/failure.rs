@@ -2,6 +2,7 @@
 //!
 //! Only facts are kept here. What the client reads of them, and with which status, is decided
 //! by the one table in `api/error.rs`; what only the log may see sits in a field named `detail`.
+//! Where in the request something is wrong is an [`At`]: only the caller's format has names for it.
 
 use std::time::Duration;
 
@@ -10,17 +11,18 @@ use super::{Said, Turn};
 /// Why a request has no (complete) answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Failure {
-    /// A field of the request is wrong.
+    /// A part of the request is wrong.
     BadRequest {
-        /// The field, as `messages[0].role`; `None` for the body as a whole.
-        param: Option<String>,
-        /// What is wrong with it.
+        /// Which; `None` for the body as a whole.
+        at: Option<At>,
+        /// What is wrong with it; `{at}` stands for the caller's name of that part, unless the part
+        /// is a field, which has its name already.
         message: String,
     },
-    /// A field asks for something this server, or this engine, does not do.
+    /// A part of the request asks for something this server, or this engine, does not do.
     Unsupported {
-        /// The field.
-        param: String,
+        /// Which.
+        at: At,
         /// What to do instead.
         message: String,
     },
@@ -124,6 +126,20 @@ pub enum Failure {
         /// What is wrong with it (names host paths).
         detail: String,
     },
+    /// A folder of ours could be changed by somebody else.
+    StateRefused {
+        /// Which one.
+        folder: Folder,
+        /// What is wrong with it (names host paths).
+        detail: String,
+    },
+    /// A folder of ours is full or cannot be written.
+    StateNotWritable {
+        /// Which one.
+        folder: Folder,
+        /// What the system said (names host paths).
+        detail: String,
+    },
     /// Codex, or the upstream behind it, refused the account's credentials.
     UpstreamAuth {
         /// What happened, without Codex's own words, which may quote the prompt.
@@ -192,6 +208,51 @@ pub enum Failure {
     },
 }
 
+/// A part of a request. Indices count what the [`Turn`](super::Turn) has, which is not always what
+/// the caller wrote: the caller's format knows what it made of what, and names its own field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum At {
+    /// A field under the name that the caller's format has for it. Only who reads that format can
+    /// say this; an engine never does.
+    Field(String),
+    /// The model's name.
+    Model,
+    /// The conversation as a whole.
+    Conversation,
+    /// An item of the conversation.
+    Item(usize),
+    /// The functions offered, as a whole.
+    Tools,
+    /// The parameters' schema of one function; all else of it is checked before an engine sees it.
+    Tool(usize),
+    /// The schema of the answer.
+    Schema,
+    /// The working directory.
+    Workdir,
+}
+
+/// A folder that the program keeps for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folder {
+    /// The state folder, or what is in it and has no setting of its own.
+    State,
+    /// The isolated `CODEX_HOME`.
+    Home,
+    /// The workspace that nobody chose.
+    Workspace,
+}
+
+/// With what decides where it is.
+impl std::fmt::Display for Folder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Folder::State => "the state folder (STATE_DIRECTORY, else ~/.codex-api-proxy)",
+            Folder::Home => "the isolated CODEX_HOME (app_server_codex_home)",
+            Folder::Workspace => "the workspace (default_cwd)",
+        })
+    }
+}
+
 /// Which rule of "who may call" was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -206,9 +267,14 @@ pub enum Rule {
 }
 
 impl Failure {
-    /// A wrong field.
-    pub fn bad(param: impl Into<String>, message: impl Into<String>) -> Failure {
-        Failure::BadRequest { param: Some(param.into()), message: message.into() }
+    /// A wrong part of the request.
+    pub fn bad(at: At, message: impl Into<String>) -> Failure {
+        Failure::BadRequest { at: Some(at), message: message.into() }
+    }
+
+    /// A wrong field, by the name the caller's format has for it.
+    pub fn bad_field(path: impl Into<String>, message: impl Into<String>) -> Failure {
+        Failure::bad(At::Field(path.into()), message)
     }
 
     /// With what the sender of `turn` may read of the upstream's own words.
@@ -223,6 +289,8 @@ impl Failure {
     pub fn detail(&self) -> Option<&str> {
         match self {
             Failure::HomeRefused { detail }
+            | Failure::StateRefused { detail, .. }
+            | Failure::StateNotWritable { detail, .. }
             | Failure::UpstreamAuth { detail }
             | Failure::UpstreamRejected { detail, .. }
             | Failure::LeanRequestRefused { detail, .. }

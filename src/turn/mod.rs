@@ -1,11 +1,12 @@
 //! The domain: what is asked of the model and what comes back, free of HTTP, JSON and Codex.
 //!
 //! Everybody may name this module; it names nobody. The client's wire format becomes a [`Turn`]
-//! in `api/chat.rs`; an engine runs the turn and answers with [`Events`].
+//! in its format's folder below `api`; an engine runs the turn and answers with [`Events`].
 
 pub mod caller;
 pub mod event;
 pub mod failure;
+pub mod json;
 pub mod pace;
 pub mod prompt;
 pub mod said;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 
 pub use caller::Caller;
 pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_events, events};
-pub use failure::Failure;
+pub use failure::{At, Failure};
+pub use json::Json;
 pub use said::Said;
 pub use workdir::Workdir;
 
@@ -117,6 +119,24 @@ pub struct ToolCall {
     pub arguments: String,
 }
 
+/// A reasoning item of the model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Thought {
+    /// The upstream's id of it.
+    pub id: String,
+    /// The parts of its summary.
+    pub summary: Vec<String>,
+    /// What only the upstream can read and takes back, where the turn asked for it.
+    pub encrypted: Option<String>,
+}
+
+impl Thought {
+    /// How much text it has, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.summary.iter().map(String::len).sum::<usize>() + self.encrypted.as_ref().map_or(0, String::len)
+    }
+}
+
 /// A function the caller offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tool {
@@ -124,8 +144,8 @@ pub struct Tool {
     pub name: String,
     /// What it does; may be empty.
     pub description: String,
-    /// JSON text of the parameters' JSON Schema, an object.
-    pub parameters: String,
+    /// The parameters' JSON Schema, an object.
+    pub parameters: Json,
 }
 
 /// Whether the model must call a function.
@@ -148,8 +168,8 @@ pub enum Output {
     Text,
     /// Any JSON object: instructed, then verified by the proxy.
     JsonObject,
-    /// JSON of this schema (JSON text), enforced upstream.
-    JsonSchema(String),
+    /// JSON of this schema, enforced upstream.
+    JsonSchema(Json),
 }
 
 macro_rules! closed_list {

@@ -62,7 +62,7 @@ impl Turn {
         };
         self.model.as_ref().is_some_and(|model| model.contains(text))
             || self.tools.iter().any(|tool| tool.name.contains(text) || tool.description.contains(text))
-            || matches!(&self.output, Output::JsonSchema(schema) if schema.contains(text))
+            || matches!(&self.output, Output::JsonSchema(schema) if schema.as_str().contains(text))
             || self.conversation.iter().any(item)
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::fs::openat;
 use rustix::fs::{Mode, OFlags, open};
 
-use super::Failure;
+use super::{At, Failure};
 
 /// A directory that lies inside an allowed root. Nothing else makes one.
 ///
@@ -31,7 +31,7 @@ impl Workdir {
     /// Blocking: resolves links on disk. Call it off the runtime.
     ///
     /// # Errors
-    /// [`Failure::BadRequest`] on `metadata.cwd` for what the client asked;
+    /// [`Failure::BadRequest`] at [`At::Workdir`] for what the client asked;
     /// [`Failure::Internal`] if the configured default itself is unusable.
     pub fn resolve(asked: Option<&str>, default: &Path, roots: &[PathBuf]) -> Result<Workdir, Failure> {
         let Some(asked) = asked else {
@@ -40,7 +40,7 @@ impl Workdir {
                 detail: format!("default_cwd {}: {error}", default.display()),
             });
         };
-        let bad = |why: &str| Failure::bad("metadata.cwd", format!("metadata.cwd {why}."));
+        let bad = |why: &str| Failure::bad(At::Workdir, format!("{{at}} {why}."));
         if asked.is_empty() {
             return Err(bad("must not be empty"));
         }
@@ -65,9 +65,9 @@ impl Workdir {
             return Err(outside());
         }
         Workdir::hold(real, true).map_err(|error| match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
-                Failure::Internal { detail: format!("metadata.cwd cannot be opened: {error}") }
-            }
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Failure::Internal {
+                detail: format!("the working directory asked for cannot be opened: {error}"),
+            },
             _ => outside(),
         })
     }
@@ -98,7 +98,7 @@ impl Workdir {
     /// Sees that the directory has not been removed since it was checked.
     ///
     /// # Errors
-    /// [`Failure::BadRequest`] on `metadata.cwd`, or [`Failure::Internal`] for the default.
+    /// [`Failure::BadRequest`] at [`At::Workdir`], or [`Failure::Internal`] for the default.
     pub fn exists(&self) -> Result<(), Failure> {
         let Some(held) = &self.held else { return Ok(()) };
         let links = rustix::fs::fstat(held).map(|stat| stat.st_nlink);
@@ -110,7 +110,7 @@ impl Workdir {
     /// an allowed root while a turn runs there can still have it read another one.
     ///
     /// # Errors
-    /// [`Failure::BadRequest`] on `metadata.cwd` if it leads elsewhere or nowhere, or
+    /// [`Failure::BadRequest`] at [`At::Workdir`] if it leads elsewhere or nowhere, or
     /// [`Failure::Internal`] for the default.
     pub async fn is_still_there(&self) -> Result<(), Failure> {
         let Some(held) = self.held.clone() else { return Ok(()) };
@@ -127,7 +127,7 @@ impl Workdir {
 
     fn gone(&self, how: &str) -> Failure {
         if self.asked {
-            return Failure::bad("metadata.cwd", format!("metadata.cwd was {how} while the request waited."));
+            return Failure::bad(At::Workdir, format!("{{at}} was {how} while the request waited."));
         }
         let path = self.path.display();
         Failure::Internal { detail: format!("default_cwd {path} was {how} while a request waited") }
@@ -169,8 +169,8 @@ mod tests {
         let dir = Workdir::resolve(asked, &root, std::slice::from_ref(&root)).unwrap();
         assert_eq!((dir.exists(), dir.is_still_there().await), (Ok(()), Ok(())));
         let is_bad = |result: Result<(), Failure>, how: &str| {
-            let message = format!("metadata.cwd was {how} while the request waited.");
-            assert_eq!(result, Err(Failure::bad("metadata.cwd", message)));
+            let message = format!("{{at}} was {how} while the request waited.");
+            assert_eq!(result, Err(Failure::bad(At::Workdir, message)));
         };
         // Moved; replaced by another; by a link to itself; above it, by a link to itself; back again.
         std::fs::rename(&inside, &moved).unwrap();
@@ -229,7 +229,7 @@ mod tests {
             "a\0b".into(),
         ] {
             assert!(
-                matches!(ask(&asked), Err(Failure::BadRequest { param: Some(param), .. }) if param == "metadata.cwd"),
+                matches!(ask(&asked), Err(Failure::BadRequest { at: Some(At::Workdir), .. })),
                 "{asked:?}"
             );
         }

@@ -32,6 +32,7 @@ mod queue;
 mod reload;
 mod sdk;
 mod secrets;
+mod state;
 mod systemd;
 mod turn_ends;
 mod untouched;

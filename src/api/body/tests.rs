@@ -54,7 +54,7 @@ fn word(failure: Failure) -> String {
         Failure::UnsupportedMediaType { .. } => "415".into(),
         Failure::BodyTooLarge { limit } => format!("413 {limit}"),
         Failure::BodyTimeout { after } => format!("408 {}", after.as_secs()),
-        Failure::BadRequest { param: None, .. } => "400".into(),
+        Failure::BadRequest { at: None, .. } => "400".into(),
         Failure::Overloaded => "503".into(),
         other => panic!("{other:?}"),
     }

@@ -7,21 +7,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::turn::{Failure, Image, Item, Part, Role, ToolCall};
+use crate::turn::{At, Failure, Image, Item, Part, Role, ToolCall};
 
-use super::fields::{Fields, wrong};
+use crate::api::fields::{Fields, wrong};
 
 /// What images Codex's upstream takes.
 const IMAGE_TYPES: &[&str] = &["image/png", "image/jpeg", "image/gif", "image/webp"];
 
 const ROLES: &str = "system, developer, user, assistant, tool, function";
 
-/// Reads the list.
+/// Reads the list. With the items comes of which message each was made, by its index.
 ///
 /// # Errors
 /// [`Failure::BadRequest`] or [`Failure::Unsupported`] naming `messages[i].…`.
-pub(super) fn decode(messages: &[Value]) -> Result<Vec<Item>, Failure> {
+pub(super) fn decode(messages: &[Value]) -> Result<(Vec<Item>, Vec<usize>), Failure> {
     let mut items = Vec::with_capacity(messages.len());
+    let mut origins = Vec::with_capacity(messages.len());
     let mut calls = Calls::default();
     for (index, message) in messages.iter().enumerate() {
         let place = format!("messages[{index}].");
@@ -54,9 +55,10 @@ pub(super) fn decode(messages: &[Value]) -> Result<Vec<Item>, Failure> {
             }
             _ => return Err(fields.invalid("role", &format!("must be one of {ROLES}"))),
         }
+        origins.resize(items.len(), index);
     }
     calls.all_answered_at_end(messages.len())?;
-    Ok(items)
+    Ok((items, origins))
 }
 
 /// The calls of the last assistant message that have no result yet: Codex would drop an orphan
@@ -122,7 +124,7 @@ impl Calls {
     fn all_answered_at_end(&self, count: usize) -> Result<(), Failure> {
         match self.open() {
             None => Ok(()),
-            Some(id) => Err(Failure::bad(
+            Some(id) => Err(Failure::bad_field(
                 format!("messages[{}]", count.saturating_sub(1)),
                 format!(
                     "The tool call {id:?} has no result: a tool message with its tool_call_id must follow."
@@ -256,7 +258,7 @@ fn part(fields: &Fields, allowed: Allowed) -> Result<Part, Failure> {
             read_image(url, &fields.path("image_url"))
         }
         "input_audio" | "file" | "input_file" => Err(Failure::Unsupported {
-            param: fields.path("type"),
+            at: At::Field(fields.path("type")),
             message: format!("Content parts of type {kind} are not supported: Codex takes text and images."),
         }),
         _ => Err(fields.invalid("type", "must be text or image_url")),
@@ -265,7 +267,7 @@ fn part(fields: &Fields, allowed: Allowed) -> Result<Part, Failure> {
 
 /// A `data:` URL of an image. Nothing is ever fetched.
 fn read_image(url: &str, path: &str) -> Result<Part, Failure> {
-    let bad = |why: &str| Failure::bad(path, format!("{path} {why}."));
+    let bad = |why: &str| Failure::bad_field(path, format!("{path} {why}."));
     let is_data = url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"));
     if !is_data {
         return Err(bad("must be a data: URL with the image itself: this server fetches nothing"));

@@ -3,21 +3,8 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::api::sse;
+use crate::api::dialect::{Frames, Heading};
 use crate::turn::{Failure, Finish, ToolCall, Usage};
-
-/// What all parts of one reply share.
-#[derive(Clone, Debug)]
-pub struct Heading {
-    /// `chatcmpl-…`.
-    pub id: String,
-    /// Unix seconds.
-    pub created: u64,
-    /// The model as the client named it.
-    pub model: String,
-    /// Versions of the proxy and of Codex.
-    pub fingerprint: String,
-}
 
 fn finish_name(finish: Finish) -> &'static str {
     match finish {
@@ -70,28 +57,20 @@ impl From<Usage> for WireUsage {
 
 /// One answer of a whole reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Whole {
+pub(super) struct Whole {
     /// The text.
-    pub text: String,
+    pub(super) text: String,
     /// The reasoning summaries.
-    pub reasoning: String,
+    pub(super) reasoning: String,
     /// The function calls.
-    pub tool_calls: Vec<ToolCall>,
+    pub(super) tool_calls: Vec<ToolCall>,
     /// Why it ended; `None` until it has.
-    pub finish: Option<Finish>,
-}
-
-impl Whole {
-    /// How much text it has, in bytes.
-    pub fn bytes(&self) -> usize {
-        let calls = self.tool_calls.iter().map(|call| call.arguments.len());
-        self.text.len() + self.reasoning.len() + calls.sum::<usize>()
-    }
+    pub(super) finish: Option<Finish>,
 }
 
 #[derive(Serialize)]
 struct Completion<'a> {
-    id: &'a str,
+    id: Id<'a>,
     object: &'static str,
     created: u64,
     model: &'a str,
@@ -142,8 +121,13 @@ fn wire_call(call: &ToolCall, index: Option<usize>) -> WireCall<'_> {
     WireCall { index, id: &call.id, r#type: "function", function }
 }
 
-fn encoding(error: serde_json::Error) -> Failure {
-    Failure::Internal { detail: format!("encoding the answer: {error}") }
+/// `chatcmpl-…`.
+struct Id<'a>(&'a str);
+
+impl Serialize for Id<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("chatcmpl-{}", self.0))
+    }
 }
 
 /// `None` for an answer that has not ended.
@@ -164,24 +148,30 @@ fn wire_choice((index, answer): (usize, &Whole)) -> Option<WireChoice<'_>> {
 ///
 /// # Errors
 /// [`Failure::Internal`] if an answer has not ended.
-pub fn whole(heading: &Heading, answers: &[Whole], usage: Option<Usage>) -> Result<Bytes, Failure> {
+pub(super) fn whole(
+    heading: &Heading,
+    model: &str,
+    answers: &[Whole],
+    usage: Option<Usage>,
+) -> Result<Bytes, Failure> {
     let choices: Option<Vec<WireChoice>> = answers.iter().enumerate().map(wire_choice).collect();
     let completion = Completion {
-        id: &heading.id,
+        id: Id(&heading.unique),
         object: "chat.completion",
         created: heading.created,
-        model: &heading.model,
+        model,
         choices: choices.ok_or_else(|| Failure::Internal { detail: "an answer has not ended".into() })?,
         usage: usage.map(Into::into),
         service_tier: None,
         system_fingerprint: &heading.fingerprint,
     };
+    let encoding = |error| Failure::Internal { detail: format!("encoding the answer: {error}") };
     serde_json::to_vec(&completion).map(Bytes::from).map_err(encoding)
 }
 
 #[derive(Serialize)]
 struct Chunk<'a> {
-    id: &'a str,
+    id: Id<'a>,
     object: &'static str,
     created: u64,
     model: &'a str,
@@ -213,71 +203,65 @@ struct Delta<'a> {
 
 /// Writes the chunks of a stream.
 #[derive(Clone, Debug)]
-pub struct Chunks {
+pub(super) struct Chunks {
     /// What all chunks share.
-    pub heading: Heading,
+    pub(super) heading: Heading,
+    /// The model as the client named it.
+    pub(super) model: String,
     /// Whether `usage` is part of the stream: `null` on each chunk but the last.
-    pub include_usage: bool,
+    pub(super) include_usage: bool,
 }
 
 impl Chunks {
-    fn chunk(&self, index: usize, delta: Delta, finish: Option<Finish>) -> Result<Bytes, Failure> {
+    fn chunk(&self, index: usize, delta: Delta, finish: Option<Finish>, out: &mut Frames) {
         let choices = [ChunkChoice { index, delta, logprobs: None, finish_reason: finish.map(finish_name) }];
-        self.write(&choices, self.include_usage.then_some(None))
+        self.write(&choices, self.include_usage.then_some(None), out);
     }
 
-    fn write(&self, choices: &[ChunkChoice], usage: Option<Option<WireUsage>>) -> Result<Bytes, Failure> {
-        let heading = &self.heading;
-        let chunk = Chunk {
-            id: &heading.id,
+    fn write(&self, choices: &[ChunkChoice], usage: Option<Option<WireUsage>>, out: &mut Frames) {
+        out.data(&Chunk {
+            id: Id(&self.heading.unique),
             object: "chat.completion.chunk",
-            created: heading.created,
-            model: &heading.model,
-            system_fingerprint: &heading.fingerprint,
+            created: self.heading.created,
+            model: &self.model,
+            system_fingerprint: &self.heading.fingerprint,
             choices,
             usage,
-        };
-        sse::event(&chunk).map_err(encoding)
+        });
     }
 
     /// The chunk that opens an answer.
-    ///
-    /// # Errors
-    /// [`Failure::Internal`] if it cannot be encoded, as for all chunks.
-    pub fn role(&self, index: usize) -> Result<Bytes, Failure> {
-        self.chunk(index, Delta { role: Some("assistant"), content: Some(""), ..Delta::default() }, None)
+    pub(super) fn role(&self, index: usize, out: &mut Frames) {
+        let delta = Delta { role: Some("assistant"), content: Some(""), ..Delta::default() };
+        self.chunk(index, delta, None, out);
     }
 
     /// More text.
-    pub fn text(&self, index: usize, text: &str) -> Result<Bytes, Failure> {
-        self.chunk(index, Delta { content: Some(text), ..Delta::default() }, None)
+    pub(super) fn text(&self, index: usize, text: &str, out: &mut Frames) {
+        self.chunk(index, Delta { content: Some(text), ..Delta::default() }, None, out);
     }
 
     /// More of the reasoning summary.
-    pub fn reasoning(&self, index: usize, text: &str) -> Result<Bytes, Failure> {
-        self.chunk(index, Delta { reasoning_content: Some(text), ..Delta::default() }, None)
+    pub(super) fn reasoning(&self, index: usize, text: &str, out: &mut Frames) {
+        self.chunk(index, Delta { reasoning_content: Some(text), ..Delta::default() }, None, out);
     }
 
     /// A function call, whole: Codex has no argument deltas. `number` counts the answer's calls.
-    pub fn tool_call(&self, index: usize, number: usize, call: &ToolCall) -> Result<Bytes, Failure> {
-        self.chunk(
-            index,
-            Delta { tool_calls: Some([wire_call(call, Some(number))]), ..Delta::default() },
-            None,
-        )
+    pub(super) fn tool_call(&self, index: usize, number: usize, call: &ToolCall, out: &mut Frames) {
+        let delta = Delta { tool_calls: Some([wire_call(call, Some(number))]), ..Delta::default() };
+        self.chunk(index, delta, None, out);
     }
 
     /// The end of an answer.
-    pub fn finish(&self, index: usize, finish: Finish) -> Result<Bytes, Failure> {
-        self.chunk(index, Delta::default(), Some(finish))
+    pub(super) fn finish(&self, index: usize, finish: Finish, out: &mut Frames) {
+        self.chunk(index, Delta::default(), Some(finish), out);
     }
 
     /// The token counts, if the client asked for them.
-    pub fn usage(&self, usage: Option<Usage>) -> Result<Option<Bytes>, Failure> {
-        if !self.include_usage {
-            return Ok(None);
+    pub(super) fn usage(&self, usage: Option<Usage>, out: &mut Frames) {
+        if self.include_usage {
+            self.write(&[], Some(usage.map(Into::into)), out);
         }
-        self.write(&[], Some(usage.map(Into::into))).map(Some)
     }
 }
 
@@ -287,7 +271,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn heading() -> Heading {
-        Heading { id: "chatcmpl-1".into(), created: 7, model: "m".into(), fingerprint: "fp".into() }
+        Heading { unique: "1".into(), created: 7, fingerprint: "fp".into(), ..Heading::default() }
     }
 
     const USAGE: Usage = Usage { input: 10, cached_input: 4, output: 5, reasoning_output: 2 };
@@ -314,7 +298,7 @@ mod tests {
             finish: Some(Finish::ToolCalls),
             ..Whole::default()
         };
-        let body = whole(&heading(), &[text, calls], Some(USAGE)).unwrap();
+        let body = whole(&heading(), "m", &[text, calls], Some(USAGE)).unwrap();
         let expect = json!({
             "id": "chatcmpl-1", "object": "chat.completion", "created": 7, "model": "m",
             "choices": [
@@ -333,20 +317,23 @@ mod tests {
     #[test]
     fn an_answer_that_has_not_ended_is_never_sent_whole() {
         let half = Whole { text: "half".into(), ..Whole::default() };
-        assert!(matches!(whole(&heading(), &[half], None), Err(Failure::Internal { .. })));
+        assert!(matches!(whole(&heading(), "m", &[half], None), Err(Failure::Internal { .. })));
     }
 
     #[test]
     fn an_unknown_cost_is_null() {
         let cut = Whole { finish: Some(Finish::Length), ..Whole::default() };
-        let body: Value = serde_json::from_slice(&whole(&heading(), &[cut], None).unwrap()).unwrap();
+        let body: Value = serde_json::from_slice(&whole(&heading(), "m", &[cut], None).unwrap()).unwrap();
         assert_eq!((&body["usage"], &body["choices"][0]["message"]["content"]), (&Value::Null, &json!("")));
     }
 
     #[test]
     fn chunks_have_openais_shape() {
-        let check = |frame: Result<Bytes, Failure>, choices: Value, usage: Option<Value>| {
-            let frame = frame.unwrap();
+        let check = |write: &dyn Fn(&mut Frames), choices: Value, usage: Option<Value>| {
+            let mut out = Frames::default();
+            write(&mut out);
+            let frame = out.pop().unwrap();
+            assert!(out.is_empty());
             let text = std::str::from_utf8(&frame).unwrap();
             let data = text.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
             let mut expect = json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m",
@@ -357,19 +344,29 @@ mod tests {
             assert_eq!(serde_json::from_str::<Value>(data).unwrap(), expect);
         };
         let one = |delta: Value, finish: Value| json!([{"index": 1, "delta": delta, "logprobs": null, "finish_reason": finish}]);
-        let chunks = Chunks { heading: heading(), include_usage: false };
-        check(chunks.role(1), one(json!({"role": "assistant", "content": ""}), Value::Null), None);
-        check(chunks.text(1, "a\n"), one(json!({"content": "a\n"}), Value::Null), None);
-        check(chunks.reasoning(1, "hm"), one(json!({"reasoning_content": "hm"}), Value::Null), None);
+        let chunks = Chunks { heading: heading(), model: "m".into(), include_usage: false };
+        check(
+            &|out| chunks.role(1, out),
+            one(json!({"role": "assistant", "content": ""}), Value::Null),
+            None,
+        );
+        check(&|out| chunks.text(1, "a\n", out), one(json!({"content": "a\n"}), Value::Null), None);
+        check(
+            &|out| chunks.reasoning(1, "hm", out),
+            one(json!({"reasoning_content": "hm"}), Value::Null),
+            None,
+        );
         let wire = json!({"tool_calls": [{"index": 2, "id": "call_1", "type": "function",
             "function": {"name": "f", "arguments": "{\"a\": 1}"}}]});
-        check(chunks.tool_call(1, 2, &call()), one(wire, Value::Null), None);
-        check(chunks.finish(1, Finish::Length), one(json!({}), json!("length")), None);
-        assert_eq!(chunks.usage(Some(USAGE)), Ok(None));
+        check(&|out| chunks.tool_call(1, 2, &call(), out), one(wire, Value::Null), None);
+        check(&|out| chunks.finish(1, Finish::Length, out), one(json!({}), json!("length")), None);
+        let mut out = Frames::default();
+        chunks.usage(Some(USAGE), &mut out);
+        assert!(out.is_empty());
 
         let counted = Chunks { include_usage: true, ..chunks };
-        check(counted.finish(1, Finish::Stop), one(json!({}), json!("stop")), Some(Value::Null));
-        check(counted.usage(Some(USAGE)).map(Option::unwrap), json!([]), Some(usage()));
-        check(counted.usage(None).map(Option::unwrap), json!([]), Some(Value::Null));
+        check(&|out| counted.finish(1, Finish::Stop, out), one(json!({}), json!("stop")), Some(Value::Null));
+        check(&|out| counted.usage(Some(USAGE), out), json!([]), Some(usage()));
+        check(&|out| counted.usage(None, out), json!([]), Some(Value::Null));
     }
 }

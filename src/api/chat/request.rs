@@ -1,41 +1,28 @@
 //! The request body as a question of ours.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::api::dialect::GenerationRequest;
+use crate::api::fields::{Fields, parse, wrong};
+use crate::api::models;
+use crate::api::raw::Raw;
+use crate::api::stop::Stops;
 use crate::config::{Config, EngineKind, Profile};
-use crate::turn::{Effort, Failure, Item, Output, ServiceTier, Tool, ToolChoice, Turn, Verbosity, Workdir};
+use crate::turn::{At, Effort, Failure, Json, Output, ServiceTier, Turn, Verbosity, Workdir};
 
-use super::super::stop::Stops;
-use super::fields::{Fields, wrong};
 use super::{messages, tools};
 
-/// What the client asked, checked as far as it can be without touching the disk.
+/// What the client asked.
 #[derive(Debug)]
-pub struct Ask {
-    /// The model as sent, to be echoed.
-    pub model: String,
-    /// Whether the answer is to be streamed.
-    pub stream: bool,
+pub(super) struct ChatRequest {
+    /// What any format can ask.
+    pub(super) request: GenerationRequest,
     /// Whether a stream ends with the token counts.
-    pub include_usage: bool,
-    /// How many answers.
-    pub n: usize,
-    /// Where each answer ends early.
-    pub stop: Stops,
-    /// Fields that were accepted and have no effect, in alphabetical order.
-    pub ignored: Vec<String>,
-    upstream_model: Option<String>,
-    conversation: Arc<[Item]>,
-    cwd: Option<String>,
-    output: Output,
-    effort: Option<Effort>,
-    verbosity: Option<Verbosity>,
-    service_tier: Option<ServiceTier>,
-    tools: Arc<[Tool]>,
-    tool_choice: ToolChoice,
+    pub(super) include_usage: bool,
+    /// Of which message each item of the conversation was made.
+    pub(super) origins: Vec<usize>,
 }
 
 /// Accepted, checked, without effect: Codex has no path for them.
@@ -58,153 +45,53 @@ const NO_EFFECT: &[&str] = &[
     "web_search_options",
 ];
 
-/// The most JSON values in one body. A body of tiny values takes many times its size once read, so
-/// that its length alone would not bound the memory; no conversation comes near this.
-const MOST_VALUES: usize = 1_000_000;
-
-/// How many values a JSON text has, give or take one for each container: a glance, not a parser.
-fn values(body: &str) -> usize {
-    let (mut count, mut in_string, mut escaped) = (0, false, false);
-    for byte in body.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b',' | b'[' | b'{' if !in_string => count += 1,
-            _ => {}
-        }
-    }
-    count
-}
-
 /// Reads a request body.
 ///
 /// # Errors
 /// [`Failure::BadRequest`] or [`Failure::Unsupported`], naming the field.
-pub fn decode(body: &str, config: &Config) -> Result<Ask, Failure> {
-    if values(body) > MOST_VALUES {
-        return Err(Failure::BadRequest {
-            param: None,
-            message: format!("The request body has more than {MOST_VALUES} JSON values."),
-        });
-    }
-    let value: Value = serde_json::from_str(body).map_err(|error| Failure::BadRequest {
-        param: None,
-        message: format!("The request body is not valid JSON: {error}."),
-    })?;
-    let fields = Fields::of(&value, "").map_err(|_| Failure::BadRequest {
-        param: None,
-        message: format!("The request body must be a JSON object, not {}.", super::fields::kind(&value)),
-    })?;
+pub(super) fn decode(body: &str, config: &Config) -> Result<ChatRequest, Failure> {
+    let value = parse(body)?;
+    let fields = Fields::of(&value, "")?;
+    let raw = Raw::of(body);
 
-    let model = model(&fields)?;
+    let model = models::plain(&fields, "model")?;
     let list = fields.array("messages")?.ok_or_else(|| fields.missing("messages"))?;
     if list.is_empty() {
         return Err(fields.invalid("messages", "must not be empty"));
     }
-    let conversation = messages::decode(list)?;
+    let (conversation, origins) = messages::decode(list)?;
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let n = fields.integer("n", 1..=8)?.unwrap_or(1);
-    let offer = tools::decode(&fields)?;
+    let offer = tools::decode(&fields, raw)?;
     if !offer.tools.is_empty() && config.engine == EngineKind::Exec {
         return Err(unsupported(
             "tools",
             "Function tools need the app-server engine: set engine = \"app-server\".",
         ));
     }
-    let ask = Ask {
-        stream,
-        include_usage: include_usage(&fields, stream)?,
-        n: usize::try_from(n).unwrap_or(1),
-        stop: stop(&fields)?,
-        upstream_model: upstream_model(model, config),
+    let include_usage = include_usage(&fields, stream)?;
+    let stop = stop(&fields)?;
+    let cwd = cwd(&fields)?;
+    let turn = Turn {
+        model: models::upstream(model, config),
         conversation: conversation.into(),
-        cwd: cwd(&fields)?,
-        output: output(&fields)?,
+        workdir: Workdir::unseen(Path::new(&config.default_cwd)),
+        output: output(&fields, raw)?,
         effort: fields.choice("reasoning_effort", Effort::NAMES, Effort::from_name)?,
         verbosity: fields.choice("verbosity", Verbosity::NAMES, Verbosity::from_name)?,
         service_tier: fields.choice("service_tier", ServiceTier::NAMES, ServiceTier::from_name)?,
         tools: offer.tools.into(),
         tool_choice: offer.choice,
-        model: model.to_owned(),
-        ignored: Vec::new(),
     };
     check_no_effect(&fields)?;
-    let ignored = ignored(&fields, &ask, config);
-    Ok(Ask { ignored, ..ask })
-}
-
-impl Ask {
-    /// The turn to run. Blocking if it [needs a directory](needs_directory): resolves it on the disk.
-    ///
-    /// # Errors
-    /// [`Failure::BadRequest`] on `metadata.cwd`.
-    pub fn turn(&self, config: &Config) -> Result<Turn, Failure> {
-        // In the lean profile the model sees no files, so every directory is as good.
-        let asked = self.cwd.as_deref().filter(|_| config.profile() == Profile::Agent);
-        let default = Path::new(&config.default_cwd);
-        let workdir = if needs_directory(config) {
-            Workdir::resolve(asked, default, &config.allowed_roots)?
-        } else {
-            Workdir::unseen(default)
-        };
-        Ok(Turn {
-            model: self.upstream_model.clone(),
-            conversation: Arc::clone(&self.conversation),
-            workdir,
-            output: self.output.clone(),
-            effort: self.effort,
-            verbosity: self.verbosity,
-            service_tier: self.service_tier,
-            tools: Arc::clone(&self.tools),
-            tool_choice: self.tool_choice.clone(),
-        })
-    }
-
-    /// The form the answer must have.
-    pub fn output(&self) -> &Output {
-        &self.output
-    }
-
-    /// Whether a function must be called.
-    pub fn tool_choice(&self) -> &ToolChoice {
-        &self.tool_choice
-    }
-}
-
-/// Whether a turn looks at its directory: an agent works in it, and `codex exec` starts in it.
-pub fn needs_directory(config: &Config) -> bool {
-    config.profile() == Profile::Agent || config.engine == EngineKind::Exec
+    let ignored = ignored(&fields, &turn, cwd.is_some(), config);
+    let n = usize::try_from(n).unwrap_or(1);
+    let request = GenerationRequest { model: model.to_owned(), stream, n, stop, ignored, cwd, turn };
+    Ok(ChatRequest { request, include_usage, origins })
 }
 
 fn unsupported(param: &str, message: &str) -> Failure {
-    Failure::Unsupported { param: param.into(), message: message.into() }
-}
-
-/// The model's name: it becomes a word of Codex's command line, so only plain names pass.
-fn model<'a>(fields: &Fields<'a>) -> Result<&'a str, Failure> {
-    let model = fields.string("model")?.ok_or_else(|| fields.missing("model"))?;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:/-".contains(&b);
-    if model.len() > 128
-        || !model.starts_with(|c: char| c.is_ascii_alphanumeric())
-        || !model.bytes().all(plain)
-    {
-        let why = "must begin with a letter or digit and have at most 128 letters, digits and . _ : / -";
-        return Err(fields.invalid("model", why));
-    }
-    Ok(model)
-}
-
-/// What Codex is asked for: `None` is the configured or Codex's own default.
-fn upstream_model(model: &str, config: &Config) -> Option<String> {
-    let alias =
-        |name: &str| config.model_aliases.iter().find(|(alias, _)| alias == name).map(|(_, target)| target);
-    let target = match alias(model) {
-        Some(target) => target,
-        None if model == super::super::models::DEFAULT => return None,
-        None => alias("*").map_or(model, String::as_str),
-    };
-    (target != super::super::models::DEFAULT).then(|| target.to_owned())
+    Failure::Unsupported { at: At::Field(param.into()), message: message.into() }
 }
 
 fn include_usage(fields: &Fields, stream: bool) -> Result<bool, Failure> {
@@ -248,7 +135,8 @@ fn cwd(fields: &Fields) -> Result<Option<String>, Failure> {
     Ok(Fields::of(metadata, "metadata.")?.string("cwd")?.map(str::to_owned))
 }
 
-fn output(fields: &Fields) -> Result<Output, Failure> {
+/// The form of the answer; a schema as it stands in `body`.
+fn output(fields: &Fields, body: Raw) -> Result<Output, Failure> {
     let Some(format) = fields.object("response_format")? else { return Ok(Output::Text) };
     let format = Fields::of(format, "response_format.")?;
     match format.string("type")?.ok_or_else(|| format.missing("type"))? {
@@ -261,7 +149,9 @@ fn output(fields: &Fields) -> Result<Output, Failure> {
             json_schema.string("description")?;
             json_schema.boolean("strict")?;
             let schema = json_schema.object("schema")?.ok_or_else(|| json_schema.missing("schema"))?;
-            Ok(Output::JsonSchema(schema.to_string()))
+            let written = || body.get("response_format")?.get("json_schema")?.get("schema");
+            let schema = written().map_or_else(|| Json::from(schema.to_string().as_str()), Raw::json);
+            Ok(Output::JsonSchema(schema))
         }
         _ => Err(format.invalid("type", "must be one of text, json_object, json_schema")),
     }
@@ -310,15 +200,15 @@ fn check_no_effect(fields: &Fields) -> Result<(), Failure> {
     Ok(())
 }
 
-fn ignored(fields: &Fields, ask: &Ask, config: &Config) -> Vec<String> {
+fn ignored(fields: &Fields, turn: &Turn, cwd: bool, config: &Config) -> Vec<String> {
     let without_effect = |name: &str| match name {
         // Codex decides; only "no" is a wish that is not heard.
-        "parallel_tool_calls" => fields.get(name) == Some(&Value::Bool(false)) && !ask.tools.is_empty(),
+        "parallel_tool_calls" => fields.get(name) == Some(&Value::Bool(false)) && !turn.tools.is_empty(),
         name => NO_EFFECT.contains(&name),
     };
     let mut ignored: Vec<String> =
         fields.names().filter(|name| without_effect(name)).map(str::to_owned).collect();
-    if ask.cwd.is_some() && config.profile() == Profile::Model {
+    if cwd && config.profile() == Profile::Model {
         ignored.push("metadata.cwd".into());
     }
     ignored.sort_unstable();

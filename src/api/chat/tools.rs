@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::turn::{Failure, Tool, ToolChoice};
 
-use super::fields::Fields;
+use crate::api::fields::Fields;
+use crate::api::raw::Raw;
 
 /// The most functions of one request, as in the OpenAI reference.
 const MOST: usize = 128;
@@ -15,22 +16,25 @@ pub(super) struct Offer {
     pub(super) choice: ToolChoice,
 }
 
-/// Reads both fields. `none` offers nothing.
+/// Reads both fields; schemas as they stand in `body`. `none` offers nothing.
 ///
 /// # Errors
 /// [`Failure::BadRequest`] naming the field.
-pub(super) fn decode(fields: &Fields) -> Result<Offer, Failure> {
+pub(super) fn decode(fields: &Fields, body: Raw) -> Result<Offer, Failure> {
     let offered = fields.array("tools")?.unwrap_or_default();
     if offered.len() > MOST {
         return Err(fields.invalid("tools", &format!("must not have more than {MOST} entries")));
     }
     let mut tools: Vec<Tool> = Vec::with_capacity(offered.len());
+    // Found only where it is needed: that is another look at the whole body.
+    let written =
+        if offered.is_empty() { Vec::new() } else { body.get("tools").map(Raw::items).unwrap_or_default() };
     for (index, value) in offered.iter().enumerate() {
         let place = format!("tools[{index}].");
-        let tool = tool(value, &place)?;
+        let tool = tool(value, written.get(index).copied(), &place)?;
         if tools.iter().any(|known| known.name == tool.name) {
             let path = format!("{place}function.name");
-            return Err(Failure::bad(path.clone(), format!("{path} is used by two tools.")));
+            return Err(Failure::bad_field(path.clone(), format!("{path} is used by two tools.")));
         }
         tools.push(tool);
     }
@@ -41,7 +45,7 @@ pub(super) fn decode(fields: &Fields) -> Result<Offer, Failure> {
     })
 }
 
-fn tool(value: &Value, place: &str) -> Result<Tool, Failure> {
+fn tool(value: &Value, written: Option<Raw>, place: &str) -> Result<Tool, Failure> {
     let fields = Fields::of(value, place)?;
     match fields.string("type")? {
         Some("function") => {}
@@ -59,12 +63,16 @@ fn tool(value: &Value, place: &str) -> Result<Tool, Failure> {
         return Err(function.invalid("name", "must be 1 to 64 letters, digits, dots, underscores or hyphens"));
     }
     function.boolean("strict")?;
-    let parameters = function.object("parameters")?;
+    let parameters = match function.object("parameters")? {
+        None => r#"{"type":"object","properties":{}}"#.into(),
+        Some(parameters) => written
+            .and_then(|tool| tool.get("function")?.get("parameters"))
+            .map_or_else(|| parameters.to_string().as_str().into(), Raw::json),
+    };
     Ok(Tool {
         name: name.to_owned(),
         description: function.string("description")?.unwrap_or_default().to_owned(),
-        parameters: parameters
-            .map_or_else(|| r#"{"type":"object","properties":{}}"#.to_owned(), Value::to_string),
+        parameters,
     })
 }
 

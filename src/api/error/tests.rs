@@ -1,5 +1,8 @@
 use super::*;
+use crate::api::chat::CHAT;
+use crate::api::dialect::{Frames, Heading, RequestParts};
 use crate::turn::Said;
+use crate::turn::failure::Folder;
 
 const NOW: u64 = 1_700_000_000;
 
@@ -9,9 +12,9 @@ fn all() -> Vec<Failure> {
     let detail = || "SECRET".to_owned();
     let two = Duration::from_secs(2);
     vec![
-        Failure::bad("messages[0].role", "Unknown role."),
-        Failure::BadRequest { param: None, message: text("Not JSON.") },
-        Failure::Unsupported { param: text("tools"), message: text("Set `engine`.") },
+        Failure::bad_field("messages[0].role", "Unknown role."),
+        Failure::BadRequest { at: None, message: text("Not JSON.") },
+        Failure::Unsupported { at: At::Tools, message: text("Set `engine`.") },
         Failure::ContextLength,
         Failure::Unauthorized { presented: false },
         Failure::Unauthorized { presented: true },
@@ -41,6 +44,9 @@ fn all() -> Vec<Failure> {
         Failure::NotLoggedIn,
         Failure::LoginNotPortable,
         Failure::HomeRefused { detail: detail() },
+        Failure::StateRefused { folder: Folder::Workspace, detail: detail() },
+        Failure::StateNotWritable { folder: Folder::State, detail: detail() },
+        Failure::StateNotWritable { folder: Folder::Home, detail: detail() },
         Failure::UpstreamAuth { detail: detail() },
         Failure::UpstreamRejected {
             code: Some(text("invalid_image")),
@@ -102,6 +108,9 @@ const TABLE: &str = "\
 503 server_error not_logged_in - false - - | The Codex CLI is not logged in. Run `codex login` on the machine of this server.
 503 server_error login_not_portable - false - - | The Codex login is kept in a keyring and cannot be used from the isolated home. Either set `cli_auth_credentials_store = \"file\"` in Codex's configuration and log in again, or log in once with CODEX_HOME set to `app_server_codex_home`.
 503 server_error misconfigured - false - - | The isolated Codex home (`app_server_codex_home`) cannot be used. The server's log says why.
+503 server_error state_refused - false - - | Other users could change the workspace (default_cwd) of this server, or it is a link: it is not used. `codex-api-proxy doctor` on its machine names what to mend.
+503 server_error state_not_writable - false - - | This server cannot write to the state folder (STATE_DIRECTORY, else ~/.codex-api-proxy): it is full, read-only or not permitted. `codex-api-proxy doctor` on its machine says more.
+503 server_error state_not_writable - false - - | This server cannot write to the isolated CODEX_HOME (app_server_codex_home): it is full, read-only or not permitted. `codex-api-proxy doctor` on its machine says more.
 502 api_error upstream_auth - false - - | The model service refused the account's credentials. Run `codex login` again on the machine of this server.
 400 invalid_request_error invalid_image - false - - | The model service refused the request for its content.
 400 invalid_request_error upstream_rejected - false - - | The model service refused the request for its content.
@@ -120,9 +129,26 @@ const TABLE: &str = "\
 500 server_error internal_error - false - - | The server has a defect. Its log has the reason.
 ";
 
-fn row(answer: &Answer) -> String {
-    let Answer { status, kind, code, param, message, retry, retry_after, allow } = answer;
-    let param = param.as_deref().unwrap_or("-");
+/// The format whose words the table is in.
+fn chat() -> Box<dyn Encoder> {
+    let parts = RequestParts {
+        body: r#"{"model": "m", "messages": [{"role": "user", "content": "x"}]}"#,
+        headers: &HeaderMap::new(),
+        query: None,
+        heading: Heading::default(),
+    };
+    CHAT.decode(&parts, &crate::config::Config::default()).unwrap().encoder
+}
+
+/// What goes out, body and head.
+fn sent(failure: &Failure) -> (warp::reply::Response, Bytes) {
+    let reply = answer_to(&*chat(), failure);
+    (response(&reply, &CHAT, "r"), CHAT.error(&reply, "r"))
+}
+
+fn row(answer: &ErrorReply) -> String {
+    let ErrorReply { status, kind, code, at, param: _, message, retry, retry_after, allow } = answer;
+    let param = at.as_ref().map_or("-".into(), |at| chat().path(at));
     let after = retry_after.map_or("-".to_owned(), |after| after.as_millis().to_string());
     let allow = allow.unwrap_or("-");
     format!("{} {kind} {code} {param} {retry} {after} {allow} | {message}", status.as_u16())
@@ -162,8 +188,8 @@ fn every_failure_has_its_row() {
 #[test]
 fn no_answer_shows_what_only_the_log_may_see() {
     for failure in all() {
-        let response = response(&failure);
-        let seen = format!("{:?} {:?}", response.headers(), envelope(&failure));
+        let (response, body) = sent(&failure);
+        let seen = format!("{:?} {body:?}", response.headers());
         assert!(!seen.contains("SECRET"), "{failure:?}: {seen}");
     }
 }
@@ -171,15 +197,17 @@ fn no_answer_shows_what_only_the_log_may_see() {
 #[test]
 fn the_envelope_is_openais() {
     let check = |failure: Failure, expect: serde_json::Value| {
-        let body: serde_json::Value = serde_json::from_slice(&envelope(&failure)).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&sent(&failure).1).unwrap();
         assert_eq!(body, expect);
-        let event = sse_error(&failure);
+        let mut out = Frames::default();
+        chat().fail(&answer_to(&*chat(), &failure), &mut out);
+        let event = out.pop().unwrap();
         let event = std::str::from_utf8(&event).unwrap();
         let data = event.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
         assert_eq!(serde_json::from_str::<serde_json::Value>(data).unwrap(), expect);
     };
     check(
-        Failure::bad("n", "Two\nlines \"quoted\"."),
+        Failure::bad_field("n", "Two\nlines \"quoted\"."),
         json!({"error": {
             "message": "Two\nlines \"quoted\".", "type": "invalid_request_error", "param": "n", "code": "invalid_value"
         }}),
@@ -195,7 +223,7 @@ fn the_envelope_is_openais() {
 #[test]
 fn headers_tell_when_and_whether_to_retry() {
     let check = |failure: Failure, expect: &[(&str, &str)]| {
-        let response = response(&failure);
+        let (response, _) = sent(&failure);
         let mut headers: Vec<(&str, &str)> =
             response.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         headers.sort();

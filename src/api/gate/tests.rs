@@ -36,7 +36,7 @@ fn verdict(
     let head = Head { method: &Method::POST, uri: &uri, headers: &headers };
     rules.check(head, peer, access).map_err(|failure| match failure {
         Failure::Forbidden { rule, .. } => format!("{rule:?}"),
-        Failure::BadRequest { param: None, .. } => "400".into(),
+        Failure::BadRequest { at: None, .. } => "400".into(),
         Failure::Unauthorized { presented } => format!("401 {presented}"),
         other => panic!("{other:?}"),
     })

@@ -502,7 +502,7 @@ async fn warp_routes_and_bodies_fit() {
                 assert!(!matches!(connection.peer(), Peer::Unix(_)));
                 match body::read(&headers, stream, body::Limits::of(10), &buffers, 1000).await {
                     Ok(body) => warp::reply::Response::new(body.text().to_owned().into()),
-                    Err(failure) => error::response(&failure),
+                    Err(failure) => error::response(&error::answer(&failure), &crate::api::chat::CHAT, ""),
                 }
             }
         });

@@ -13,6 +13,8 @@ use crate::codex::{Codex, Confinement, Installation, Login, Survey, locate};
 use crate::config::{Config, EngineKind, Isolation, Live, Profile};
 use crate::engine::app_server::features::Without;
 use crate::engine::app_server::{self, Features};
+use crate::os::names::own_uid;
+use crate::os::trust::{self, Doubt};
 use crate::process::Spawner;
 use crate::turn::Failure;
 
@@ -52,6 +54,8 @@ impl Examined {
         let path = world.variable("PATH");
         let named = locate::named(&config.codex_bin, path.map(AsRef::as_ref), world.sources.home.as_deref());
         findings.push(found(program, named.as_deref().unwrap_or(program)));
+        let both = [Some(program), named.as_deref().filter(|named| *named != program)];
+        findings.extend(both.into_iter().flatten().flat_map(doubts));
         let (floor, needs) = match config.engine {
             EngineKind::Exec => EXEC_FLOOR,
             EngineKind::AppServer => APP_SERVER_FLOOR,
@@ -120,6 +124,26 @@ fn place(home: &crate::codex::Home) -> String {
         Err(_) if home.has_auth => format!(", in {}", home.path.join("auth.json").display()),
         Err(_) => String::new(),
     }
+}
+
+/// Who else could change what is run.
+fn doubts(program: &Path) -> Vec<Finding> {
+    let doubts = match trust::program(program, own_uid()) {
+        Ok(doubts) => doubts,
+        Err(doubt) => vec![doubt],
+    };
+    let finding = |doubt: Doubt| match &doubt {
+        Doubt::Writable { path, mode } => {
+            let text = format!(
+                "others may write to {} (mode {mode:04o}), and so run what they like as you",
+                path.display()
+            );
+            let finding = if doubt.is_open_to_all() { Finding::broken } else { Finding::mind };
+            finding("codex", text).fix(format!("chmod go-w {}", path.display()))
+        }
+        _ => Finding::mind("codex", doubt.to_string()),
+    };
+    doubts.into_iter().map(finding).collect()
 }
 
 fn found(program: &Path, named: &Path) -> Finding {
@@ -212,7 +236,33 @@ fn unexplained(failure: &Failure) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Verdict;
     use super::*;
+
+    #[test]
+    fn a_program_that_others_can_change_is_named() {
+        use std::os::unix::fs::PermissionsExt;
+        let base = tempfile::tempdir().unwrap();
+        let base = base.path().canonicalize().unwrap();
+        let program = base.join("bin/codex");
+        std::fs::create_dir(base.join("bin")).unwrap();
+        std::fs::write(&program, "").unwrap();
+        for (path, bits, expect) in [
+            ("bin", 0o755, None),
+            ("bin", 0o775, Some(Verdict::Mind)),
+            ("bin", 0o777, Some(Verdict::Broken)),
+            ("bin", 0o1777, None),
+            ("bin/codex", 0o775, Some(Verdict::Mind)),
+            ("bin/codex", 0o757, Some(Verdict::Broken)),
+        ] {
+            let path = base.join(path);
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(bits)).unwrap();
+            let found = doubts(&program);
+            assert_eq!(found.first().map(|finding| finding.verdict), expect, "{bits:o}: {found:?}");
+            assert!(found.iter().all(|finding| finding.text.contains(path.to_str().unwrap())));
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
 
     #[test]
     fn the_wrapper_and_what_is_behind_it_are_named() {

@@ -8,47 +8,79 @@ use crate::cli::probe::Holder;
 use crate::cli::service::{Manager, Service, State, World};
 use crate::cli::start::{addresses, addresses_of, ask_ready, why_not};
 use crate::cli::{install, serve, socket};
+use crate::codex::folders;
 use crate::config::Config;
 use crate::os::listen;
 use crate::os::names::own_uid;
+use crate::os::trust::{self, Doubt};
+use crate::turn::failure::Folder;
 
 /// The state folder and the workspace.
 pub(super) fn folders(config: &Config) -> Vec<Finding> {
-    vec![folder("state", &config.state_dir, true), folder("workspace", &config.default_cwd, false)]
+    let workspace = if config.default_cwd.starts_with(&config.state_dir) {
+        folder("workspace", &config.default_cwd, Folder::Workspace)
+    } else {
+        named_folder("workspace", &config.default_cwd)
+    };
+    let warnings = folders::warnings(config).into_iter();
+    let warnings =
+        warnings.map(|text| Finding::mind("workspace", text).fix("choose one that only you can write to"));
+    [folder("state", &config.state_dir, Folder::State), workspace].into_iter().chain(warnings).collect()
 }
 
-fn folder(subject: &'static str, path: &Path, private: bool) -> Finding {
+/// A folder of the program's own: nobody else may be able to change it.
+fn folder(subject: &'static str, path: &Path, which: Folder) -> Finding {
     let shown = path.display();
-    let meta = match path.metadata() {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return match serve::can_be_made(path) {
-                Ok(()) => Finding::good(subject, format!("{shown}, made when first needed")),
-                Err(why) => Finding::broken(subject, format!("{shown} cannot be made: {why}")),
-            };
+    match trust::folder(path, own_uid()) {
+        Ok(()) => {}
+        Err(Doubt::Foreign { path: at, owner }) => {
+            let text = format!("{} belongs to user {owner}, not to you", at.display());
+            return Finding::broken(subject, text).fix(format!(
+                "sudo chown -R {} {}",
+                own_uid(),
+                at.display()
+            ));
         }
-        Err(error) => return Finding::broken(subject, format!("{shown}: {error}")),
-    };
-    if !meta.is_dir() {
-        return Finding::broken(subject, format!("{shown} is not a folder")).fix(format!("rm {shown}"));
-    }
-    if private && meta.uid() != own_uid() {
-        let text = format!("{shown} belongs to user {}, not to you", meta.uid());
-        return Finding::broken(subject, text).fix(format!("sudo chown -R {} {shown}", own_uid()));
-    }
-    // The mode alone does not tell of read-only file systems.
-    let probe = path.join(format!(".codex-api-proxy-doctor.{}", std::process::id()));
-    // Nor does an empty file of a full one.
-    let written = std::fs::write(&probe, "doctor");
-    // What was not written needs no removing.
-    _ = std::fs::remove_file(&probe);
-    match written {
-        Err(error) if private => Finding::broken(subject, format!("{shown} cannot be written: {error}")),
-        _ if private && meta.mode() & 0o077 != 0 => {
-            let text = format!("{shown} has mode {:04o}: others can look into it", meta.mode() & 0o7777);
-            Finding::mind(subject, text).fix(format!("chmod 700 {shown}"))
+        Err(Doubt::Writable { path: at, mode }) => {
+            let text = format!("others may write to {} (mode {mode:04o})", at.display());
+            return Finding::broken(subject, text).fix(format!("chmod go-w {}", at.display()));
         }
-        _ => Finding::good(subject, shown.to_string()),
+        Err(Doubt::Link(_)) => {
+            return Finding::broken(subject, format!("{shown} is a link, which is not followed"))
+                .fix(format!("rm {shown}"));
+        }
+        Err(doubt @ Doubt::NotAFolder(_)) => {
+            return Finding::broken(subject, doubt.to_string()).fix(format!("rm {shown}"));
+        }
+        Err(doubt @ Doubt::Io(..)) => return Finding::broken(subject, doubt.to_string()),
+    }
+    let Ok(meta) = path.metadata() else { return missing(subject, path) };
+    if let Err(failure) = folders::takes_something(which, path) {
+        return Finding::broken(subject, failure.to_string());
+    }
+    if meta.mode() & 0o077 != 0 {
+        let text = format!("{shown} has mode {:04o}: others can look into it", meta.mode() & 0o7777);
+        return Finding::mind(subject, text).fix(format!("chmod 700 {shown}"));
+    }
+    Finding::good(subject, shown.to_string())
+}
+
+/// A folder that the user chose, taken as it is.
+fn named_folder(subject: &'static str, path: &Path) -> Finding {
+    let shown = path.display();
+    match path.metadata() {
+        Ok(meta) if meta.is_dir() => Finding::good(subject, shown.to_string()),
+        Ok(_) => Finding::broken(subject, format!("{shown} is not a folder")).fix(format!("rm {shown}")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => missing(subject, path),
+        Err(error) => Finding::broken(subject, format!("{shown}: {error}")),
+    }
+}
+
+fn missing(subject: &'static str, path: &Path) -> Finding {
+    let shown = path.display();
+    match serve::can_be_made(path) {
+        Ok(()) => Finding::good(subject, format!("{shown}, made when first needed")),
+        Err(why) => Finding::broken(subject, format!("{shown} cannot be made: {why}")),
     }
 }
 
@@ -182,17 +214,27 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let dangling = base.path().join("dangling");
         std::os::unix::fs::symlink(base.path().join("nowhere"), &dangling).unwrap();
+        let base = base.path().canonicalize().unwrap();
         for (path, private, expect) in [
-            (base.path().join("none"), true, Verdict::Good),
+            (base.join("none"), true, Verdict::Good),
             (make("private", 0o700), true, Verdict::Good),
             (make("open", 0o755), true, Verdict::Mind),
+            (make("writable", 0o770), true, Verdict::Broken),
+            (make("writable-above", 0o770).join("below"), true, Verdict::Broken),
             (make("work", 0o755), false, Verdict::Good),
-            (file, false, Verdict::Broken),
+            (make("for-all", 0o777), false, Verdict::Good),
+            (file.clone(), false, Verdict::Broken),
+            (file, true, Verdict::Broken),
             (dangling.join("below"), false, Verdict::Broken),
+            (dangling, true, Verdict::Broken),
         ] {
-            assert_eq!(folder("state", &path, private).verdict, expect, "{}", path.display());
+            let finding = match private {
+                true => folder("state", &path, Folder::State),
+                false => named_folder("workspace", &path),
+            };
+            assert_eq!(finding.verdict, expect, "{} {finding:?}", path.display());
         }
-        assert_eq!(base.path().join("private").read_dir().unwrap().count(), 0, "nothing is left behind");
+        assert_eq!(base.join("private").read_dir().unwrap().count(), 0, "nothing is left behind");
     }
 
     #[test]

@@ -30,7 +30,7 @@ use super::wire::{
 };
 use super::worker::{Worker, lock};
 use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{Failure, Item, Output, Part, Sink, Turn};
+use crate::turn::{At, Failure, Item, Output, Part, Sink, Tool, Turn};
 
 /// JSON-RPC code of "Server overloaded; retry later."
 const OVERLOADED: i64 = -32001;
@@ -209,7 +209,7 @@ impl Run {
         {
             let message =
                 format!("Function tools are not possible with this model here, because of {reason}.");
-            return Err(Failure::Unsupported { param: "tools".into(), message });
+            return Err(Failure::Unsupported { at: At::Tools, message });
         }
         let length = |part: &Part| match part {
             Part::Text(text) => text.len(),
@@ -226,7 +226,7 @@ impl Run {
                 "A function result may have at most {LONGEST_RESULT} bytes with profile = agent, where Codex would \
                  cut it; profile = model takes any."
             );
-            return Err(Failure::bad(format!("messages[{index}].content"), message));
+            return Err(Failure::bad(At::Item(index), message));
         }
         Ok(())
     }
@@ -238,9 +238,10 @@ impl Run {
         let items =
             InjectItems { thread_id: thread, items: wire::items(&self.turn, &self.names, hint.as_deref()) };
         let output_schema: Option<&RawValue> = match &self.turn.output {
-            Output::JsonSchema(schema) => Some(serde_json::from_str(schema).map_err(|_| {
-                Failure::bad("response_format.json_schema.schema", "The schema must be a JSON object.")
-            })?),
+            Output::JsonSchema(schema) => Some(
+                serde_json::from_str(schema.as_str())
+                    .map_err(|_| Failure::bad(At::Schema, "The schema must be a JSON object."))?,
+            ),
             Output::Text | Output::JsonObject => None,
         };
         let params = TurnStart {
@@ -252,10 +253,11 @@ impl Run {
             service_tier: self.turn.service_tier.and_then(|tier| tier.upstream()),
             output_schema,
         };
-        let (answer, functions) = (Arc::clone(&self.answer), !self.turn.tools.is_empty());
+        let answer = Arc::clone(&self.answer);
+        let (tools, names) = (Arc::clone(&self.turn.tools), Arc::clone(&self.names));
         let taken = move |reply: Result<(), &RpcError>| match reply {
             Ok(()) => lock(&answer).conversation_taken(),
-            Err(error) => lock(&answer).fail(failure(error, functions)),
+            Err(error) => lock(&answer).fail(failure(error, &tools, &names)),
         };
         let history = worker.send("thread/inject_items", &items, Some(Box::new(taken))).await?;
         drop(items);
@@ -353,7 +355,7 @@ impl Run {
         match stop {
             Stop::Failed(failure) => self.over(failure),
             Stop::Rpc(error @ RpcError::Refused { .. }) => {
-                self.over(failure(&error, !self.turn.tools.is_empty()));
+                self.over(failure(&error, &self.turn.tools, &self.names));
             }
             Stop::Rpc(RpcError::Late { .. } | RpcError::Closed) => {
                 let exit = worker.wait_exited().await;
@@ -367,18 +369,30 @@ impl Run {
     }
 }
 
-/// What it means that a request of a turn was refused; `functions` of the caller may be the cause.
-fn failure(error: &RpcError, functions: bool) -> Failure {
+/// What it means that a request of a turn was refused; the caller's `tools` may be the cause.
+fn failure(error: &RpcError, tools: &[Tool], names: &Names) -> Failure {
     match error {
         RpcError::Refused { code: OVERLOADED, message } => Failure::UpstreamOverloaded {
             detail: format!("the app-server is overloaded: {} bytes", message.len()),
         },
-        RpcError::Refused { message, .. } if functions && message.contains("dynamic tool") => {
+        RpcError::Refused { message, .. } if !tools.is_empty() && message.contains("dynamic tool") => {
             tracing::info!(bytes = message.len(), "codex refused function tools");
-            Failure::bad("tools", "Codex does not accept these function tools.")
+            match refused_tool(message, tools, names) {
+                Some(index) => Failure::bad(At::Tool(index), "Codex does not accept this function's schema."),
+                None => Failure::bad(At::Tools, "Codex does not accept these function tools."),
+            }
         }
         error => Failure::CodexFailed { detail: format!("the app-server refused the turn: {error}") },
     }
+}
+
+/// Which function Codex speaks of: `dynamic tool input schema is not supported for NAME: …`.
+fn refused_tool(message: &str, tools: &[Tool], names: &Names) -> Option<usize> {
+    let (_, named) = message.split_once(" for ")?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let named = named.trim_start_matches(['`', '"', '\'']);
+    let named = named.split(|c| !is_name(c)).next()?;
+    tools.iter().position(|tool| names.out(&tool.name) == named)
 }
 
 /// Why a turn did not get its way.

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 
+use crate::codex::folders;
+use crate::turn::failure::Folder;
 use crate::turn::{Failure, Image};
 
 /// A folder of one turn. Dropping it removes it.
@@ -26,7 +28,7 @@ impl TurnFiles {
     /// Writes what the turn needs below `tmp`; `None` if it needs nothing. Blocking.
     ///
     /// # Errors
-    /// [`Failure::Internal`] when the disk does not take it.
+    /// [`Failure::StateNotWritable`] when the disk does not take it.
     pub(super) fn write(
         tmp: &Path,
         schema: Option<&str>,
@@ -37,9 +39,7 @@ impl TurnFiles {
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = tmp.join(format!("turn-{}-{number}", std::process::id()));
-        let failed = |error: std::io::Error| Failure::Internal {
-            detail: format!("cannot write the turn's files in {}: {error}", folder.display()),
-        };
+        let failed = |error: std::io::Error| folders::not_writable(Folder::State, &folder, &error);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
         let mut files = TurnFiles { folder: folder.clone(), schema: None, images: Vec::new() };
         if let Some(schema) = schema {
@@ -47,9 +47,9 @@ impl TurnFiles {
         }
         for (index, image) in images.iter().enumerate() {
             // Checked when the request was read; an image that does not decode has no bytes.
-            let bytes = base64::engine::general_purpose::STANDARD
-                .decode(&image.base64)
-                .map_err(|error| failed(std::io::Error::other(error)))?;
+            let bytes = base64::engine::general_purpose::STANDARD.decode(&image.base64).map_err(|error| {
+                Failure::Internal { detail: format!("an image that was checked: {error}") }
+            })?;
             let kind = image.media_type.strip_prefix("image/").unwrap_or("png");
             files.images.push(put(&folder, &format!("{index}.{kind}"), &bytes).map_err(failed)?);
         }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::codex::{Codex, Installation, args};
+use crate::codex::{Codex, Installation, args, folders};
 use crate::config::{Config, Live};
 use crate::process::{Child, Lines, lines};
 use crate::turn::{Event, Events, Failure, Gone, Outcome, Output, Phase, Sink, Slot, Turn, events, prompt};
@@ -81,12 +81,20 @@ impl From<Failure> for Stop {
 
 impl Run {
     async fn complete(self, slot: Slot) {
-        let last = match self.answer().await {
+        let mut last = match self.answer().await {
             Ok(items) => items,
             Err(Stop::Failed(failure)) => vec![Err(failure)],
             // Nobody is left to tell.
             Err(Stop::Gone) => return,
         };
+        if let Some(Err(failure)) = last.pop_if(|item| item.is_err()) {
+            let cause = folders::cause(&self.config, failure).await;
+            if matches!(cause, Failure::StateNotWritable { .. }) {
+                // `/ready` is to know, and to hear when it has passed.
+                self.codex.doubt();
+            }
+            last.push(Err(cause));
+        }
         // Nothing runs any more: a client that reads slowly keeps its answer waiting, not the slot.
         drop(slot);
         for item in last {

@@ -32,7 +32,14 @@ fn capture(run: impl FnOnce()) -> Vec<Fields> {
 }
 
 fn info(stream: bool, n: u32) -> RequestInfo {
-    RequestInfo { request_id: "req-1".into(), stream, engine: "exec", model: "codex-local".into(), n }
+    RequestInfo {
+        request_id: "req-1".into(),
+        stream,
+        api: "chat_completions",
+        engine: "exec",
+        model: "codex-local".into(),
+        n,
+    }
 }
 
 enum Step {
@@ -95,7 +102,7 @@ fn a_whole_answer() {
             (52.5, Finish(Status::Ok, None, 200)),
         ],
         &[
-            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"codex-local","engine":"exec","n":1,"phases_ms":{"cwd_resolve":0.10,"prompt_build":0.20,"queue_wait":2.00,"codex_exec":49.70,"codex_process_spawn":1.23,"total":52.50},"proxy_overhead_ms":0.80,"prompt_tokens":10,"completion_tokens":5}"#,
+            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"codex-local","api":"chat_completions","engine":"exec","n":1,"phases_ms":{"cwd_resolve":0.10,"prompt_build":0.20,"queue_wait":2.00,"codex_exec":49.70,"codex_process_spawn":1.23,"total":52.50},"proxy_overhead_ms":0.80,"prompt_tokens":10,"completion_tokens":5}"#,
         ],
     );
 }
@@ -115,9 +122,9 @@ fn a_stream_and_its_marks_once_each() {
             (99.0, Finish(Status::Error, Some("late"), 500)),
         ],
         &[
-            r#"{"event":"chat_completion_first_sse","request_id":"req-1","stream":true,"model":"codex-local","engine":"app-server","time_to_first_sse_ms":15.00}"#,
-            r#"{"event":"chat_completion_first_content_sse","request_id":"req-1","stream":true,"model":"codex-local","engine":"app-server","time_to_first_content_sse_ms":20.00}"#,
-            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":true,"model":"codex-local","engine":"app-server","n":1,"phases_ms":{"queue_wait":0.00,"app_server_exec":29.00,"total":31.01},"time_to_first_sse_ms":15.00,"time_to_first_content_sse_ms":20.00,"proxy_overhead_ms":2.00}"#,
+            r#"{"event":"chat_completion_first_sse","request_id":"req-1","stream":true,"model":"codex-local","api":"chat_completions","engine":"app-server","time_to_first_sse_ms":15.00}"#,
+            r#"{"event":"chat_completion_first_content_sse","request_id":"req-1","stream":true,"model":"codex-local","api":"chat_completions","engine":"app-server","time_to_first_content_sse_ms":20.00}"#,
+            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":true,"model":"codex-local","api":"chat_completions","engine":"app-server","n":1,"phases_ms":{"queue_wait":0.00,"app_server_exec":29.00,"total":31.01},"time_to_first_sse_ms":15.00,"time_to_first_content_sse_ms":20.00,"proxy_overhead_ms":2.00}"#,
         ],
     );
 }
@@ -135,7 +142,7 @@ fn several_turns_add_up_and_the_overhead_is_never_negative() {
             (71.0, Finish(Status::Ok, None, 200)),
         ],
         &[
-            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"codex-local","engine":"exec","n":2,"phases_ms":{"codex_exec":130.00,"total":71.00},"proxy_overhead_ms":0.00,"prompt_tokens":20,"completion_tokens":3}"#,
+            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"codex-local","api":"chat_completions","engine":"exec","n":2,"phases_ms":{"codex_exec":130.00,"total":71.00},"proxy_overhead_ms":0.00,"prompt_tokens":20,"completion_tokens":3}"#,
         ],
     );
 }
@@ -144,7 +151,7 @@ fn several_turns_add_up_and_the_overhead_is_never_negative() {
 fn refusals_and_failures() {
     let line = |model: &str, error: &str, rest: &str| {
         format!(
-            r#"{{"event":"chat_completion_latency","request_id":"req-1","status":"error","error_type":"{error}",{rest},"stream":false,"model":{model},"engine":"exec","n":1,"phases_ms":{{"total":0.05}}}}"#
+            r#"{{"event":"chat_completion_latency","request_id":"req-1","status":"error","error_type":"{error}",{rest},"stream":false,"model":{model},"api":"chat_completions","engine":"exec","n":1,"phases_ms":{{"total":0.05}}}}"#
         )
     };
     // Refused before the body told a model.

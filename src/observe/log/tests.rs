@@ -124,8 +124,14 @@ fn say(log: &LogHandle) {
     tracing::debug!("not yet");
     tracing::warn!(setting = "port", number = 7, "first\nsecond \x1b[31m");
     tracing::info!(target: "hyper::proto", "of a library");
-    let info =
-        RequestInfo { request_id: "r1".into(), stream: false, engine: "exec", model: "m".into(), n: 1 };
+    let info = RequestInfo {
+        request_id: "r1".into(),
+        stream: false,
+        api: "chat_completions",
+        engine: "exec",
+        model: "m".into(),
+        n: 1,
+    };
     let at = Instant::now();
     Trace::start(info, Arc::new(Observer::new()), at).finish(
         Status::Ok,
@@ -146,7 +152,7 @@ fn run(settings: &str) -> (ExitStatus, String) {
     (output.status, String::from_utf8(output.stderr).unwrap())
 }
 
-const LATENCY: &str = r#"codex_api_proxy.latency {"event":"chat_completion_latency","request_id":"r1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"m","engine":"exec","n":1,"phases_ms":{"total":2.00}}"#;
+const LATENCY: &str = r#"codex_api_proxy.latency {"event":"chat_completion_latency","request_id":"r1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"m","api":"chat_completions","engine":"exec","n":1,"phases_ms":{"total":2.00}}"#;
 
 #[test]
 fn text_is_one_plain_line_an_event() {

@@ -102,6 +102,7 @@ pub struct Setup {
     codex: PathBuf,
     flags: Vec<String>,
     env: Vec<(String, String)>,
+    /// What starts the program; nothing = it is started itself.
     within: Vec<String>,
 }
 
@@ -153,6 +154,11 @@ impl Setup {
     pub fn env(mut self, name: &str, value: &str) -> Setup {
         self.env.push((name.into(), value.into()));
         self
+    }
+
+    /// Starts it by `sh -c SCRIPT`, which ends in `exec "$@"`, in a mount namespace of its own. Needs root.
+    pub fn in_mounts(self, script: &str) -> Setup {
+        self.within(&["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh"])
     }
 
     /// Has another program start it, which becomes it: its command line up to the program's.
@@ -349,6 +355,13 @@ impl Proxy {
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         signal(name, self.pid());
+    }
+
+    /// Runs a shell script among the mounts that it sees; see [`Setup::in_mounts`].
+    pub fn among_its_mounts(&self, script: &str) {
+        let pid = self.pid().to_string();
+        let status = Command::new("nsenter").args(["-t", &pid, "-m", "sh", "-ec", script]).status();
+        assert!(status.expect("run nsenter").success(), "{script}");
     }
 
     /// How it ended, if it has.

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import subprocess
 
 from machine import (
     UNIT, UnixHTTP, ask, check, codex_processes, configure, get, processes, run, stop_all, until, user,
@@ -87,6 +88,14 @@ def install_for_the_whole_system_and_away_again():
 
     # The packaged program has its templates already.
     assert "Already installed by a package: " in run("/usr/bin/codex-api-proxy", "install", "--system").stdout
+    assert not any(path.exists() for path in places)
+    # What others can write is not made into a unit that everybody runs: a folder above, the file itself.
+    for path in (program.parent, program):
+        path.chmod(0o777)
+        result = subprocess.run([program, "install", "--system"], capture_output=True, text=True)
+        mend = f"others may write to {path} (mode 0777); run chmod go-w {path}"
+        assert result.returncode == 1 and mend in result.stderr, result
+        path.chmod(0o755)
     assert not any(path.exists() for path in places)
     said = install("install", "--system")
     assert all(f"Wrote {path}" in said for path in places), said

@@ -2,9 +2,10 @@ use super::*;
 use serde_json::json;
 
 fn read(messages: Value) -> Result<Vec<Item>, (String, String)> {
-    decode(messages.as_array().unwrap()).map_err(|failure| match failure {
-        Failure::BadRequest { param, message } => (param.unwrap(), message),
-        Failure::Unsupported { param, message } => (param, message),
+    let read = decode(messages.as_array().unwrap()).map(|(items, _)| items);
+    read.map_err(|failure| match failure {
+        Failure::BadRequest { at: Some(At::Field(path)), message } => (path, message),
+        Failure::Unsupported { at: At::Field(path), message } => (path, message),
         other => panic!("{other:?}"),
     })
 }

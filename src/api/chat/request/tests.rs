@@ -1,5 +1,8 @@
 use super::*;
+use crate::api::fields::{MOST_VALUES, values};
+use crate::api::models::upstream;
 use crate::config::ProfileChoice;
+use crate::turn::{Tool, ToolChoice};
 use serde_json::json;
 
 fn with(extra: Value) -> Value {
@@ -10,19 +13,24 @@ fn with(extra: Value) -> Value {
     body
 }
 
-fn read(extra: Value) -> Result<Ask, Failure> {
+fn decode(body: &str, config: &Config) -> Result<GenerationRequest, Failure> {
+    super::decode(body, config).map(|asked| asked.request)
+}
+
+fn read(extra: Value) -> Result<GenerationRequest, Failure> {
     decode(&with(extra).to_string(), &Config::default())
 }
 
-fn app_server(extra: Value) -> Result<Ask, Failure> {
+fn app_server(extra: Value) -> Result<GenerationRequest, Failure> {
     let config = Config { engine: EngineKind::AppServer, ..Config::default() };
     decode(&with(extra).to_string(), &config)
 }
 
-fn refused(result: Result<Ask, Failure>) -> (String, String) {
+fn refused(result: Result<GenerationRequest, Failure>) -> (String, String) {
     match result.unwrap_err() {
-        Failure::BadRequest { param, message } => (param.unwrap_or_default(), message),
-        Failure::Unsupported { param, message } => (format!("!{param}"), message),
+        Failure::BadRequest { at: None, message } => (String::new(), message),
+        Failure::BadRequest { at: Some(At::Field(path)), message } => (path, message),
+        Failure::Unsupported { at: At::Field(path), message } => (format!("!{path}"), message),
         other => panic!("{other:?}"),
     }
 }
@@ -187,19 +195,19 @@ fn tools_need_the_app_server_engine() {
     assert_eq!(message, "Function tools need the app-server engine: set engine = \"app-server\".");
     let mut none = tools.clone();
     none["tool_choice"] = json!("none");
-    assert!(read(none).unwrap().tools.is_empty());
+    assert!(read(none).unwrap().turn.tools.is_empty());
     assert!(read(json!({"tools": []})).is_ok());
 
     let ask = app_server(tools.clone()).unwrap();
     let expect =
         Tool { name: "f".into(), description: String::new(), parameters: r#"{"type":"object"}"#.into() };
-    assert_eq!((&*ask.tools, ask.tool_choice), (&[expect][..], ToolChoice::Auto));
+    assert_eq!((&*ask.turn.tools, ask.turn.tool_choice), (&[expect][..], ToolChoice::Auto));
     let mut named = tools.clone();
     named["tool_choice"] = json!({"type": "function", "function": {"name": "f"}});
     named["parallel_tool_calls"] = json!(false);
     let ask = app_server(named.clone()).unwrap();
     assert_eq!(
-        (ask.tool_choice, ask.ignored),
+        (ask.turn.tool_choice, ask.ignored),
         (ToolChoice::Named("f".into()), vec!["parallel_tool_calls".to_owned()])
     );
     named["tool_choice"]["function"]["name"] = json!("g");
@@ -222,7 +230,7 @@ fn aliases_lead_to_models() {
         (&[("*", "gpt-5.5")], "codex-local", None),
         (&[("codex-local", "gpt-6-sol")], "codex-local", Some("gpt-6-sol")),
     ] {
-        assert_eq!(upstream_model(model, &config(aliases)).as_deref(), expect, "{aliases:?} {model}");
+        assert_eq!(upstream(model, &config(aliases)).as_deref(), expect, "{aliases:?} {model}");
     }
 }
 
@@ -243,4 +251,22 @@ fn memory_is_bounded_by_the_number_of_values() {
     assert_eq!(message(&list(MOST_VALUES + 2)), "The request body has more than 1000000 JSON values.");
     let text = json!({"content": ",".repeat(MOST_VALUES + 1)}).to_string();
     assert_eq!(message(&text), "model is required.");
+}
+
+#[test]
+fn schemas_travel_as_written() {
+    let schema = r#"{ "type" : "object",
+        "properties": {"reasoning": {"z": 1.50, "a": "\u00e9 { "}, "answer": {"const": 12345678901234567890123}} }"#;
+    let sent = r#"{"type":"object","properties":{"reasoning":{"z":1.50,"a":"\u00e9 { "},"answer":{"const":12345678901234567890123}}}"#;
+    let body = format!(
+        r#"{{"tools": [], "model": "m", "messages": [{{"role": "user", "content": "x"}}],
+            "tools": [{{"type": "function", "function": {{"name": "f"}}}},
+                {{"type": "function", "function": {{"parameters": {{}}, "name": "g", "parameters": {schema}}}}}],
+            "response_format": {{"type": "json_schema", "json_schema": {{"name": "n", "schema": {schema}}}}}}}"#
+    );
+    let config = Config { engine: EngineKind::AppServer, ..Config::default() };
+    let turn = decode(&body, &config).unwrap().turn;
+    assert_eq!(turn.output, Output::JsonSchema(sent.into()));
+    let parameters: Vec<&str> = turn.tools.iter().map(|tool| tool.parameters.as_str()).collect();
+    assert_eq!(parameters, [r#"{"type":"object","properties":{}}"#, sent]);
 }

@@ -114,6 +114,9 @@ impl Case {
                 }
                 Ok(Event::Text(text)) => format!("T:{text}"),
                 Ok(Event::Reasoning(text)) => format!("R:{text}"),
+                Ok(opening @ (Event::ReasoningPart | Event::Message { .. } | Event::Thought(_))) => {
+                    format!("{opening:?}")
+                }
                 Ok(Event::ToolCall(call)) => format!("C:{} {} {}", call.id, call.name, call.arguments),
                 Ok(Event::Done { finish, usage: None }) => format!("{finish:?}"),
                 Ok(Event::Done { finish, usage: Some(usage) }) => {

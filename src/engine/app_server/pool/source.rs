@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::codex::{Codex, Installation, args};
+use crate::codex::{Codex, Installation, args, folders};
 use crate::engine::app_server::answer::LatestLimits;
 use crate::engine::app_server::features::Features;
 use crate::engine::app_server::worker::Worker;
@@ -95,7 +95,11 @@ impl Source {
                 _ => Failure::CodexExited { status: "not started".into(), detail: error.to_string() },
             }
         })?;
-        Worker::start(link, installation, timing, limits).await
+        let config = Arc::clone(&installation.config);
+        match Worker::start(link, installation, timing, limits).await {
+            Ok(started) => Ok(started),
+            Err(failure) => Err(folders::cause(&config, failure).await),
+        }
     }
 }
 

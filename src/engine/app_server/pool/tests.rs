@@ -8,7 +8,7 @@ use super::keeper::Pause;
 use super::*;
 use crate::codex::{Confinement, Functions, Home, Installation, Login, Version};
 use crate::config::{EngineKind, ProfileChoice};
-use crate::turn::{Event, Finish, Item, Output, Part, Role, Tool, ToolChoice, Workdir};
+use crate::turn::{At, Event, Finish, Item, Output, Part, Role, Tool, ToolChoice, Workdir};
 
 const FAST: Timing = Timing {
     handshake: Duration::from_millis(300),
@@ -437,7 +437,7 @@ async fn what_the_installation_cannot_do_is_refused() {
     let tools: Arc<[Tool]> =
         Arc::new([Tool { name: "f".into(), description: String::new(), parameters: "{}".into() }]);
     let outcome = end(house.run(Turn { tools, ..plain() })).await.1;
-    assert!(matches!(outcome, Err(Failure::Unsupported { param, .. }) if param == "tools"));
+    assert!(matches!(outcome, Err(Failure::Unsupported { at: At::Tools, .. })));
     house.at_rest().await;
 }
 
@@ -468,9 +468,7 @@ async fn a_result_that_an_agent_would_cut_is_refused() {
     }
     for cut in [&[40_001][..], &[20_000, 20_001]] {
         let outcome = end(agent.run(result(cut))).await.1;
-        assert!(
-            matches!(outcome, Err(Failure::BadRequest { param: Some(param), .. }) if param == "messages[0].content")
-        );
+        assert!(matches!(outcome, Err(Failure::BadRequest { at: Some(At::Item(0)), .. })), "{outcome:?}");
     }
     agent.at_rest().await;
     let model = house(answer(), config(|_| {}));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::engine::app_server::tool_names::Names;
-use crate::turn::{self, Failure};
+use crate::turn::{self, At, Failure};
 
 /// `thread/start`.
 #[derive(Debug, Serialize)]
@@ -58,12 +58,8 @@ impl<'a> DynamicTool<'a> {
     /// If parameters are not JSON.
     pub fn all(tools: &'a [turn::Tool], names: &'a Names) -> Result<Vec<DynamicTool<'a>>, Failure> {
         let one = |(index, tool): (usize, &'a turn::Tool)| {
-            let input_schema = serde_json::from_str(&tool.parameters).map_err(|_| {
-                Failure::bad(
-                    format!("tools[{index}].function.parameters"),
-                    "The parameters must be a JSON object.",
-                )
-            })?;
+            let input_schema = serde_json::from_str(tool.parameters.as_str())
+                .map_err(|_| Failure::bad(At::Tool(index), "The parameters must be a JSON object."))?;
             Ok(DynamicTool {
                 kind: "function",
                 name: names.out(&tool.name),

@@ -4,15 +4,51 @@ use serde_json::{Map, Value};
 
 use crate::turn::Failure;
 
+/// The most JSON values in one body. A body of tiny values takes many times its size once read, so
+/// that its length alone would not bound the memory; no conversation comes near this.
+pub(in crate::api) const MOST_VALUES: usize = 1_000_000;
+
+/// How many values a JSON text has, give or take one for each container: a glance, not a parser.
+pub(in crate::api) fn values(body: &str) -> usize {
+    let (mut count, mut in_string, mut escaped) = (0, false, false);
+    for byte in body.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+/// Reads a request body, which must be a JSON object.
+///
+/// # Errors
+/// [`Failure::BadRequest`] on the body as a whole.
+pub(in crate::api) fn parse(body: &str) -> Result<Value, Failure> {
+    let bad = |message| Failure::BadRequest { at: None, message };
+    if values(body) > MOST_VALUES {
+        return Err(bad(format!("The request body has more than {MOST_VALUES} JSON values.")));
+    }
+    let value: Value = serde_json::from_str(body)
+        .map_err(|error| bad(format!("The request body is not valid JSON: {error}.")))?;
+    match value {
+        Value::Object(_) => Ok(value),
+        other => Err(bad(format!("The request body must be a JSON object, not {}.", kind(&other)))),
+    }
+}
+
 /// A JSON object and where it is in the request (`messages[0].`), for messages.
 #[derive(Clone, Copy)]
-pub(super) struct Fields<'a> {
+pub(in crate::api) struct Fields<'a> {
     map: &'a Map<String, Value>,
     place: &'a str,
 }
 
 /// What a value is, for messages.
-pub(super) fn kind(value: &Value) -> &'static str {
+pub(in crate::api) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -24,13 +60,13 @@ pub(super) fn kind(value: &Value) -> &'static str {
 }
 
 /// The error for a value of the wrong type.
-pub(super) fn wrong(path: &str, expected: &str, value: &Value) -> Failure {
-    Failure::bad(path, format!("{path} must be {expected}, not {}.", kind(value)))
+pub(in crate::api) fn wrong(path: &str, expected: &str, value: &Value) -> Failure {
+    Failure::bad_field(path, format!("{path} must be {expected}, not {}.", kind(value)))
 }
 
 impl<'a> Fields<'a> {
     /// The fields of `value`, which must be an object. `place` ends with a dot, or is empty.
-    pub(super) fn of(value: &'a Value, place: &'a str) -> Result<Fields<'a>, Failure> {
+    pub(in crate::api) fn of(value: &'a Value, place: &'a str) -> Result<Fields<'a>, Failure> {
         match value {
             Value::Object(map) => Ok(Fields { map, place }),
             other => Err(wrong(place.trim_end_matches('.'), "an object", other)),
@@ -38,30 +74,30 @@ impl<'a> Fields<'a> {
     }
 
     /// The full name of a field.
-    pub(super) fn path(&self, key: &str) -> String {
+    pub(in crate::api) fn path(&self, key: &str) -> String {
         format!("{}{key}", self.place)
     }
 
     /// The value, unless it is absent or `null`, which SDKs send for "not set".
-    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+    pub(in crate::api) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
     /// The names of all fields that are set.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+    pub(in crate::api) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.map.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())
     }
 
     /// The error for a field that must be there.
-    pub(super) fn missing(&self, key: &str) -> Failure {
+    pub(in crate::api) fn missing(&self, key: &str) -> Failure {
         let path = self.path(key);
-        Failure::bad(path.clone(), format!("{path} is required."))
+        Failure::bad_field(path.clone(), format!("{path} is required."))
     }
 
     /// The error for a value outside its range or list.
-    pub(super) fn invalid(&self, key: &str, why: &str) -> Failure {
+    pub(in crate::api) fn invalid(&self, key: &str, why: &str) -> Failure {
         let path = self.path(key);
-        Failure::bad(path.clone(), format!("{path} {why}."))
+        Failure::bad_field(path.clone(), format!("{path} {why}."))
     }
 
     fn read<T>(
@@ -79,24 +115,24 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn string(&self, key: &str) -> Result<Option<&'a str>, Failure> {
+    pub(in crate::api) fn string(&self, key: &str) -> Result<Option<&'a str>, Failure> {
         self.read(key, "a string", Value::as_str)
     }
 
-    pub(super) fn boolean(&self, key: &str) -> Result<Option<bool>, Failure> {
+    pub(in crate::api) fn boolean(&self, key: &str) -> Result<Option<bool>, Failure> {
         self.read(key, "a boolean", Value::as_bool)
     }
 
-    pub(super) fn array(&self, key: &str) -> Result<Option<&'a [Value]>, Failure> {
+    pub(in crate::api) fn array(&self, key: &str) -> Result<Option<&'a [Value]>, Failure> {
         self.read(key, "an array", |value| value.as_array().map(Vec::as_slice))
     }
 
-    pub(super) fn object(&self, key: &str) -> Result<Option<&'a Value>, Failure> {
+    pub(in crate::api) fn object(&self, key: &str) -> Result<Option<&'a Value>, Failure> {
         self.read(key, "an object", |value| value.is_object().then_some(value))
     }
 
     /// A number inside a range.
-    pub(super) fn number(
+    pub(in crate::api) fn number(
         &self,
         key: &str,
         range: std::ops::RangeInclusive<f64>,
@@ -111,7 +147,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number inside a range.
-    pub(super) fn integer(
+    pub(in crate::api) fn integer(
         &self,
         key: &str,
         range: std::ops::RangeInclusive<i64>,
@@ -129,7 +165,7 @@ impl<'a> Fields<'a> {
     }
 
     /// One of a closed list of words.
-    pub(super) fn choice<T>(
+    pub(in crate::api) fn choice<T>(
         &self,
         key: &str,
         names: &[&str],

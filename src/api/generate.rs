@@ -1,0 +1,285 @@
+//! The way of a generation request, whatever its format: decode, admit, run, reply.
+//!
+//! Each step owns what the one before it made, so that leaving anywhere (the client is gone, a step
+//! fails) gives back the place in the queue, the turns and the memory, and ends the latency line.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Buf;
+use futures_util::Stream;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, Uri};
+use warp::reply::Response;
+
+use crate::admission::Place;
+use crate::config::{Config, EngineKind, Profile};
+use crate::engine::Engine;
+use crate::observe::Trace;
+use crate::turn::pace::Pace;
+use crate::turn::{Caller, Events, Failure, Phase, Slot, Turn, Workdir};
+
+use super::answer::Answer;
+use super::body::{self, Buffered, Limits};
+use super::connection::Connection;
+use super::dialect::{Decoded, Dialect, Encoder, GenerationRequest, Heading, RequestParts};
+use super::error::{self, ErrorReply};
+use super::respond::{Reply, StreamBody, WholeBody, note_failure};
+use super::turns::{Run, Turns};
+use super::{App, ids, status};
+
+const IGNORED: HeaderName = HeaderName::from_static("x-codex-proxy-ignored");
+
+/// A request whose caller was let in.
+pub(super) struct Call<'a> {
+    pub(super) app: &'a App,
+    pub(super) dialect: &'static dyn Dialect,
+    pub(super) uri: &'a Uri,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) connection: &'a Connection,
+    /// Whose turn it is in the queue.
+    pub(super) caller: Caller,
+    /// The settings it is answered under, whatever a reload changes meanwhile.
+    pub(super) config: Arc<Config>,
+    /// Its latency line.
+    pub(super) trace: Trace,
+}
+
+/// Answers a request.
+///
+/// # Errors
+/// What the client reads instead; the latency line has it already.
+pub(super) async fn generate<B: Buf, E>(
+    call: Call<'_>,
+    body: impl Stream<Item = Result<B, E>>,
+) -> Result<Response, Box<ErrorReply>> {
+    let asked = decode(call, body).await?;
+    let admitted = admit(asked)?;
+    let running = run(admitted);
+    Ok(reply(running).await)
+}
+
+/// A request that was read and checked.
+struct Asked<'a> {
+    call: Call<'a>,
+    request: GenerationRequest,
+    encoder: Box<dyn Encoder>,
+    body: Buffered,
+}
+
+/// A request with its places, in the queue or already beyond it.
+struct Admitted<'a> {
+    asked: Asked<'a>,
+    places: Vec<Place>,
+    joined: Instant,
+}
+
+/// A request whose turns run, or will as their slots come.
+struct Running<'a> {
+    reply: Reply,
+    stream: bool,
+    ignored: Vec<String>,
+    keepalive: Duration,
+    connection: &'a Connection,
+}
+
+impl Call<'_> {
+    fn refuse(&mut self, failure: &Failure, encoder: Option<&dyn Encoder>) -> Box<ErrorReply> {
+        let reply = match encoder {
+            Some(encoder) => error::answer_to(encoder, failure),
+            None => error::answer(failure),
+        };
+        note_failure(&mut self.trace, failure, &reply, self.dialect.status(&reply));
+        Box::new(reply)
+    }
+}
+
+/// The longest body that is read on the runtime, in bytes: well below a millisecond's work.
+const INLINE: usize = 64 << 10;
+
+/// Reads and checks all there is to a request before it takes a place in the queue.
+async fn decode<'a, B: Buf, E>(
+    mut call: Call<'a>,
+    body: impl Stream<Item = Result<B, E>>,
+) -> Result<Asked<'a>, Box<ErrorReply>> {
+    let limits = Limits::of(call.config.max_body_bytes);
+    let read =
+        body::read(call.headers, body, limits, &call.app.buffers, call.config.max_buffered_bytes).await;
+    let body = match read {
+        Ok(body) => body,
+        Err(failure) => return Err(call.refuse(&failure, None)),
+    };
+    let large = body.text().len() > INLINE;
+    let reading = Reading {
+        dialect: call.dialect,
+        config: Arc::clone(&call.config),
+        headers: call.headers.clone(),
+        query: call.uri.query().map(str::to_owned),
+        heading: Heading {
+            unique: ids::fresh(""),
+            request_id: call.trace.request_id().to_owned(),
+            created: status::unix_now(),
+            fingerprint: status::fingerprint(call.app),
+        },
+        body,
+    };
+    // Off the runtime where it takes its time: a large body, or a directory on a disk.
+    let (decoded, body) = if large || needs_directory(&call.config) {
+        match tokio::task::spawn_blocking(|| reading.read()).await {
+            Ok(read) => read,
+            Err(error) => {
+                let failure = Failure::Internal { detail: format!("reading the request: {error}") };
+                return Err(call.refuse(&failure, None));
+            }
+        }
+    } else {
+        reading.read()
+    };
+    let (Decoded { mut request, encoder }, workdir, took) = match decoded {
+        Ok(decoded) => decoded,
+        Err(failure) => return Err(call.refuse(&failure, None)),
+    };
+    call.trace.decoded(request.stream, &request.model, u32::try_from(request.n).unwrap_or(u32::MAX));
+    call.trace.phase(Phase::PromptBuild, took[0]);
+    call.trace.phase(Phase::CwdResolve, took[1]);
+    match workdir {
+        Ok(None) => {}
+        Ok(Some(workdir)) => request.turn.workdir = workdir,
+        Err(failure) => return Err(call.refuse(&failure, Some(&*encoder))),
+    }
+    Ok(Asked { call, request, encoder, body })
+}
+
+/// All that reading a request needs, so that it can be done elsewhere.
+struct Reading {
+    dialect: &'static dyn Dialect,
+    config: Arc<Config>,
+    headers: HeaderMap,
+    query: Option<String>,
+    heading: Heading,
+    body: Buffered,
+}
+
+/// A decoded request, its directory if it needs one, and how long either took.
+type Read = Result<(Decoded, Result<Option<Workdir>, Failure>, [Duration; 2]), Failure>;
+
+impl Reading {
+    fn read(self) -> (Read, Buffered) {
+        let start = Instant::now();
+        let parts = RequestParts {
+            body: self.body.text(),
+            headers: &self.headers,
+            query: self.query.as_deref(),
+            heading: self.heading,
+        };
+        let decoded = self.dialect.decode(&parts, &self.config).map(|decoded| {
+            let read = start.elapsed();
+            let workdir = workdir(&decoded.request, &self.config);
+            (decoded, workdir, [read, start.elapsed() - read])
+        });
+        (decoded, self.body)
+    }
+}
+
+/// Whether a turn looks at its directory: an agent works in it, and `codex exec` starts in it.
+fn needs_directory(config: &Config) -> bool {
+    config.profile() == Profile::Agent || config.engine == EngineKind::Exec
+}
+
+fn workdir(request: &GenerationRequest, config: &Config) -> Result<Option<Workdir>, Failure> {
+    if !needs_directory(config) {
+        return Ok(None);
+    }
+    // In the lean profile the model sees no files, so every directory is as good.
+    let asked = request.cwd.as_deref().filter(|_| config.profile() == Profile::Agent);
+    Workdir::resolve(asked, Path::new(&config.default_cwd), &config.allowed_roots).map(Some)
+}
+
+/// Takes a place for each turn: all of them or none.
+fn admit(mut asked: Asked<'_>) -> Result<Admitted<'_>, Box<ErrorReply>> {
+    match asked.call.app.admission.join(&asked.call.caller, asked.request.n) {
+        Ok(places) => Ok(Admitted { asked, places, joined: Instant::now() }),
+        Err(failure) => Err(asked.call.refuse(&failure, Some(&*asked.encoder))),
+    }
+}
+
+/// Starts the turns that have their slot; the others begin as theirs come.
+fn run(admitted: Admitted<'_>) -> Running<'_> {
+    let Admitted { asked: Asked { call, request, encoder, body }, places, joined } = admitted;
+    let GenerationRequest { turn, stop, n, stream, ignored, .. } = request;
+    let engine = &call.app.engine;
+    let answer = Answer::new(&stop, &turn.output, &turn.tool_choice);
+    let start = |mut place: Place| match place.granted_at_once() {
+        Some(Ok(permit)) => {
+            let granted = Instant::now();
+            Run::Running { events: engine.run(turn.clone(), Slot::new(permit)), granted }
+        }
+        Some(Err(failure)) => Run::Waiting(Box::pin(std::future::ready(Err(failure)))),
+        None => Run::Waiting(Box::pin(begin(place, Arc::clone(engine), turn.clone()))),
+    };
+    let runs = places.into_iter().map(start).collect();
+    let (timeout, cut) = (call.config.queue_timeout(), call.app.cut.clone());
+    let reply = Reply {
+        turns: Turns::new(turn.clone(), runs, joined, timeout, cut, engine.phase(), call.trace),
+        answers: vec![answer; n],
+        dialect: call.dialect,
+        encoder,
+        pace: Pace::default(),
+        answers_whole: engine.answers_whole(),
+        body,
+    };
+    let keepalive = call.config.keepalive_seconds;
+    Running { reply, stream, ignored, keepalive, connection: call.connection }
+}
+
+/// Starts a turn when its slot comes.
+async fn begin(mut place: Place, engine: Arc<Engine>, turn: Turn) -> Result<Events, Failure> {
+    let permit = place.granted().await?;
+    Ok(engine.run(turn, Slot::new(permit)))
+}
+
+/// Waits for what decides the status, and answers.
+async fn reply(running: Running<'_>) -> Response {
+    let ignored = HeaderValue::from_str(&running.ignored.join(", "));
+    let mut response = if running.stream {
+        streamed(running.reply, running.keepalive, running.connection).await
+    } else {
+        replied(running.reply).await
+    };
+    if let Ok(ignored) = ignored
+        && !ignored.is_empty()
+    {
+        response.headers_mut().insert(IGNORED, ignored);
+    }
+    response
+}
+
+async fn replied(mut reply: Reply) -> Response {
+    let body = match reply.whole().await {
+        Ok(body) => body,
+        Err(failure) => return reply.refuse(&failure),
+    };
+    let length = body.len();
+    let mut response = warp::reply::Reply::into_response(warp::reply::stream(WholeBody::new(body, reply)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    response
+}
+
+async fn streamed(reply: Reply, keepalive: Duration, connection: &Connection) -> Response {
+    let mut body = StreamBody::new(reply, keepalive, connection.clone());
+    if let Err(failure) = body.begin().await {
+        return body.reply.refuse(&failure);
+    }
+    let start = Instant::now();
+    body.reply.turns.trace.phase(Phase::ResponseBuild, start.elapsed());
+    let mut response = warp::reply::Reply::into_response(warp::reply::stream(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx would hold deltas back otherwise.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
