@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod environment;
 pub mod errors;
 pub mod folders;
+mod hidden;
 pub mod home;
 pub mod locate;
 mod survey;
