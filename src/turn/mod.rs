@@ -10,6 +10,7 @@ pub mod identity;
 pub mod json;
 pub mod pace;
 pub mod prompt;
+pub mod said;
 pub mod workdir;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_
 pub use failure::{At, Failure};
 pub use identity::Identity;
 pub use json::Json;
+pub use said::Said;
 pub use workdir::Workdir;
 
 /// One question to the model: a whole conversation and how it is to be answered.
