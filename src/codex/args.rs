@@ -352,7 +352,7 @@ pub fn weakened(codex_configs: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::config::{EngineKind, ProfileChoice};
-    use crate::turn::{Output, ServiceTier, ToolChoice, Verbosity, Workdir};
+    use crate::turn::{ServiceTier, Verbosity, Workdir};
 
     const NEW: Version = Version(0, 169, 0);
 
@@ -476,14 +476,10 @@ mod tests {
         let dir = std::env::temp_dir();
         let turn = Turn {
             model: Some("gpt-5.5".into()),
-            conversation: [].into(),
-            workdir: Workdir::resolve(None, &dir, &[]).unwrap(),
-            output: Output::Text,
             effort: Some(Effort::XHigh),
             verbosity: Some(Verbosity::Low),
             service_tier: Some(ServiceTier::Flex),
-            tools: [].into(),
-            tool_choice: ToolChoice::Auto,
+            ..Turn::new([], Workdir::resolve(None, &dir, &[]).unwrap())
         };
         assert_eq!(
             text(&exec_turn(&turn, Some(Path::new("/s.json")), &["/a.png", "/b.png"])),
