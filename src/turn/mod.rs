@@ -9,6 +9,7 @@ pub mod failure;
 pub mod json;
 pub mod pace;
 pub mod prompt;
+pub mod said;
 pub mod tool;
 pub mod workdir;
 
@@ -18,6 +19,7 @@ pub use caller::Caller;
 pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_events, events};
 pub use failure::{At, Failure};
 pub use json::Json;
+pub use said::Said;
 pub use tool::{CallKind, Format, Tool, ToolCall, ToolChoice, ToolKind};
 pub use workdir::Workdir;
 
@@ -69,6 +71,31 @@ impl Turn {
             reasoning: Summary::None,
             want_encrypted: false,
         }
+    }
+
+    /// The memory that the conversation takes, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let part = |part: &Part| {
+            size_of::<Part>()
+                + match part {
+                    Part::Text(text) => text.len(),
+                    Part::Image(image) => image.base64.len() + image.media_type.len(),
+                }
+        };
+        let parts = |parts: &[Part]| parts.iter().map(part).sum::<usize>();
+        let item = |item: &Item| {
+            size_of::<Item>()
+                + match item {
+                    Item::Message { content, .. } => parts(content),
+                    Item::Reasoning { encrypted, summary } => {
+                        encrypted.len()
+                            + summary.iter().map(|part| size_of::<String>() + part.len()).sum::<usize>()
+                    }
+                    Item::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
+                    Item::ToolResult { call_id, content } => call_id.len() + parts(content),
+                }
+        };
+        self.conversation.iter().map(item).sum::<usize>() as u64
     }
 }
 
