@@ -24,6 +24,10 @@ pub fn wrapped(input: &str) -> String {
 
 /// The reverse. A model that wrote something else meant all of it.
 pub fn unwrapped(arguments: String) -> String {
+    // An array would be read as the fields' values.
+    if !arguments.trim_start().starts_with('{') {
+        return arguments;
+    }
     match serde_json::from_str::<Arguments>(&arguments) {
         Ok(Arguments { input }) => input.into_owned(),
         Err(_) => arguments,
