@@ -6,6 +6,7 @@
 pub mod caller;
 pub mod event;
 pub mod failure;
+pub mod identity;
 pub mod json;
 pub mod pace;
 pub mod prompt;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use caller::Caller;
 pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_events, events};
 pub use failure::{At, Failure};
+pub use identity::Identity;
 pub use json::Json;
 pub use said::Said;
 pub use tool::{CallKind, Format, Tool, ToolCall, ToolChoice, ToolKind};
@@ -26,6 +28,8 @@ pub use workdir::Workdir;
 /// One question to the model: a whole conversation and how it is to be answered.
 #[derive(Clone, Debug)]
 pub struct Turn {
+    /// Who asks.
+    pub caller: Caller,
     /// The client's own name for the conversation, where it sends one.
     pub client_name: Option<Arc<str>>,
     /// The model Codex is asked for; `None` = the configured or Codex's own default.
@@ -55,9 +59,10 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// A question for text, without tools or wishes.
+    /// A question for text of nobody in particular, without tools or wishes.
     pub fn new(conversation: impl Into<Arc<[Item]>>, workdir: Workdir) -> Turn {
         Turn {
+            caller: Caller::Unknown,
             client_name: None,
             model: None,
             conversation: conversation.into(),

@@ -10,7 +10,8 @@ use crate::cli::service::{State, World};
 use crate::cli::start::addresses;
 use crate::config::{Config, EngineKind};
 use crate::engine::{Engine, app_server, exec};
-use crate::turn::{Event, Failure, Item, Part, Role, Slot, Turn, Workdir};
+use crate::os::names::own_uid;
+use crate::turn::{Caller, Event, Failure, Item, Part, Role, Slot, Turn, Workdir};
 
 /// Short to ask, short to answer.
 const QUESTION: &str = "Reply with exactly: pong";
@@ -59,8 +60,11 @@ fn here(config: &Config, examined: &Examined) -> Result<String, String> {
     let workdir = Workdir::resolve(None, &config.default_cwd, &config.allowed_roots);
     let content = vec![Part::Text(QUESTION.into())];
     let workdir = workdir.map_err(|failure| explain(&failure))?;
-    let turn =
-        Turn { model: config.model.clone(), ..Turn::new([Item::message(Role::User, content)], workdir) };
+    let turn = Turn {
+        caller: Caller::User(own_uid()),
+        model: config.model.clone(),
+        ..Turn::new([Item::message(Role::User, content)], workdir)
+    };
     examined.runtime.block_on(async {
         let (live, codex) = (examined.live.clone(), examined.codex.clone());
         let engine = match config.engine {
