@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::fields::{MOST_VALUES, values};
 use crate::api::models::upstream;
-use crate::config::ProfileChoice;
+use crate::config::settings::ProfileChoice;
 use crate::turn::{Tool, ToolChoice, ToolKind};
 use serde_json::json;
 
