@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::codex::Databases;
 use crate::process::Child;
 use crate::turn::Failure;
 
@@ -45,6 +46,8 @@ pub struct Link {
     child: Option<Child>,
     /// A second hold on its input, to tell what of it was never read; `None` where nobody can.
     input: Option<OwnedFd>,
+    /// What it has to itself in the state folder.
+    databases: Option<Arc<Databases>>,
 }
 
 /// Deadlines and pauses.

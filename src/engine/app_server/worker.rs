@@ -30,7 +30,7 @@ use super::wire::{
     RateLimitsNotification,
 };
 use super::{Link, Timing};
-use crate::codex::{Installation, Login};
+use crate::codex::{Databases, Installation, Login};
 use crate::os::process::unread;
 use crate::process::{Child, lines};
 use crate::turn::Failure;
@@ -57,6 +57,8 @@ pub struct Worker {
     pub pid: Option<u32>,
     /// The turns it has now.
     pub load: AtomicUsize,
+    /// What it has to itself in the state folder.
+    pub databases: Option<Arc<Databases>>,
     /// It was seen to begin a turn before it had taken the conversation sent ahead of it.
     pub overtakes: AtomicBool,
     rpc: Rpc,
@@ -115,13 +117,14 @@ impl Worker {
         limits: LatestLimits,
     ) -> Result<(Arc<Worker>, Vec<String>), Failure> {
         let (rpc, outbox) = Rpc::new();
-        let Link { reader, writer, child, input } = link;
+        let Link { reader, writer, child, input, databases } = link;
         let worker = Arc::new(Worker {
             installation,
             timing,
             since: Instant::now(),
             pid: child.as_ref().map(Child::pid),
             load: AtomicUsize::new(0),
+            databases,
             overtakes: AtomicBool::new(false),
             rpc,
             features: OnceLock::new(),
