@@ -3,8 +3,6 @@
 //! Knows Codex and processes; never HTTP. A turn goes in with the slot it runs in, events come
 //! out; dropping the events cancels the turn.
 
-use std::sync::Arc;
-
 use tokio::sync::watch;
 
 use crate::turn::{Events, Failure, Phase, Slot, Turn};
@@ -64,14 +62,6 @@ impl Engine {
         match self {
             Engine::Exec(_) => None,
             Engine::AppServer(pool) => Some(pool.changes()),
-        }
-    }
-
-    /// The CLI's own list of models; empty as long as nobody asked it.
-    pub fn models(&self) -> Arc<[String]> {
-        match self {
-            Engine::Exec(_) => Arc::new([]),
-            Engine::AppServer(pool) => pool.status().models,
         }
     }
 

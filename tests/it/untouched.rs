@@ -89,6 +89,65 @@ fn a_long_function_result_is_not_cut() {
     }
 }
 
+/// Items and tools are counted as the client counts them.
+#[test]
+fn what_is_refused_is_named_by_the_clients_own_field() {
+    let call =
+        |id: &str| json!({ "id": id, "type": "function", "function": { "name": "look", "arguments": "{}" } });
+    let result = |id: &str, length: usize| json!({ "role": "tool", "tool_call_id": id, "content": "x".repeat(length) });
+    let Some((setup, upstream)) = variant("agent", "auto") else { return };
+    let proxy = setup.start();
+    let answer = proxy
+        .chat(json!({ "messages": [
+            user("look"),
+            { "role": "assistant", "content": null, "tool_calls": [call("c1"), call("c2")] },
+            result("c1", 7),
+            result("c2", 41_000),
+        ] }))
+        .send();
+    answer.error(400, "invalid_request_error", "invalid_value");
+    assert_eq!(answer.json()["error"]["param"], "messages[3]");
+    drop(proxy);
+
+    let tool = |name: &str, schema: Value| json!({ "type": "function", "function": { "name": name, "parameters": schema } });
+    let good = json!({ "type": "object", "properties": {} });
+    let bad = json!({ "type": "object", "properties": { "a": { "type": "array",
+        "items": [{ "type": "number" }, { "type": "number" }] } } });
+    let Some((setup, _)) = variant("model", "auto") else { return };
+    let proxy = setup.start();
+    for (tools, param) in [
+        (json!([tool("f", good.clone()), tool("g", bad.clone())]), "tools[1].function.parameters"),
+        (json!([tool("exec_command", bad.clone()), tool("g", good.clone())]), "tools[0].function.parameters"),
+    ] {
+        let answer = proxy.chat(json!({ "messages": [user("x")], "tools": tools })).send();
+        answer.error(400, "invalid_request_error", "invalid_value");
+        assert_eq!(answer.json()["error"]["param"], param);
+    }
+    assert!(upstream.requests().is_empty(), "nothing was spent");
+}
+
+/// Written on several lines, in an order that is not the alphabet's.
+#[test]
+fn a_schema_reaches_the_upstream_in_its_own_order() {
+    let body = "{ \"model\": \"codex-local\", \"messages\": [{\"role\": \"user\", \"content\": \"x\"}],
+        \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"name\": \"a\", \"strict\": true, \"schema\": {
+            \"type\": \"object\",
+            \"properties\": {\"reasoning\": {\"type\": \"string\"}, \"answer\": {\"type\": \"string\"}},
+            \"required\": [\"reasoning\", \"answer\"], \"additionalProperties\": false}}}}";
+    for engine in ["exec", "app-server"] {
+        let Some((setup, upstream)) = real() else { return };
+        let proxy = setup.set("engine", engine).start();
+        upstream.reply(Reply::text("{\"reasoning\":\"r\",\"answer\":\"a\"}"));
+        let answer = proxy.chat(json!({})).body(body).send();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let text = upstream.requests().pop().unwrap().raw;
+        let at = |key: &str| {
+            text.find(&format!("\"{key}\":{{\"type\"")).unwrap_or_else(|| panic!("{key}: {text}"))
+        };
+        assert!(at("reasoning") < at("answer"), "{engine}: {text}");
+    }
+}
+
 #[test]
 fn an_answer_that_is_begun_again_is_not_said_twice() {
     let Some((setup, upstream)) = variant("model", "auto") else { return };

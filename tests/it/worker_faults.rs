@@ -71,8 +71,7 @@ fn recovers(proxy: &Proxy, fake: &FakeCodex, fault: &str) {
 
 #[test]
 fn dying_at_any_step_costs_the_turn_and_no_more() {
-    let steps =
-        ["initialize", "getAuthStatus", "model/list", "thread/start", "thread/inject_items", "turn/start"];
+    let steps = ["initialize", "getAuthStatus", "thread/start", "thread/inject_items", "turn/start"];
     let faults: Vec<String> = ["exit", "part", "garbage"]
         .iter()
         .flat_map(|fault| steps.iter().map(move |step| format!("app-server {fault} {step}")))
@@ -174,9 +173,7 @@ fn an_app_server_that_lacks_one_feature_does_all_the_others() {
     let function =
         json!({ "type": "function", "function": { "name": "f", "parameters": { "type": "object" } } });
     let with_tools = json!({ "messages": [user("hi")], "tools": [function] });
-    let (setup, fake) = faulty(
-        "app-server lacks dynamicTools\napp-server lacks thread/unsubscribe\napp-server lacks model/list",
-    );
+    let (setup, fake) = faulty("app-server lacks dynamicTools\napp-server lacks thread/unsubscribe");
     let doctor = setup.command(&["doctor"]).args(setup.flags()).output().unwrap();
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
     for part in [

@@ -136,10 +136,9 @@ impl Fake {
     }
 }
 
-const METHODS: [&str; 8] = [
+const METHODS: [&str; 7] = [
     "initialize",
     "getAuthStatus",
-    "model/list",
     "thread/start",
     "thread/inject_items",
     "thread/unsubscribe",
@@ -221,10 +220,6 @@ impl Process {
         let result = match method {
             "initialize" => json!({"userAgent": "x/0.169.0 (fake)"}),
             "getAuthStatus" => json!({"authMethod": "chatgpt", "requiresOpenaiAuth": true}),
-            "model/list" if message["params"]["cursor"].is_null() => {
-                json!({"data": [{"model": "b"}, {"model": "h", "hidden": true}], "nextCursor": "2"})
-            }
-            "model/list" => json!({"data": [{"model": "a", "isDefault": true}], "nextCursor": null}),
             "thread/start" => json!({"thread": {"id": format!("thread{id}")}}),
             "turn/start" => json!({"turn": {"id": format!("turn-{thread}")}}),
             "turn/interrupt" | "thread/inject_items" | "thread/unsubscribe" => json!({}),

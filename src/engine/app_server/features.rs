@@ -4,11 +4,13 @@
 //! type with an error, where an unknown one is ignored. Both cost a millisecond and start nothing. What
 //! the app-server says of its own accord (raw responses) cannot be asked for: the version tells.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use super::rpc::{RpcError, Sent};
+use super::rpc::{Rpc, RpcError, Sent};
 use super::wire::{ThreadStarted, ThreadUnsubscribe};
-use super::worker::Worker;
+use crate::codex::Installation;
 use crate::turn::Failure;
 
 /// A method that no app-server has.
@@ -48,7 +50,7 @@ const fn feature(name: &'static str, sign: Sign, without: Without) -> Feature {
 }
 
 /// Everything we use.
-const ALL: [Feature; 12] = [
+const ALL: [Feature; 11] = [
     feature("threads", Sign::Method("thread/start"), Without::Nothing),
     feature("history", Sign::Method("thread/inject_items"), Without::Nothing),
     feature("turns", Sign::Method("turn/start"), Without::Nothing),
@@ -64,11 +66,6 @@ const ALL: [Feature; 12] = [
         Without::Loss(
             "each turn stays in the memory of its worker, which is replaced when it grew too large",
         ),
-    ),
-    feature(
-        "list of models",
-        Sign::Method("model/list"),
-        Without::Loss("/v1/models lists the names configured"),
     ),
     feature(
         "login status",
@@ -120,20 +117,27 @@ impl Features {
     ///
     /// # Errors
     /// If the worker is gone, or lacks what the engine cannot do without.
-    pub(super) async fn ask(worker: &Worker) -> Result<Features, Failure> {
+    pub(super) async fn ask(
+        rpc: &Rpc,
+        limit: Duration,
+        installation: &Installation,
+    ) -> Result<Features, Failure> {
         let gone =
             |error: RpcError| Failure::CodexFailed { detail: format!("app-server, its features: {error}") };
-        let list = worker.send(NO_METHOD, &json!({}), None).await.map_err(gone)?;
+        let unexpected = |error: serde_json::Error| Failure::CodexFailed {
+            detail: format!("app-server, its features: unexpected reply: {error}"),
+        };
+        let list = rpc.send(NO_METHOD, &json!({}), limit, None).await.map_err(gone)?;
         let mut wrong: Vec<(&'static Feature, Sent)> = vec![];
         for feature in &ALL {
             if let Sign::Parameter(name) = feature.sign {
                 wrong.push((
                     feature,
-                    worker.send("thread/start", &json!({ name: 5 }), None).await.map_err(gone)?,
+                    rpc.send("thread/start", &json!({ name: 5 }), limit, None).await.map_err(gone)?,
                 ));
             }
         }
-        let methods = match worker.reply::<serde::de::IgnoredAny>(list).await {
+        let methods = match rpc.reply(list).await {
             Err(RpcError::Refused { message, .. }) => methods(&message),
             Err(error) => return Err(gone(error)),
             Ok(_) => None,
@@ -144,19 +148,20 @@ impl Features {
         };
         let mut missing: Vec<&'static Feature> = ALL.iter().filter(unknown).collect();
         for (feature, sent) in wrong {
-            match worker.reply::<ThreadStarted>(sent).await {
+            match rpc.reply(sent).await {
                 Err(RpcError::Refused { .. }) => {}
                 Err(error) => return Err(gone(error)),
                 Ok(started) => {
                     missing.push(feature);
+                    let started: ThreadStarted = serde_json::from_str(started.get()).map_err(unexpected)?;
                     let release = ThreadUnsubscribe { thread_id: &started.thread.id };
-                    drop(worker.send("thread/unsubscribe", &release, None).await.map_err(gone)?);
+                    drop(rpc.send("thread/unsubscribe", &release, limit, None).await.map_err(gone)?);
                 }
             }
         }
         if let Some(lack) = missing.iter().find(|feature| feature.without == Without::Nothing) {
             return Err(Failure::CodexLacks {
-                found: worker.installation.version.to_string(),
+                found: installation.version.to_string(),
                 feature: lack.sign(),
             });
         }
@@ -200,9 +205,11 @@ mod tests {
         let all = Features::default();
         assert_eq!((all.carried().count(), all.no_functions()), (ALL.len(), None));
         let features = lacking("dynamicTools");
-        assert!(features.no_functions().unwrap().contains("dynamicTools") && features.has("model/list"));
-        let features = lacking("model/list");
-        assert!(features.no_functions().is_none() && !features.has("model/list"));
+        assert!(
+            features.no_functions().unwrap().contains("dynamicTools") && features.has("thread/unsubscribe")
+        );
+        let features = lacking("thread/unsubscribe");
+        assert!(features.no_functions().is_none() && !features.has("thread/unsubscribe"));
         assert_eq!(features.carried().count(), ALL.len() - 1);
     }
 }

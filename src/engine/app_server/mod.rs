@@ -27,7 +27,6 @@ mod wire;
 mod worker;
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -96,14 +95,8 @@ pub struct Status {
     pub ready: usize,
     /// Workers there should be.
     pub total: usize,
-    /// Turns on them.
-    pub running: usize,
     /// Why the last worker that failed to start, or that died, did so; `None` when all are ready.
     pub reason: Option<Failure>,
-    /// The CLI's own list of models, its default first. Empty until a worker was ready.
-    pub models: Arc<[String]>,
-    /// The account's rate-limit windows, as last reported.
-    pub limits: Vec<RateLimit>,
     /// Why function tools are not possible with every model, where they are not.
     pub functions: Option<String>,
 }

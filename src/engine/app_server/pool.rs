@@ -13,14 +13,14 @@
 mod keeper;
 mod source;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
-use super::answer::{Answer, LatestLimits, TurnContext};
+use super::answer::{Answer, LatestLimits, Settlement, TurnContext};
 use super::features::Features;
 use super::tool_names::Names;
 use super::turn::{Ended, Run};
@@ -59,12 +59,9 @@ struct Shared {
     /// Counts reloads, for keepers whose seat may be one too many.
     reloads: watch::Sender<u64>,
     closing: watch::Sender<bool>,
-    /// Turns from their slot to their end.
-    running: AtomicUsize,
     /// When the CLI was last looked at on behalf of a turn.
     looked: Mutex<Instant>,
     limits: LatestLimits,
-    models: watch::Sender<Arc<[String]>>,
     /// Keepers, retiring workers and turns.
     tasks: TaskTracker,
 }
@@ -97,10 +94,8 @@ impl Pool {
             gate: tokio::sync::Mutex::default(),
             reloads: watch::Sender::new(0),
             closing: watch::Sender::new(false),
-            running: AtomicUsize::new(0),
             looked: Mutex::new(Instant::now()),
             limits: LatestLimits::default(),
-            models: watch::Sender::new(Arc::new([])),
             tasks: TaskTracker::new(),
         });
         shared.fill_seats();
@@ -119,20 +114,13 @@ impl Pool {
             names: Arc::clone(&names),
             model: turn.model.clone().or_else(|| config.model.clone()),
             lean: config.profile() == Profile::Model,
-            granted,
         };
         let change = Arc::new(Notify::new());
-        let answer = Answer::new(
-            Arc::clone(&sink),
-            slot,
-            context,
-            Arc::clone(&self.shared.limits),
-            Arc::clone(&change),
-        );
+        let settlement = Settlement::new(Arc::clone(&sink), slot, granted, Arc::clone(&change));
+        let answer = Answer::new(settlement, context, Arc::clone(&self.shared.limits));
         let answer = Arc::new(Mutex::new(answer));
         let run = Run { turn, names, config, answer, change, sink, granted };
         let shared = Arc::clone(&self.shared);
-        shared.running.fetch_add(1, Ordering::Relaxed);
         // In a box: on its way to the runtime it would be copied several times.
         self.shared.tasks.spawn(Box::pin(async move { shared.serve(run).await }));
         events
@@ -147,15 +135,7 @@ impl Pool {
 
     /// The state of the pool.
     pub fn status(&self) -> Status {
-        let mut status = Status {
-            ready: 0,
-            total: self.shared.wanted(),
-            running: self.shared.running.load(Ordering::Relaxed),
-            reason: None,
-            models: self.shared.models.borrow().clone(),
-            limits: self.limits(),
-            functions: None,
-        };
+        let mut status = Status { ready: 0, total: self.shared.wanted(), reason: None, functions: None };
         for seat in lock(&self.shared.seats).iter() {
             match seat {
                 Seat::Vacant | Seat::Starting => {}
@@ -191,12 +171,6 @@ impl Pool {
             })
         });
         shown.collect()
-    }
-
-    /// Waits until no turn runs.
-    pub async fn drain(&self) {
-        let mut changes = self.shared.changes.subscribe();
-        while self.shared.running.load(Ordering::Relaxed) > 0 && changes.changed().await.is_ok() {}
     }
 
     /// Ends all turns and workers; returns when no process is left.
@@ -271,8 +245,6 @@ impl Shared {
             lock(&run.answer).start_over();
         };
         drop(run);
-        self.running.fetch_sub(1, Ordering::Relaxed);
-        self.changed();
         if let Some((worker, thread)) = release {
             Run::release(&worker, &thread).await;
         }

@@ -7,7 +7,7 @@ mod items;
 mod notifications;
 mod requests;
 
-pub use handshake::{AuthStatus, GetAuthStatus, Initialize, Initialized, ModelList, Models};
+pub use handshake::{AuthStatus, GetAuthStatus, Initialize, Initialized};
 pub use items::{InjectItems, hint, items};
 pub use notifications::{
     About, DeltaNotification, ErrorNotification, ItemNotification, RateLimits, RateLimitsNotification,

@@ -1,7 +1,7 @@
 //! One `codex app-server` process: its handshake, its threads, its end.
 //!
 //! ```text
-//!   start: pipes up -> initialize -> login, models -> ready
+//!   start: pipes up -> initialize -> features, login -> ready
 //!   ready: lines -> the answer of the thread they name     (never waiting for any of them)
 //!   doubt: a deadline missed -> no new turns -> a sign of life, or its end
 //!   end:   EOF, exit, broken output, failed -> process reaped -> whoever waits is told
@@ -26,7 +26,7 @@ use super::answer::{Answer, LatestLimits};
 use super::features::Features;
 use super::rpc::{self, Ended, OnReply, Rpc, RpcError, Sent, ServerMessage, Vital};
 use super::wire::{
-    self, About, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized, ModelList, Models,
+    self, About, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized,
     RateLimitsNotification,
 };
 use super::{Link, Timing};
@@ -40,9 +40,6 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// How long a process that closed its output may take to end.
 const GRACE: Duration = Duration::from_millis(500);
-
-/// How many pages of the model list are read at most.
-const PAGES: usize = 20;
 
 /// A worker that is or was ready.
 #[derive(Debug)]
@@ -106,7 +103,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Worker {
-    /// Makes a worker of a fresh process. Also gives the names of the models it lists.
+    /// Makes a worker of a fresh process.
     ///
     /// # Errors
     /// Why it did not become ready; the process is gone then.
@@ -115,7 +112,7 @@ impl Worker {
         installation: Arc<Installation>,
         timing: Timing,
         limits: LatestLimits,
-    ) -> Result<(Arc<Worker>, Vec<String>), Failure> {
+    ) -> Result<Arc<Worker>, Failure> {
         let (rpc, outbox) = Rpc::new();
         let Link { reader, writer, child, input, databases } = link;
         let worker = Arc::new(Worker {
@@ -140,9 +137,9 @@ impl Worker {
         let writing = tokio::spawn(rpc::write(outbox, writer));
         tokio::spawn(Arc::clone(&worker).live(reader, child, writing, input));
         match worker.handshake().await {
-            Ok(models) => {
+            Ok(()) => {
                 worker.warm_up();
-                Ok((worker, models))
+                Ok(worker)
             }
             Err(failure) => {
                 // A process that ended tells more than the reply it did not send.
@@ -152,13 +149,13 @@ impl Worker {
         }
     }
 
-    async fn handshake(&self) -> Result<Vec<String>, Failure> {
+    async fn handshake(&self) -> Result<(), Failure> {
         let limit = self.timing.handshake;
         let greeting: Initialized = self.expect("initialize", &Initialize::new(), limit).await?;
         self.rpc.notify("initialized");
         tracing::debug!(version = greeting.version(), pid = self.pid, "an app-server is up");
-        let features = Features::ask(self).await?;
-        let (has_login_status, has_models) = (features.has("getAuthStatus"), features.has("model/list"));
+        let features = Features::ask(&self.rpc, self.timing.handshake, &self.installation).await?;
+        let has_login_status = features.has("getAuthStatus");
         // TurnContext once for each worker.
         let _ = self.features.set(features);
         if has_login_status {
@@ -171,19 +168,7 @@ impl Worker {
                 return Err(Failure::NotLoggedIn);
             }
         }
-        let (mut names, mut cursor) = (Vec::new(), None);
-        for _ in 0..if has_models { PAGES } else { 0 } {
-            let page: Models =
-                self.expect("model/list", &ModelList { cursor: cursor.as_deref() }, limit).await?;
-            names.extend(page.data.into_iter().filter(|model| !model.hidden));
-            cursor = page.next_cursor;
-            if cursor.is_none() {
-                break;
-            }
-        }
-        // The one Codex takes by itself leads.
-        names.sort_by_key(|model| !model.is_default);
-        Ok(names.into_iter().map(|model| model.model).collect())
+        Ok(())
     }
 
     /// What it carries; `None` before its handshake.

@@ -42,6 +42,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The JSON body; null if there was none.
     pub body: Value,
+    /// The same as it was sent.
+    pub raw: String,
     /// When it was read.
     pub at: Instant,
     /// Text deltas sent so far.
@@ -257,12 +259,13 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
         // Model lists and websocket upgrades: Codex takes the hint and goes on without.
         return wire.status(404, r#"{"error":{"message":"not here"}}"#);
     }
+    let raw = String::from_utf8_lossy(&body).into_owned();
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let reply = {
         let mut state = shared.state();
         let reply = choose(&mut state, &body);
         let request =
-            Request { line, headers, body: body.clone(), at: Instant::now(), deltas: 0, ended: None };
+            Request { line, headers, body: body.clone(), raw, at: Instant::now(), deltas: 0, ended: None };
         wire.index = state.requests.len();
         state.requests.push(request);
         reply

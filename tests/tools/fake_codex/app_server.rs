@@ -115,7 +115,6 @@ const METHODS: &[&str] = &[
     "initialized",
     "getAuthStatus",
     "account/read",
-    "model/list",
     "thread/start",
     "thread/inject_items",
     "turn/start",
@@ -220,9 +219,6 @@ impl Server<'_> {
                 json!({ "authMethod": "apikey", "authToken": null, "requiresOpenaiAuth": true })
             }),
             "account/read" => reply(json!({ "account": { "type": "apiKey" }, "requiresOpenaiAuth": true })),
-            "model/list" => reply(
-                json!({ "data": [{ "id": "gpt-fake", "model": "gpt-fake", "displayName": "Fake", "description": "", "hidden": false, "isDefault": true }], "nextCursor": null }),
-            ),
             "thread/start" => {
                 self.threads += 1;
                 let id = format!("thread-{}", self.threads);

@@ -2,40 +2,42 @@
 
 use std::sync::PoisonError;
 
-use super::Answer;
+use super::LatestLimits;
+use super::assembler::TurnContext;
 use crate::codex::errors::classify;
 use crate::engine::app_server::wire::TurnError;
 use crate::turn::Failure;
 
-impl Answer {
+impl TurnContext {
     pub(super) fn failure(&self, error: &TurnError) -> Failure {
         match classify(error.codex_error_info.as_ref(), &error.message) {
-            Failure::NoModel { model } => {
-                Failure::NoModel { model: self.context.model.clone().unwrap_or(model) }
-            }
-            Failure::UsageLimit { resets_at: None } => {
-                Failure::UsageLimit { resets_at: self.exhausted_until() }
-            }
-            Failure::UpstreamRejected { code: None, detail }
-                if self.context.lean && refuses_lean(&detail) =>
-            {
+            Failure::NoModel { model } => Failure::NoModel { model: self.model.clone().unwrap_or(model) },
+            Failure::UpstreamRejected { code: None, detail } if self.lean && refuses_lean(&detail) => {
                 Failure::LeanRequestRefused { detail }
             }
             failure => failure,
         }
     }
+}
 
-    fn exhausted_until(&self) -> Option<u64> {
-        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let limits = limits.as_ref()?;
-        let windows = [limits.primary.as_ref(), limits.secondary.as_ref()];
-        windows
-            .into_iter()
-            .flatten()
-            .filter(|window| window.used_percent >= 100.0)
-            .filter_map(|w| w.resets_at)
-            .max()
+/// A usage limit whose end Codex did not tell ends with the window that is used up.
+pub(super) fn dated(failure: Failure, limits: &LatestLimits) -> Failure {
+    match failure {
+        Failure::UsageLimit { resets_at: None } => Failure::UsageLimit { resets_at: exhausted_until(limits) },
+        failure => failure,
     }
+}
+
+fn exhausted_until(limits: &LatestLimits) -> Option<u64> {
+    let limits = limits.lock().unwrap_or_else(PoisonError::into_inner);
+    let limits = limits.as_ref()?;
+    let windows = [limits.primary.as_ref(), limits.secondary.as_ref()];
+    windows
+        .into_iter()
+        .flatten()
+        .filter(|window| window.used_percent >= 100.0)
+        .filter_map(|w| w.resets_at)
+        .max()
 }
 
 /// Whether a refusal is about what only the lean request does: no instructions, no tools of

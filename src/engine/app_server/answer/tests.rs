@@ -1,7 +1,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::turn::{Events, Tool, backlogged_events};
+use crate::engine::app_server::tool_names::Names;
+use crate::turn::{Event, Events, Phase, Slot, Tool, backlogged_events};
 
 struct Case {
     answer: Answer,
@@ -16,10 +17,10 @@ fn case(tools: &[&str]) -> Case {
         .collect();
     let names = Arc::new(Names::new(&tools, &[], false));
     let offered = tools.iter().map(|tool| names.out(&tool.name).to_owned()).collect();
-    let context =
-        TurnContext { names, offered, model: Some("gpt-x".into()), lean: true, granted: Instant::now() };
+    let context = TurnContext { names, offered, model: Some("gpt-x".into()), lean: true };
     let limits = Arc::new(Mutex::new(None));
-    let mut answer = Answer::new(Arc::new(sink), Slot::new(()), context, limits, Arc::new(Notify::new()));
+    let settlement = Settlement::new(Arc::new(sink), Slot::new(()), Instant::now(), Arc::default());
+    let mut answer = Answer::new(settlement, context, limits);
     answer.conversation_taken();
     answer.accepted(Instant::now());
     answer.called("T1");
@@ -96,13 +97,13 @@ impl Case {
     fn check(&mut self, stage: Stage, expect: &[&str]) {
         assert_eq!(self.answer.stage(), stage);
         assert_eq!(
-            self.answer.slot.is_none(),
+            self.answer.settlement.slot.is_none(),
             stage == Stage::Over,
             "the slot goes with the last of the turn"
         );
         // The sink must be gone for the events to end where no terminal one came.
         let (sink, _events) = backlogged_events();
-        self.answer.sink = Arc::new(sink);
+        self.answer.settlement.sink = Arc::new(sink);
         let mut got = Vec::new();
         let mut phases = Vec::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -329,22 +330,22 @@ fn a_client_that_falls_behind_ends_its_turn_and_one_that_left_too() {
     while slow.answer.stage() == Stage::Running {
         slow.delta("m1", &"x".repeat(100_000));
     }
-    assert!(slow.answer.settled);
+    assert_eq!(slow.answer.stage(), Stage::Unwanted);
     let mut gone = case(&[]);
     let (_, events) = backlogged_events();
     gone.events = events;
     gone.delta("m1", "x");
     assert_eq!(gone.answer.stage(), Stage::Unwanted);
-    assert!(gone.answer.slot.is_some());
+    assert!(gone.answer.settlement.slot.is_some());
     gone.end("interrupted", None);
-    assert!(gone.answer.slot.is_none());
+    assert!(gone.answer.settlement.slot.is_none());
 }
 
 #[test]
 fn a_turn_that_begins_without_its_conversation_fails() {
     for method in ["item/agentMessage/delta", "turn/started", "item/started", "rawResponse/completed"] {
         let mut case = case(&[]);
-        case.answer.taken = false;
+        case.answer.assembler.conversation = Conversation::Sent;
         // Echoes of the conversation may come while it is taken.
         case.hear("rawResponseItem/completed", json!({"turnId": "x", "item": {"type": "message"}}));
         assert!(!case.answer.was_early());

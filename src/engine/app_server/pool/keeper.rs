@@ -88,9 +88,8 @@ impl Shared {
 
     async fn start_worker(&self) -> Result<Arc<Worker>, Failure> {
         let _alone = self.gate.lock().await;
-        let (worker, models) = self.source.start(self.timing, Arc::clone(&self.limits)).await?;
+        let worker = self.source.start(self.timing, Arc::clone(&self.limits)).await?;
         tracing::info!(pid = worker.pid, took = ?worker.since.elapsed(), "a codex worker is ready");
-        self.models.send_replace(models.into());
         Ok(worker)
     }
 

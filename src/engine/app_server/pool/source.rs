@@ -79,15 +79,11 @@ impl Source {
         }
     }
 
-    /// Starts a worker. Also gives the names of the models it lists.
+    /// Starts a worker.
     ///
     /// # Errors
     /// Why it did not become ready; its process is gone then.
-    pub(super) async fn start(
-        &self,
-        timing: Timing,
-        limits: LatestLimits,
-    ) -> Result<(Arc<Worker>, Vec<String>), Failure> {
+    pub(super) async fn start(&self, timing: Timing, limits: LatestLimits) -> Result<Arc<Worker>, Failure> {
         let installation = (self.installation)().await?;
         let link = (self.launch)(Arc::clone(&installation)).await.inspect_err(|_| (self.look_again)())?;
         let config = Arc::clone(&installation.config);
@@ -113,7 +109,7 @@ fn not_started(installation: &Installation, error: &io::Error) -> Failure {
 /// # Errors
 /// Why it did not become ready.
 pub async fn examine(codex: Codex) -> Result<Features, Failure> {
-    let (worker, _) = Source::of(codex).start(Timing::default(), LatestLimits::default()).await?;
+    let worker = Source::of(codex).start(Timing::default(), LatestLimits::default()).await?;
     worker.fail(Failure::Draining);
     drop(worker.wait_exited().await);
     Ok(worker.features().cloned().unwrap_or_default())

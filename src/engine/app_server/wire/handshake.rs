@@ -1,4 +1,4 @@
-//! What is said once, before a worker is ready: who we are, who is logged in, which models there are.
+//! What is said once, before a worker is ready: who we are, who is logged in.
 
 use serde::{Deserialize, Serialize};
 
@@ -98,37 +98,4 @@ pub struct AuthStatus {
     /// False for a configured provider that needs no login.
     #[serde(default)]
     pub requires_openai_auth: Option<bool>,
-}
-
-/// `model/list`.
-#[derive(Debug, Default, Serialize)]
-pub struct ModelList<'a> {
-    /// Where to go on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<&'a str>,
-}
-
-/// Its reply.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Models {
-    /// One page.
-    pub data: Vec<ListedModel>,
-    /// Where to go on, if there is more.
-    #[serde(default)]
-    pub next_cursor: Option<String>,
-}
-
-/// One model of the CLI's own list.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ListedModel {
-    /// The name the upstream knows.
-    pub model: String,
-    /// Not for choosing.
-    #[serde(default)]
-    pub hidden: bool,
-    /// What Codex takes if nobody asks for another.
-    #[serde(default)]
-    pub is_default: bool,
 }

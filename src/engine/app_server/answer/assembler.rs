@@ -1,0 +1,332 @@
+//! What Codex says of one turn becomes events: messages in, actions out. No clock, no I/O, no waiting.
+//!
+//! ```text
+//!   conversation   Sent --taken--> Taken         Sent --the turn begins--> Overtaken (a failure)
+//!   text           Untold --say--> Told --response ended--> Before --say--> Told
+//!   reasoning      Untold --think--> Told --begun again--> Repeating --response ended--> Untold
+//!   calls          collected until their response ends, then told in the model's order
+//! ```
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::guard::{Conversation, Reasoning, Text};
+use crate::codex::errors::{classify, is_output_limit};
+use crate::engine::app_server::tool_names::Names;
+use crate::engine::app_server::wire::{
+    DeltaNotification, ErrorNotification, ItemNotification, RawResponseCompletedNotification,
+    RawResponseItemNotification, ThreadItem, TokenUsageNotification, TurnError, TurnNotification,
+};
+use crate::turn::{Event, Failure, Finish, Outcome, ToolCall, Usage};
+
+/// What the answer is measured against.
+#[derive(Debug)]
+pub struct TurnContext {
+    /// The stand-ins of function names.
+    pub names: Arc<Names>,
+    /// The functions offered, by the names they went out with.
+    pub offered: HashSet<String>,
+    /// The model asked for.
+    pub model: Option<String>,
+    /// Whether the request was the lean one of `profile = model`.
+    pub lean: bool,
+}
+
+/// What is to be done about something that Codex said.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// Tell the client.
+    Tell(Event),
+    /// The outcome is known while Codex still works on the turn, which it shall stop.
+    Stop(Outcome),
+    /// Nothing of the turn runs any more. The outcome counts unless there was one before.
+    End(Outcome),
+}
+
+/// What came of one turn so far.
+#[derive(Debug)]
+pub struct Assembler {
+    pub(super) context: Arc<TurnContext>,
+    pub(super) conversation: Conversation,
+    turn_id: Option<String>,
+    messages: Vec<Message>,
+    calls: Vec<ToolCall>,
+    text: Text,
+    reasoning: Reasoning,
+    /// The next reasoning begins a new paragraph.
+    new_paragraph: bool,
+    error: Option<TurnError>,
+    responses: Option<Usage>,
+    thread: Option<Usage>,
+    actions: Vec<Action>,
+}
+
+/// One agent message.
+#[derive(Debug)]
+struct Message {
+    id: String,
+    /// Progress, not answer.
+    commentary: bool,
+    /// How many bytes of it came as deltas.
+    streamed: usize,
+}
+
+impl Assembler {
+    /// Of a turn of which nothing is there yet.
+    pub fn new(context: Arc<TurnContext>) -> Assembler {
+        Assembler {
+            context,
+            conversation: Conversation::Sent,
+            turn_id: None,
+            messages: Vec::new(),
+            calls: Vec::new(),
+            text: Text::Untold,
+            reasoning: Reasoning::Untold,
+            new_paragraph: false,
+            error: None,
+            responses: None,
+            thread: None,
+            actions: Vec::new(),
+        }
+    }
+
+    /// What is to be done, in order; then nothing is, until more is heard.
+    pub fn actions(&mut self) -> std::vec::Drain<'_, Action> {
+        self.actions.drain(..)
+    }
+
+    /// The turn goes by this id.
+    pub fn called(&mut self, turn_id: &str) {
+        self.turn_id.get_or_insert_with(|| turn_id.to_owned());
+    }
+
+    fn check_order(&mut self) {
+        if self.conversation.begins() {
+            let detail = "codex began the turn before it had taken the conversation".into();
+            self.fail(Failure::CodexFailed { detail });
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.actions.push(Action::Tell(event));
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.actions.push(Action::Stop(Err(failure)));
+    }
+
+    fn over(&mut self, outcome: Outcome) {
+        self.actions.push(Action::End(outcome));
+    }
+
+    /// A delta of an agent message: by far the most frequent of all.
+    pub fn message_delta(&mut self, item_id: &str, delta: String) {
+        self.check_order();
+        let known = self.messages.iter().rposition(|message| message.id == item_id);
+        let index = known.unwrap_or_else(|| self.begin_message(item_id, false));
+        let Some(message) = self.messages.get_mut(index) else { return };
+        message.streamed += delta.len();
+        if message.commentary { self.think(delta) } else { self.say(delta) }
+    }
+
+    /// Takes in any other notification about this thread. Unknown ones, and parts of known ones
+    /// that cannot be read, change nothing.
+    pub fn hear(&mut self, method: &str, params: &str) {
+        if let "turn/started" | "item/started" | "rawResponse/completed" = method {
+            self.check_order();
+        }
+        match method {
+            "item/reasoning/summaryTextDelta" => {
+                if let Ok(delta) = serde_json::from_str::<DeltaNotification<'_>>(params) {
+                    self.think(delta.delta);
+                }
+            }
+            "item/reasoning/summaryPartAdded" => {
+                self.new_paragraph = self.reasoning != Reasoning::Untold;
+            }
+            "item/started" => self.item(params, Self::item_started),
+            "item/completed" => self.item(params, Self::item_completed),
+            "rawResponseItem/completed" => self.raw_item(params),
+            "rawResponse/completed" => self.response_completed(params),
+            "thread/tokenUsage/updated" => {
+                if let Ok(news) = serde_json::from_str::<TokenUsageNotification>(params) {
+                    self.thread = Some(news.token_usage.total.into());
+                }
+                self.response_ended();
+            }
+            "error" => self.heard_error(params),
+            "turn/started" => {
+                if let Ok(news) = serde_json::from_str::<TurnNotification<'_>>(params) {
+                    self.turn_id.get_or_insert_with(|| news.turn.id.0.into_owned());
+                }
+            }
+            "turn/completed" => self.turn_completed(params),
+            "thread/closed" => {
+                self.over(Err(Failure::CodexFailed { detail: "codex closed the thread".into() }))
+            }
+            "thread/compacted" => self.history_cut(),
+            _ => {}
+        }
+    }
+
+    fn say(&mut self, text: String) {
+        if text.is_empty() {
+            return;
+        }
+        self.text = Text::Told;
+        self.tell(Event::Text(text));
+    }
+
+    fn think(&mut self, text: String) {
+        if text.is_empty() || !self.reasoning.may_tell() {
+            return;
+        }
+        if std::mem::take(&mut self.new_paragraph) {
+            self.tell(Event::Reasoning("\n\n".into()));
+        }
+        self.tell(Event::Reasoning(text));
+    }
+
+    /// Several answers are joined by a blank line, and so are pieces of reasoning.
+    fn begin_message(&mut self, id: &str, commentary: bool) -> usize {
+        if commentary {
+            self.new_paragraph = self.reasoning != Reasoning::Untold;
+        } else if self.text != Text::Untold {
+            self.say("\n\n".into());
+        }
+        self.messages.push(Message { id: id.to_owned(), commentary, streamed: 0 });
+        self.messages.len() - 1
+    }
+
+    fn item(&mut self, params: &str, take: impl FnOnce(&mut Self, ThreadItem<'_>)) {
+        if let Ok(ItemNotification { item }) = serde_json::from_str(params) {
+            match &*item.kind.0 {
+                "agentMessage" => take(self, item),
+                "contextCompaction" => self.history_cut(),
+                _ => {}
+            }
+        }
+    }
+
+    fn item_started(&mut self, item: ThreadItem<'_>) {
+        if !self.messages.iter().any(|message| message.id == item.id.0) {
+            self.begin_message(&item.id.0, is_commentary(&item));
+        }
+    }
+
+    /// What deltas did not bring is said now: then nothing is lost with an upstream that does not
+    /// stream.
+    fn item_completed(&mut self, item: ThreadItem<'_>) {
+        let Some(text) = item.text.as_ref().map(|text| &*text.0) else { return };
+        let known = self.messages.iter().position(|message| message.id == item.id.0);
+        let index = known.unwrap_or_else(|| self.begin_message(&item.id.0, is_commentary(&item)));
+        let Some(message) = self.messages.get_mut(index) else { return };
+        let rest = text.get(message.streamed..).unwrap_or_default().to_owned();
+        message.streamed += rest.len();
+        if message.commentary { self.think(rest) } else { self.say(rest) }
+    }
+
+    /// Codex replaced the history by a summary: the answer would be to another conversation.
+    fn history_cut(&mut self) {
+        self.fail(Failure::ContextLength);
+    }
+
+    fn raw_item(&mut self, params: &str) {
+        let Ok(RawResponseItemNotification { turn_id, item }) = serde_json::from_str(params) else { return };
+        // The history is echoed in the same form, as of another turn.
+        let ours = match &self.turn_id {
+            Some(id) => *id == turn_id.0,
+            None => !turn_id.0.starts_with("auto-compact"),
+        };
+        if !ours || item.kind.0 != "function_call" {
+            return;
+        }
+        let (Some(id), Some(name)) = (item.call_id, item.name) else { return };
+        // A name nobody offered: Codex tells the model so and lets it try again.
+        if !self.context.offered.contains(&*name.0) {
+            return;
+        }
+        let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
+        let arguments = serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
+        self.calls.push(ToolCall { id, name: self.context.names.back(&name.0).to_owned(), arguments });
+    }
+
+    /// One request to the upstream is answered. With calls of the client's functions in it, that
+    /// is the end: whatever Codex did next would be without their results.
+    fn response_completed(&mut self, params: &str) {
+        if let Ok(RawResponseCompletedNotification { usage: Some(usage) }) = serde_json::from_str(params) {
+            *self.responses.get_or_insert_default() += usage.into();
+        }
+        self.response_ended();
+        if !self.calls.is_empty() {
+            let outcome = self.hand_over_calls();
+            self.actions.push(Action::Stop(outcome));
+        }
+    }
+
+    fn hand_over_calls(&mut self) -> Outcome {
+        for call in std::mem::take(&mut self.calls) {
+            self.tell(Event::ToolCall(call));
+        }
+        Ok(Event::Done { finish: Finish::ToolCalls, usage: self.usage() })
+    }
+
+    fn response_ended(&mut self) {
+        self.new_paragraph |= self.reasoning != Reasoning::Untold;
+        self.reasoning = Reasoning::Untold;
+        self.text.response_ended();
+    }
+
+    fn heard_error(&mut self, params: &str) {
+        let Ok(ErrorNotification { error, will_retry }) = serde_json::from_str(params) else { return };
+        if !will_retry {
+            self.error = Some(error);
+            return;
+        }
+        // The response under way begins again from its start.
+        self.calls.clear();
+        self.reasoning.begun_again();
+        if self.text == Text::Told {
+            let cause = error.additional_details.unwrap_or(error.message);
+            let failure = match classify(error.codex_error_info.as_ref(), &cause) {
+                Failure::UpstreamUnreachable { detail } => Failure::UpstreamUnreachable { detail },
+                _ => Failure::CodexFailed {
+                    detail: format!("the answer broke off and was begun again: {cause}"),
+                },
+            };
+            self.fail(failure);
+        }
+    }
+
+    fn turn_completed(&mut self, params: &str) {
+        let Ok(TurnNotification { turn }) = serde_json::from_str(params) else {
+            return self
+                .over(Err(Failure::CodexFailed { detail: "codex ended the turn in an unknown way".into() }));
+        };
+        let outcome = match &*turn.status.0 {
+            "completed" if !self.calls.is_empty() => self.hand_over_calls(),
+            "completed" if self.text == Text::Untold => Err(Failure::NoAnswer),
+            "completed" => Ok(Event::Done { finish: Finish::Stop, usage: self.usage() }),
+            "interrupted" => Err(Failure::CodexFailed { detail: "codex interrupted the turn".into() }),
+            status => match turn.error.or_else(|| self.error.take()) {
+                Some(error) if is_output_limit(&error.message) => {
+                    Ok(Event::Done { finish: Finish::Length, usage: self.usage() })
+                }
+                Some(error) => Err(self.context.failure(&error)),
+                None => Err(Failure::CodexFailed { detail: format!("codex ended the turn as {status}") }),
+            },
+        };
+        self.over(outcome);
+    }
+
+    /// The thread's total if Codex gave it (it alone counts a response that was cut short), or
+    /// the sum of its responses if that is ahead.
+    fn usage(&self) -> Option<Usage> {
+        let spent = |usage: &Usage| usage.input + usage.output;
+        self.thread.into_iter().chain(self.responses).max_by_key(spent)
+    }
+}
+
+fn is_commentary(item: &ThreadItem<'_>) -> bool {
+    item.phase.as_ref().is_some_and(|phase| phase.0 == "commentary")
+}
