@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error;
 use super::peer::Peer;
+use super::seats::Seat;
 use super::wire::{AnswerBody, Progress, Timeouts, Wire};
 
 /// How long a client may take to send a request's head, and how long an idle connection is kept.
@@ -77,12 +78,23 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     /// Serves one connection to its end.
-    pub(super) async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, peer: Peer) {
+    pub(super) async fn converse(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+        peer: Peer,
+        seat: Arc<Seat>,
+    ) {
         let progress = Arc::new(Progress::default());
         let wire = Wire::new(stream, Arc::clone(&progress), self.timeouts);
         let connection = Connection::new(peer);
         let last_answer = connection.0.last_answer.clone();
-        let service = Introduced { service: self.service, connection, progress, stop: self.stop.clone() };
+        let service = Introduced {
+            service: self.service,
+            connection,
+            progress: Arc::clone(&progress),
+            seat: Arc::clone(&seat),
+            stop: self.stop.clone(),
+        };
         let mut conversation = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
@@ -94,14 +106,29 @@ where
         };
         let mut lingered = std::pin::pin!(lingered);
         let mut closing = false;
+        // Whose seat is given to another ends at once, but for a request that has just come.
+        let gone = async {
+            seat.leave().cancelled().await;
+            tokio::time::sleep(LINGER).await;
+            while progress.is_answering() {
+                tokio::time::sleep(LINGER).await;
+            }
+        };
+        let mut gone = std::pin::pin!(gone);
         let ended = loop {
             tokio::select! {
                 // First, so that a request that has already arrived is answered and not cut.
                 biased;
                 ended = &mut conversation => break ended,
                 () = self.abort.cancelled() => return,
-                () = async { tokio::select! { () = &mut lingered => {}, () = last_answer.cancelled() => {} } },
-                    if !closing =>
+                () = &mut gone => return,
+                () = async {
+                    tokio::select! {
+                        () = &mut lingered => {},
+                        () = last_answer.cancelled() => {},
+                        () = seat.leave().cancelled() => {},
+                    }
+                }, if !closing =>
                 {
                     closing = true;
                     Pin::new(&mut conversation).graceful_shutdown();
@@ -144,6 +171,7 @@ struct Introduced<S> {
     service: S,
     connection: Connection,
     progress: Arc<Progress>,
+    seat: Arc<Seat>,
     stop: CancellationToken,
 }
 
@@ -162,12 +190,13 @@ where
         let has_body = !request.body().is_end_stream();
         let takes_body = request.method() == Method::POST;
         let progress = Arc::clone(&self.progress);
-        let answering = progress.answering();
+        let answering = (progress.answering(), self.seat.busy());
         let response = self.service.call(request);
-        let (stop, last) = (self.stop.clone(), self.connection.0.last_answer.clone());
+        let (stop, last, seat) =
+            (self.stop.clone(), self.connection.0.last_answer.clone(), Arc::clone(&self.seat));
         Box::pin(async move {
             let mut response = response.await?;
-            if stop.is_cancelled() || last.is_cancelled() {
+            if stop.is_cancelled() || last.is_cancelled() || seat.leave().is_cancelled() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             // A success of POST has read its body; whatever else may have left it in the socket.

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, FORWARDED, HOST, ORIGIN, VARY, VIA,
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, HOST, ORIGIN, TRANSFER_ENCODING, VARY,
 };
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use crate::config::{Config, Secret};
+use crate::observe::repeats;
 use crate::os::names;
 use crate::turn::failure::Rule;
 use crate::turn::{Caller, Failure};
@@ -22,7 +23,6 @@ use super::peer::Peer;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
@@ -108,7 +108,7 @@ impl Rules {
             self.check_peer(peer)?;
             return Ok(Pass { trusted: true, caller: peer.caller() });
         }
-        let presented = presented_keys(head.headers);
+        let presented = presented_keys(head.headers)?;
         // Every key is compared with every other, so that the time tells nothing about them.
         let mut found = None;
         for (name, key) in &self.keys {
@@ -174,8 +174,9 @@ impl Rules {
         Cors { origin, varies: !self.origins.is_empty() }
     }
 
-    /// Host and origin: that no web page reaches us under a name of its own or from its own site.
+    /// Framing, host and origin: that no web page reaches us under a name of its own or from its own site.
     fn check_site(&self, head: Head, peer: Peer) -> Result<(), Failure> {
+        check_framing(head.headers)?;
         let host = one(head.headers, &HOST);
         if !matches!(peer, Peer::Unix(_)) {
             let host = match host {
@@ -229,6 +230,11 @@ impl Rules {
         self.origins.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
     }
 
+    /// Whether that peer is refused whatever it sends.
+    pub fn turns_away(&self, peer: Peer) -> bool {
+        self.keys.is_empty() && self.check_peer(peer).is_err()
+    }
+
     fn check_peer(&self, peer: Peer) -> Result<(), Failure> {
         let message = match peer {
             Peer::Unix(_) | Peer::Remote(_) | Peer::CannotTell => return Ok(()),
@@ -242,6 +248,18 @@ impl Rules {
                 .to_owned(),
         };
         Err(forbidden(Rule::Peer, message))
+    }
+}
+
+/// What the log calls refusals of that kind.
+pub fn refusals(failure: &Failure) -> repeats::Kind {
+    match failure {
+        Failure::Forbidden { rule: Rule::Host, .. } => "requests refused with host_not_allowed",
+        Failure::Forbidden { rule: Rule::Origin, .. } => "requests refused with origin_not_allowed",
+        Failure::Forbidden { rule: Rule::Peer, .. } => "requests refused with peer_not_allowed",
+        Failure::Forbidden { rule: Rule::Forwarded, .. } => "requests refused with forwarded_not_allowed",
+        Failure::Unauthorized { .. } => "requests refused with invalid_api_key",
+        _ => "requests refused for their headers",
     }
 }
 
@@ -307,12 +325,9 @@ fn normal_origin(origin: &str) -> String {
     origin.trim().trim_end_matches('/').to_ascii_lowercase()
 }
 
-/// A reverse proxy in front makes everybody a loopback peer: without a key nothing would be left.
+/// A reverse proxy in front makes everybody a peer of this machine: without a key nothing would be left.
 fn check_forwarded(headers: &HeaderMap) -> Result<(), Failure> {
-    let forwarded = |name: &&HeaderName| {
-        [FORWARDED, VIA, X_REAL_IP].contains(name) || name.as_str().starts_with("x-forwarded-")
-    };
-    match headers.keys().find(forwarded) {
+    match headers.keys().find(|name| is_of_a_proxy(name)) {
         None => Ok(()),
         Some(name) => Err(forbidden(
             Rule::Forwarded,
@@ -324,14 +339,68 @@ fn check_forwarded(headers: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
-fn presented_keys(headers: &HeaderMap) -> Vec<&[u8]> {
-    let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
-        let (scheme, key) = value.as_bytes().trim_ascii().split_at_checked(b"bearer".len())?;
-        let separated = key.first().is_some_and(u8::is_ascii_whitespace);
-        (scheme.eq_ignore_ascii_case(b"bearer") && separated).then(|| key.trim_ascii())
-    });
-    let plain = headers.get_all(X_API_KEY).iter().map(|value| value.as_bytes().trim_ascii());
-    bearer.chain(plain).collect()
+/// Whether proxies add a header of that name, and clients do not.
+///
+/// Most tell the client's address, and end accordingly: `true-client-ip`, `cf-connecting-ipv6`,
+/// `fly-client-ip`, `x-real-ip`, `x-remote-addr`, `x-azure-socketip`.
+fn is_of_a_proxy(name: &HeaderName) -> bool {
+    const NAMES: [&str; 10] = [
+        "forwarded",
+        "via",
+        "cdn-loop",
+        "cf-ray",
+        "cf-visitor",
+        "cf-ipcountry",
+        "cf-worker",
+        "client-ip",
+        "x-arr-log-id",
+        "x-originating-host",
+    ];
+    const BEGINNINGS: [&str; 5] =
+        ["x-forwarded", "x-original-forwarded", "x-envoy-", "x-proxyuser-", "x-appengine-"];
+    const LAST_WORDS: [&str; 8] =
+        ["ip", "ipv4", "ipv6", "clientip", "socketip", "realip", "addr", "forwarded"];
+    let name = name.as_str();
+    NAMES.contains(&name)
+        || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+        || name.rsplit_once('-').is_some_and(|(_, last)| LAST_WORDS.contains(&last))
+}
+
+/// The keys sent, by either header, each of which may be sent once.
+///
+/// # Errors
+/// One was sent twice: whoever checked it before us may have looked at the other.
+fn presented_keys(headers: &HeaderMap) -> Result<Vec<&[u8]>, Failure> {
+    let mut keys = Vec::new();
+    match one(headers, &AUTHORIZATION) {
+        Some(Err(_)) => return Err(malformed("The Authorization header must not be sent twice.")),
+        Some(Ok(value)) => keys.extend(bearer(value)),
+        None => {}
+    }
+    match one(headers, &X_API_KEY) {
+        Some(Err(_)) => return Err(malformed("The x-api-key header must not be sent twice.")),
+        Some(Ok(value)) => keys.push(value.as_bytes().trim_ascii()),
+        None => {}
+    }
+    Ok(keys)
+}
+
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, key) = value.as_bytes().trim_ascii().split_at_checked(b"bearer".len())?;
+    let separated = key.first().is_some_and(u8::is_ascii_whitespace);
+    (scheme.eq_ignore_ascii_case(b"bearer") && separated).then(|| key.trim_ascii())
+}
+
+/// That the body is framed as we read it: by its length, or `chunked` and nothing else. A coding
+/// that is not undone would hand on what the client did not mean (RFC 9112, 6.1).
+fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
+    match one(headers, &TRANSFER_ENCODING) {
+        None => Ok(()),
+        Some(Ok(coding)) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        Some(_) => Err(malformed(
+            "The Transfer-Encoding header must be `chunked` alone; compress a body with Content-Encoding.",
+        )),
+    }
 }
 
 fn malformed(message: &str) -> Failure {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::observe::repeats;
 use crate::os::peer::{self, Owner};
 use crate::os::users;
 use crate::turn::Caller;
@@ -30,7 +31,9 @@ impl Peer {
             Ok(Owner::Elsewhere) => Peer::Remote(peer.ip().to_canonical()),
             Ok(Owner::CannotTell) => Peer::CannotTell,
             Err(error) => {
-                tracing::warn!(%error, "the kernel does not tell whose connection {peer} is; it counts as a stranger's");
+                if repeats::is_first("connections whose user the kernel does not tell") {
+                    tracing::warn!(%error, "the kernel does not tell whose connection {peer} is; it counts as a stranger's");
+                }
                 Peer::Stranger
             }
         }

@@ -13,14 +13,14 @@ use warp::Filter;
 use warp::reply::Response;
 
 use crate::config::Config;
-use crate::observe::{RequestInfo, Trace};
+use crate::observe::{RequestInfo, Trace, repeats};
 use crate::turn::Failure;
 
 use super::chat::CHAT;
 use super::connection::{Connection, Target};
 use super::dialect::Dialect;
 use super::error::ErrorReply;
-use super::gate::{Access, Head, Pass};
+use super::gate::{Access, Head, Pass, refusals};
 use super::generate::{Call, generate};
 use super::respond::note_failure;
 use super::{App, error, ids, models, status};
@@ -200,6 +200,10 @@ async fn answer<B: Buf, E>(
                     Ok(response)
                 }
                 Err(failure) => {
+                    // Whoever is refused may come as often as he likes.
+                    if !repeats::is_first(refusals(&failure)) {
+                        trace.leave_unwritten();
+                    }
                     let reply = refusal(&failure);
                     note_failure(&mut trace, &failure, &reply, dialect.status(&reply));
                     Err(reply)

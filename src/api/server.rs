@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,9 +19,10 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{BoxError, Host};
 use super::peer::Peer;
-use super::seats::Connections;
+use super::seats::{self, Connections, Holder, Refused, Seats};
 use super::wire::Timeouts;
 use crate::config::Live;
+use crate::observe::repeats;
 use crate::os::listen::Listener;
 
 /// How long accepting rests after an error that will not go away at once (out of descriptors).
@@ -35,6 +37,19 @@ pub enum Backlog {
     Leave,
 }
 
+/// What bounds the connections.
+#[derive(Clone)]
+pub struct Limits {
+    /// The settings in force.
+    pub live: Live,
+    /// The count of open connections.
+    pub connections: Connections,
+    /// Whether that peer would be refused whatever it asks.
+    pub is_stranger: Arc<dyn Fn(Peer) -> bool + Send + Sync>,
+    /// How many descriptors this process may have.
+    pub descriptors: usize,
+}
+
 /// Serves until `stop`: then closes the listeners at once, lets every request in flight run to its
 /// end, and resolves when the last connection is gone. `abort` cuts what is still open.
 ///
@@ -42,16 +57,16 @@ pub enum Backlog {
 /// `Connection: close`.
 ///
 /// Every request carries its [`Connection`](super::connection::Connection) and
-/// [`Target`](super::connection::Target) as extensions. At most
-/// `max_connections` are open; more wait in the kernel's backlog.
+/// [`Target`](super::connection::Target) as extensions. At most `max_connections` are open over
+/// TCP, and as many over Unix sockets, so that nobody at the network keeps out who may use these;
+/// [`seats`] has who gets how many of them.
 ///
 /// # Errors
 /// A listener cannot be registered with the runtime.
 pub fn serve<S, B>(
     listeners: Vec<Listener>,
     service: S,
-    live: Live,
-    connections: Connections,
+    limits: Limits,
     stop: CancellationToken,
     abort: CancellationToken,
     backlog: Backlog,
@@ -61,73 +76,119 @@ where
     S: Clone + Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let mut acceptors = listeners.into_iter().map(Acceptor::new).collect::<io::Result<Vec<_>>>()?;
+    let acceptors = listeners.into_iter().map(Acceptor::new).collect::<io::Result<Vec<_>>>()?;
+    let (tcp, unix) = acceptors.into_iter().partition(|one| matches!(one, Acceptor::Tcp(_)));
     let host = Host { service, stop: stop.clone(), abort, timeouts: Timeouts::default() };
     let tasks = TaskTracker::new();
+    let door = |acceptors| Door {
+        acceptors,
+        waiting: None,
+        seats: Seats::default(),
+        host: host.clone(),
+        limits: limits.clone(),
+        tasks: tasks.clone(),
+    };
+    let (mut tcp, mut unix) = (door(tcp), door(unix));
     Ok(async move {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = host.accept_all(&mut acceptors, &live, &connections, &tasks) => {}
+            () = async { tokio::join!(tcp.accept_all(), unix.accept_all()); } => {}
         }
-        if backlog == Backlog::Accept {
-            host.accept_rest(acceptors, &connections, &tasks);
-        } else {
-            drop(acceptors);
+        for door in [tcp, unix] {
+            door.close(backlog);
         }
         tasks.close();
         tasks.wait().await;
     })
 }
 
-impl<S, B> Host<S>
+/// The listeners of one kind, and the seats behind them.
+struct Door<S> {
+    acceptors: Vec<Acceptor>,
+    /// Accepted, and without a seat so far.
+    waiting: Option<(Accepted, Peer)>,
+    seats: Seats,
+    host: Host<S>,
+    limits: Limits,
+    tasks: TaskTracker,
+}
+
+impl<S, B> Door<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>,
     S: Clone + Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    fn enter(&self, accepted: Accepted, connections: &Connections, tasks: &TaskTracker) {
-        let open = connections.enter();
-        let host = self.clone();
-        // Now, since the client's leaving takes away who it was.
-        let peer = match accepted.peer() {
-            Ok(peer) => peer,
-            Err(error) => return tracing::debug!(%error, "a client left as it was accepted"),
+    /// Serves whom we have accepted, unless its share is taken; gives it back if all are.
+    fn enter(&self, accepted: Accepted, peer: Peer) -> Option<Accepted> {
+        let (tcp, unix) = seats::most(&self.limits.live.get(), self.limits.descriptors);
+        let most = if matches!(accepted, Accepted::Tcp(..)) { tcp } else { unix };
+        let holder = Holder::of(peer, (self.limits.is_stranger)(peer));
+        let seat = match self.seats.take(holder, most) {
+            Ok(seat) => Arc::new(seat),
+            Err(Refused::Full) => return Some(accepted),
+            Err(Refused::Share(share)) => {
+                if repeats::is_first("connections closed because others of the same client are open") {
+                    tracing::warn!(
+                        "a connection of {holder} is closed: {share} are open, which is its share of max_connections"
+                    );
+                }
+                return None;
+            }
         };
-        tasks.spawn(async move {
+        let (open, host) = (self.limits.connections.enter(), self.host.clone());
+        self.tasks.spawn(async move {
             match accepted {
-                Accepted::Unix(stream) => host.converse(stream, peer).await,
-                Accepted::Tcp(stream, _) => host.converse(stream, peer).await,
+                Accepted::Unix(stream) => host.converse(stream, peer, seat).await,
+                Accepted::Tcp(stream, _) => host.converse(stream, peer, seat).await,
             }
             drop(open);
         });
+        None
     }
 
-    /// Accepts what has been waiting. Asks the kernel itself: the runtime may not have heard yet.
-    fn accept_rest(&self, acceptors: Vec<Acceptor>, connections: &Connections, tasks: &TaskTracker) {
-        for acceptor in acceptors {
-            let ended = acceptor.accept_rest(|accepted| self.enter(accepted, connections, tasks));
-            if let Err(error) = ended {
-                tracing::debug!(%error, "what waited to be accepted is left");
+    /// Accepts no more, but for what has been waiting if that is to be served. Asks the kernel
+    /// itself: the runtime may not have heard yet.
+    fn close(mut self, backlog: Backlog) {
+        let mut late: Vec<(Accepted, Peer)> = self.waiting.take().into_iter().collect();
+        if backlog == Backlog::Accept {
+            for acceptor in std::mem::take(&mut self.acceptors) {
+                let ended = acceptor.accept_rest(|accepted| match accepted.peer() {
+                    Ok(peer) => late.push((accepted, peer)),
+                    Err(error) => tracing::debug!(%error, "a client left as it was accepted"),
+                });
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "what waited to be accepted is left");
+                }
+            }
+        }
+        for (accepted, peer) in late {
+            if self.enter(accepted, peer).is_some() {
+                tracing::debug!("no connection is free for who has waited");
             }
         }
     }
 
     /// Accepts for ever.
-    async fn accept_all(
-        &self,
-        acceptors: &mut [Acceptor],
-        live: &Live,
-        connections: &Connections,
-        tasks: &TaskTracker,
-    ) {
+    async fn accept_all(&mut self) {
         let mut failing = false;
         loop {
-            connections.fewer_than(|| live.get().max_connections.max(1)).await;
-            match accept_any(acceptors).await {
+            // Who has no seat keeps the door: the others wait in the kernel's backlog.
+            while let Some((accepted, peer)) = self.waiting.take() {
+                if let Some(accepted) = self.enter(accepted, peer) {
+                    self.waiting = Some((accepted, peer));
+                    self.seats.changed().await;
+                }
+            }
+            match accept_any(&mut self.acceptors).await {
                 Ok(accepted) => {
                     failing = false;
-                    self.enter(accepted, connections, tasks);
+                    // Now, since the client's leaving takes away who it was.
+                    match accepted.peer() {
+                        Ok(peer) => self.waiting = Some((accepted, peer)),
+                        Err(error) => tracing::debug!(%error, "a client left as it was accepted"),
+                    }
                 }
                 Err(error) if is_of_one_client(&error) => {
                     tracing::debug!(%error, "a client left before it was accepted")

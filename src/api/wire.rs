@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::error;
+use super::seats::Busy;
 
 /// How long the other side may take.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +71,7 @@ impl Progress {
     }
 
     /// Whether an answer is in the making.
-    fn is_answering(&self) -> bool {
+    pub fn is_answering(&self) -> bool {
         self.answering.load(Ordering::Relaxed) > 0
     }
 
@@ -95,12 +96,12 @@ impl Drop for Answering {
 #[derive(Debug)]
 pub struct AnswerBody<B> {
     body: B,
-    _answering: Answering,
+    _answering: (Answering, Busy),
 }
 
 impl<B> AnswerBody<B> {
-    /// Ties the body to the guard.
-    pub fn new(body: B, answering: Answering) -> AnswerBody<B> {
+    /// Ties the body to the guards.
+    pub fn new(body: B, answering: (Answering, Busy)) -> AnswerBody<B> {
         AnswerBody { body, _answering: answering }
     }
 }

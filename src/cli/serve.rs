@@ -16,14 +16,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::server::Backlog;
-use crate::api::{App, gate::Rules, routes, server};
+use crate::api::{App, gate::Rules, routes, seats, server};
 use crate::codex::{Codex, args, folders};
 use crate::config::{Config, EngineKind, Live, Loaded, Sources, load};
 use crate::engine::{Engine, app_server, exec};
 use crate::observe::catalog;
 use crate::observe::log::{self, LogHandle};
 use crate::os::listen::{self, Listener};
-use crate::os::process;
+use crate::os::{descriptors, process};
 use crate::process::Spawner;
 
 use super::Exit;
@@ -48,6 +48,7 @@ fn serve(sources: Sources) -> Result<(), Exit> {
     process::private_umask();
     // Before anything else opens a file: the descriptors are known by number.
     let inherited = listen::inherited().map_err(Exit::Failure)?;
+    let unraised = descriptors::raise().err();
     let activated = !inherited.is_empty();
     let prepared = Prepared::new(&sources);
     // Without sockets of the service manager, exiting is the honest answer to broken settings. With
@@ -58,6 +59,9 @@ fn serve(sources: Sources) -> Result<(), Exit> {
         Err(_) => log::start(&Config::default()),
     };
     let log = log.map_err(Exit::Config)?;
+    if let Some(error) = unraised {
+        tracing::warn!(%error, "the limit of descriptors stays as it is");
+    }
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -216,8 +220,7 @@ impl Server {
         let serving = server::serve(
             listeners,
             TowerToHyperService::new(warp::service(routes::routes(Arc::clone(&app)))),
-            live,
-            app.connections.clone(),
+            limits(&app),
             stop.clone(),
             abort.clone(),
             if self.activated { Backlog::Leave } else { Backlog::Accept },
@@ -266,6 +269,32 @@ impl Server {
         abort.cancel();
         end_processes(&app).await;
         Ok(())
+    }
+}
+
+/// What bounds the connections. Says so where there are too few descriptors for them.
+fn limits(app: &Arc<App>) -> server::Limits {
+    let descriptors = match descriptors::limit() {
+        Ok(descriptors) => descriptors,
+        Err(error) => {
+            tracing::warn!(%error, "the system does not tell how many descriptors there may be");
+            usize::MAX
+        }
+    };
+    let most = app.live.get().max_connections;
+    let (tcp, _) = seats::most(&app.live.get(), descriptors);
+    if tcp < most {
+        tracing::warn!(
+            "max_connections = {most} is more than {descriptors} descriptors allow: {tcp} connections at once, \
+             the rest is kept for turns; raise LimitNOFILE of the unit (ulimit -Hn)"
+        );
+    }
+    let rules = Arc::clone(app);
+    server::Limits {
+        live: app.live.clone(),
+        connections: app.connections.clone(),
+        is_stranger: Arc::new(move |peer| rules.rules().turns_away(peer)),
+        descriptors,
     }
 }
 

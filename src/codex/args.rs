@@ -5,7 +5,7 @@
 //! `-c` value except from closed lists.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::overrides::VARIABLE;
 use crate::config::{AgentReads, Config, Profile};
@@ -146,7 +146,13 @@ fn merge(into: &mut toml::Table, from: toml::Table) {
 
 /// A path as a TOML string.
 pub fn quoted(path: &Path) -> String {
-    toml::Value::String(path.to_string_lossy().into_owned()).to_string()
+    basic(&path.to_string_lossy())
+}
+
+/// Text as a TOML string on one line: where the text has quotes of both kinds, the toml crate takes a
+/// form with line breaks, which no inline table of an override may hold.
+fn basic(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 /// How the reads of the agent's tools are confined.
@@ -169,7 +175,7 @@ const SANDBOX: &[&str] = &["sandbox_mode", "default_permissions", "permissions"]
 impl Confinement {
     /// What to try first: `vendor` is Codex's own folder, `hidden` are existing paths that stay
     /// unreadable even below the working directory.
-    pub fn wanted(config: &Config, vendor: &Path, hidden: &[&Path]) -> Confinement {
+    pub fn wanted(config: &Config, vendor: &Path, hidden: &[PathBuf]) -> Confinement {
         if config.codex_configs.iter().any(|entry| SANDBOX.contains(&root_key(entry))) {
             return Confinement::Operator;
         }
@@ -181,7 +187,8 @@ impl Confinement {
             format!("{}=\"read\"", quoted(vendor)),
             "\":project_roots\"={\".\"=\"read\"}".to_owned(),
         ];
-        rules.extend(hidden.iter().map(|path| format!("{}=\"none\"", quoted(path))));
+        let hidden = hidden.iter().flat_map(|path| super::hidden::rules(path));
+        rules.extend(hidden.map(|path| format!("{}=\"none\"", basic(&path))));
         Confinement::Workspace(vec![
             "default_permissions=\"codex_api_proxy\"".into(),
             format!("permissions.codex_api_proxy.filesystem={{{}}}", rules.join(",")),
@@ -371,10 +378,10 @@ mod tests {
 
     #[test]
     fn a_permission_profile_goes_without_the_sandbox_flag() {
-        let wanted = Confinement::wanted(&Config::default(), Path::new("/v \"q\""), &[Path::new("/secret")]);
+        let wanted = Confinement::wanted(&Config::default(), Path::new("/v \"q\""), &["/secret".into()]);
         let line = text(&exec(&Config::default(), NEW, None, &wanted));
         assert!(!line.contains("--sandbox"));
-        let rules = r#"-c permissions.codex_api_proxy.filesystem={":minimal"="read",'/v "q"'="read",":project_roots"={"."="read"},"/secret"="none"}"#;
+        let rules = r#"-c permissions.codex_api_proxy.filesystem={":minimal"="read","/v \"q\""="read",":project_roots"={"."="read"},"/secret"="none"}"#;
         assert!(line.contains(rules), "{line}");
     }
 

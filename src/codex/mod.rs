@@ -10,6 +10,7 @@ mod databases;
 pub mod environment;
 pub mod errors;
 pub mod folders;
+mod hidden;
 pub mod home;
 pub mod locate;
 mod survey;

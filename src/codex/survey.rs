@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, EngineKind, Isolation, Profile};
+use crate::config::{Config, EngineKind, Profile};
 use crate::observe::catalog as messages;
 use crate::process::{Command, Spawner};
 use crate::turn::Failure;
@@ -14,7 +14,7 @@ use crate::turn::Failure;
 use super::args::{Confinement, overrides, table};
 use super::home::Home;
 use super::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
-use super::{Installation, Login, Survey, Version, catalog, environment, folders, locate};
+use super::{Installation, Login, Survey, Version, catalog, environment, folders, hidden, locate};
 
 /// How long a question to the CLI (`--version`, `login status`, the sandbox probe) may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -285,20 +285,22 @@ fn needs_login(codex_configs: &[String]) -> bool {
 }
 
 /// Tries the wanted confinement on a file that must stay readable and one that must not.
-async fn confinement(config: &Config, home: &Home, ask: &Ask<'_>, env: &Arc<Variables>) -> Confinement {
-    let own_config = env_path(env, "HOME").map(|home| home.join(".config/codex-api-proxy"));
-    let hidden: Vec<PathBuf> = [Some(home.login.clone()), own_config, config.api_key_file.clone()]
-        .into_iter()
-        .flatten()
-        .chain(["/etc/codex-api-proxy".into()])
-        // In a shared home Codex's own helpers live in the login's folder.
-        .filter(|path| path.exists() && (config.isolation == Isolation::Strict || *path != home.login))
-        .collect();
-    let hidden: Vec<&Path> = hidden.iter().map(PathBuf::as_path).collect();
-    let wanted = Confinement::wanted(config, &locate::vendor(ask.program), &hidden);
+async fn confinement(config: &Arc<Config>, home: &Home, ask: &Ask<'_>, env: &Arc<Variables>) -> Confinement {
+    let (look, homes, program) = (Arc::clone(config), home.clone(), ask.program.to_path_buf());
+    let found = off_runtime(move || {
+        let vendor = locate::vendor(&program);
+        let mut hidden = hidden::paths(&look, &homes, &vendor);
+        hidden.push(hidden::probe(&look).join("hidden"));
+        (vendor, hidden)
+    });
+    let (vendor, hidden) = match found.await {
+        Ok(found) => found,
+        Err(failure) => return Confinement::Host { reason: failure.to_string() },
+    };
+    let wanted = Confinement::wanted(config, &vendor, &hidden);
     let Confinement::Workspace(values) = &wanted else { return wanted };
 
-    match probe(&config.state_dir.join("tmp"), values, ask, env).await {
+    match probe(config, values, ask, env).await {
         Ok(()) => wanted,
         Err(why) => Confinement::Host {
             reason: format!("this Codex CLI on this system does not confine reads ({why})"),
@@ -306,17 +308,19 @@ async fn confinement(config: &Config, home: &Home, ask: &Ask<'_>, env: &Arc<Vari
     }
 }
 
-fn env_path(env: &Variables, name: &str) -> Option<PathBuf> {
-    variable(env, name).map(PathBuf::from)
-}
-
-async fn probe(tmp: &Path, values: &[String], ask: &Ask<'_>, env: &Arc<Variables>) -> Result<(), String> {
-    let tmp = tmp.to_path_buf();
+async fn probe(
+    config: &Arc<Config>,
+    values: &[String],
+    ask: &Ask<'_>,
+    env: &Arc<Variables>,
+) -> Result<(), String> {
+    let look = Arc::clone(config);
     let (inside, outside) = off_runtime(move || -> std::io::Result<(PathBuf, PathBuf)> {
-        let (inside, outside) = (tmp.join("probe"), tmp.join("probe-outside"));
+        let (inside, outside) = (hidden::probe(&look), look.state_dir.join("tmp/probe-outside"));
         std::fs::create_dir_all(&inside)?;
-        std::fs::write(inside.join("inside"), "")?;
-        std::fs::write(&outside, "")?;
+        for file in [&inside.join("inside"), &inside.join("hidden"), &outside] {
+            std::fs::write(file, "")?;
+        }
         Ok((inside, outside))
     })
     .await
@@ -325,7 +329,8 @@ async fn probe(tmp: &Path, values: &[String], ask: &Ask<'_>, env: &Arc<Variables
 
     let mut args = vec![OsString::from("sandbox")];
     args.extend(overrides(values));
-    let script = r#"test -r inside || exit 10; test -r "$1" && exit 11; (echo > written) 2>/dev/null && exit 12; exit 0"#;
+    let script = r#"test -r inside || exit 10; test -r "$1" && exit 11; test -r hidden && exit 12
+        (echo > written) 2>/dev/null && exit 13; exit 0"#;
     args.extend(["--", "/bin/sh", "-c", script, "sh"].map(OsString::from));
     args.push(outside.into());
     match ask.run_in(&inside, &args, env).await {

@@ -330,6 +330,10 @@ impl Reader<'_> {
         };
         review::resolve(&mut config);
         self.keys(&mut config);
+        let sources = self.sources;
+        let folders = [&sources.etc_dir, &sources.user_dir, &sources.credentials_dir, &config.api_key_file];
+        let files = self.files.iter().filter(|(_, exists)| *exists).map(|(path, _)| path);
+        config.read_from = folders.into_iter().flatten().chain(files).cloned().collect();
         review::errors(&config, &origins, &self.wrong_keys, &mut self.wrong);
         self.errors()?;
         self.warnings.extend(review::warnings(&config, &origins));

@@ -53,6 +53,8 @@ macro_rules! settings {
             pub keys: Vec<$crate::config::Secret>,
             /// `$STATE_DIRECTORY`, else `~/.codex-api-proxy`. Not a setting.
             pub state_dir: std::path::PathBuf,
+            /// The files and folders that settings and keys are read from, there or not. Not a setting.
+            pub read_from: Vec<std::path::PathBuf>,
         }
 
         impl Config {
@@ -66,6 +68,7 @@ macro_rules! settings {
                         .ok_or(stringify!($key))?, )*)*
                     keys: Vec::new(),
                     state_dir,
+                    read_from: Vec::new(),
                 })
             }
 

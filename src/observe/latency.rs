@@ -73,6 +73,7 @@ pub struct Trace {
     first_content_sse: Option<Duration>,
     usage: Option<Usage>,
     finished: bool,
+    unwritten: bool,
 }
 
 impl Trace {
@@ -89,6 +90,7 @@ impl Trace {
             first_content_sse: None,
             usage: None,
             finished: false,
+            unwritten: false,
         };
         shorten(&mut trace.info.model);
         trace
@@ -99,6 +101,11 @@ impl Trace {
         self.info.stream = stream;
         self.info.model = model.chars().take(MODEL_CHARS).collect();
         self.info.n = n;
+    }
+
+    /// Has the request counted, and its line left out: one like it was written just before.
+    pub fn leave_unwritten(&mut self) {
+        self.unwritten = true;
     }
 
     /// The id of the request.
@@ -214,7 +221,7 @@ impl Trace {
     }
 
     fn write(&self, status: Status, error_type: Option<&str>, http_status: u16) {
-        if !heard() {
+        if self.unwritten || !heard() {
             return;
         }
         let json = self.line(status, error_type, http_status);

@@ -11,6 +11,7 @@ pub mod log;
 pub mod metrics;
 pub mod prometheus;
 mod queue;
+pub mod repeats;
 mod writer;
 
 pub use latency::{RequestInfo, Status, Trace};

@@ -1,5 +1,6 @@
 //! What only the operating system can give or knows. The one place where `unsafe` is allowed.
 
+pub mod descriptors;
 #[cfg(target_os = "macos")]
 pub mod launchd;
 pub mod listen;

@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitStatus;
 
+use super::descriptors;
+
 /// A child that runs, and our ends of its pipes.
 #[derive(Debug)]
 pub struct Spawned {
@@ -54,6 +56,7 @@ mod linux {
         /// Entered instead of `cwd`; -1 if there is none.
         held: RawFd,
         stdio: [RawFd; 3],
+        descriptors: Option<libc::rlimit>,
         parent: libc::pid_t,
         error: AtomicI32,
     }
@@ -99,6 +102,7 @@ mod linux {
             cwd: c_string(cwd.as_os_str())?,
             held: held.map_or(-1, |held| held.as_raw_fd()),
             stdio: [stdin_child.as_raw_fd(), stdout_child.as_raw_fd(), stderr_child.as_raw_fd()],
+            descriptors: descriptors::of_children(),
             parent: own_pid(),
             error: AtomicI32::new(0),
         };
@@ -193,6 +197,14 @@ mod linux {
                 if libc::dup2(*source, target as libc::c_int) < 0 {
                     return false;
                 }
+            }
+            // Ours close on exec; what was open before us, nobody means for a child. Linux before
+            // 5.11 cannot say it like this.
+            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            if let Some(limit) = &plan.descriptors
+                && libc::setrlimit(libc::RLIMIT_NOFILE, limit) != 0
+            {
+                return false;
             }
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut none);
@@ -360,6 +372,17 @@ mod portable {
             // SAFETY: fchdir(2) is async-signal-safe, and the closure does nothing else.
             unsafe {
                 builder.pre_exec(move || match libc::fchdir(held) {
+                    0 => Ok(()),
+                    _ => Err(io::Error::last_os_error()),
+                });
+            }
+        }
+        if let Some(limit) = descriptors::of_children() {
+            #[allow(unsafe_code)]
+            // SAFETY: setrlimit(2) reads the closure's own structure; it is called between fork and
+            // exec, allocates nothing and takes no lock.
+            unsafe {
+                builder.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
                     0 => Ok(()),
                     _ => Err(io::Error::last_os_error()),
                 });

@@ -330,6 +330,44 @@ mod tests {
         assert_eq!(String::from_utf8(stdout).unwrap(), "PATH=/usr/bin:/bin\n");
     }
 
+    /// The test runs itself as a child, since the limit is the whole process's.
+    #[test]
+    fn children_get_the_old_limit_and_no_descriptor_of_ours() {
+        const NAME: &str = "process::child::tests::children_get_the_old_limit_and_no_descriptor_of_ours";
+        const CHILD: &str = "TEST_RAISED_LIMIT";
+        if std::env::var_os(CHILD).is_some() {
+            crate::os::descriptors::raise().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let told = runtime.block_on(async {
+                let spawner = Spawner::start().unwrap();
+                // The shell's own: what it reads the folder by.
+                let script = "ulimit -Sn; ulimit -Hn; for fd in /proc/$$/fd/*; do echo ${fd##*/}; done";
+                spawner.output(sh(script), Duration::from_secs(10)).await.unwrap().1
+            });
+            let told = String::from_utf8(told).unwrap().replace('\n', " ");
+            println!("\nours {} child {told}", crate::os::descriptors::limit().unwrap());
+            return;
+        }
+        let output = std::process::Command::new("bash")
+            // Descriptor 9 is one that whoever started us left open.
+            .args([
+                "-c",
+                "ulimit -Sn 300; ulimit -Hn 4000; exec 9</dev/null; exec \"$0\" --exact \"$1\" --nocapture",
+            ])
+            .arg(std::env::current_exe().unwrap())
+            .arg(NAME)
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let found = text.lines().find(|line| line.starts_with("ours ")).unwrap_or(&text);
+        let descriptors = if cfg!(target_os = "linux") { "0 1 2 " } else { "* " };
+        assert_eq!(
+            found.split_once(" 3 ").map_or(found, |(before, _)| before).trim_end(),
+            format!("ours 4000 child 300 4000 {descriptors}").trim_end()
+        );
+    }
+
     #[tokio::test]
     async fn a_missing_program_and_a_missing_directory_are_errors() {
         let spawner = Spawner::start().unwrap();

@@ -42,6 +42,29 @@ pub struct Turn {
     pub tool_choice: ToolChoice,
 }
 
+impl Turn {
+    /// The memory that the conversation takes, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let part = |part: &Part| {
+            size_of::<Part>()
+                + match part {
+                    Part::Text(text) => text.len(),
+                    Part::Image(image) => image.base64.len() + image.media_type.len(),
+                }
+        };
+        let parts = |parts: &[Part]| parts.iter().map(part).sum::<usize>();
+        let item = |item: &Item| {
+            size_of::<Item>()
+                + match item {
+                    Item::Message { content, .. } => parts(content),
+                    Item::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
+                    Item::ToolResult { call_id, content } => call_id.len() + parts(content),
+                }
+        };
+        self.conversation.iter().map(item).sum::<usize>() as u64
+    }
+}
+
 /// One entry of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {

@@ -1,4 +1,5 @@
-//! What a workspace brings along runs nowhere but in the sandbox.
+//! What a workspace brings along runs nowhere but in the sandbox, and what this program and Codex keep for
+//! themselves is not read in it, wherever the working directory lies.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -202,5 +203,125 @@ fn a_workspace_runs_nothing_where_tools_inherit_everything() {
     ] {
         let Some((setup, upstream)) = real() else { return };
         nothing_of_the_workspace_runs(setup.flag("codex-config", policy), &upstream, true);
+    }
+}
+
+/// A model looks into everything below a home that is itself the working directory.
+fn a_model_looks_everywhere(setup: Setup, upstream: &Upstream, change: impl Fn(&Scratch)) {
+    let scratch = setup.scratch();
+    let home = setup.home();
+    scratch.write("home/.codex/sessions/x.jsonl", "LEAK-session");
+    scratch.write("home/.codex/config.toml", "# LEAK-codex-config\n");
+    scratch.write("home/.codex/auth.json", r#"{"OPENAI_API_KEY":"sk-LEAK-login"}"#);
+    scratch.write("home/.config/codex-api-proxy/config.toml", "api_key = \"LEAK-key\"\n");
+    scratch.write("home/dotfiles/extra.toml", "# LEAK-extra\n");
+    std::os::unix::fs::symlink(
+        home.join("dotfiles/extra.toml"),
+        home.join(".config/codex-api-proxy/extra-link.toml"),
+    )
+    .unwrap();
+    let keys = scratch.write("home/elsewhere/keys", "LEAK-keyfile\n");
+    let given = scratch.write("home/given/settings.toml", "# LEAK-given\n");
+    scratch.write("home/given/credentials/api-key", "LEAK-credential\n");
+    scratch.write("home/note.txt", "this may be read");
+    scratch.write("home/.codex-api-proxy/tmp/turn-of-another/schema.json", "LEAK-schema");
+    scratch.write("home/.codex-api-proxy/workspace/note.txt", "and this");
+    change(scratch);
+    for secret in [&keys, &given] {
+        std::fs::set_permissions(secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let png = [&b"\x89PNG\r\n\x1a\n"[..], b"not really"].concat();
+    std::fs::write(home.join(".codex/picture.png"), png).unwrap();
+    let picture = json!({ "path": home.join(".codex/picture.png") }).to_string();
+    let home_text = home.display().to_string();
+    let commands = [
+        "cat note.txt .codex-api-proxy/workspace/note.txt".to_owned(),
+        "grep -rsI LEAK . | head -c 3000".into(),
+        format!("cd / && grep -rsI LEAK '{home_text}' | head -c 3000"),
+        "find . -type f -exec cat {} + 2>/dev/null | grep LEAK".into(),
+        "find -L . -type f -exec cat {} + 2>/dev/null | grep LEAK".into(),
+        "cat $CODEX_HOME/auth.json .codex-api-proxy/codex-home/auth.json .codex/auth.json".into(),
+        "ln -s .codex/auth.json x; chmod -R 777 .codex; umount .codex; cat .codex/auth.json".into(),
+        "unshare -rm sh -c 'umount .codex; cat .codex/*'; cat /proc/*/root/$PWD/.codex/auth.json".into(),
+    ];
+    let call = |command: &String| Reply::call("exec_command", &json!({ "cmd": command }).to_string());
+    upstream.when(
+        "look everywhere",
+        commands.iter().map(call).chain([Reply::call("view_image", &picture), Reply::text("done")]),
+    );
+    let proxy = setup
+        .env("XDG_CONFIG_HOME", &format!("{home_text}/.config"))
+        .env("CREDENTIALS_DIRECTORY", &format!("{home_text}/given/credentials"))
+        .env("CODEX_PROXY_CONFIG", &given.display().to_string())
+        .set("api_key_file", keys.display())
+        .flag("allowed-root", &home_text)
+        .start();
+    let body =
+        json!({ "model": "gpt-5.5", "messages": [user("look everywhere")], "metadata": { "cwd": home } });
+    assert_eq!(proxy.chat(body).key("LEAK-keyfile").send().answer(), "done");
+    let request = upstream.requests().pop().unwrap();
+    let outputs = request.tool_outputs();
+    assert_eq!(outputs.len(), commands.len() + 1);
+    assert!(outputs[0].contains("this may be read") && outputs[0].contains("and this"), "{}", outputs[0]);
+    for (command, output) in commands.iter().zip(&outputs) {
+        assert!(!output.contains("LEAK"), "{command}: {output}");
+    }
+    assert!(request.images().is_empty(), "a picture was shown");
+}
+
+#[test]
+fn what_lies_below_the_working_directory_stays_secret() {
+    let Some((setup, upstream)) = real() else { return };
+    a_model_looks_everywhere(setup, &upstream, |_| {});
+}
+
+#[test]
+fn what_lies_below_the_working_directory_stays_secret_in_an_app_server() {
+    let Some((setup, upstream)) = real() else { return };
+    let setup = setup.set("engine", "app-server").set("profile", "agent");
+    a_model_looks_everywhere(setup, &upstream, |_| {});
+}
+
+#[test]
+fn a_login_that_is_a_link_or_made_in_the_isolated_home_stays_secret() {
+    for made in ["linked", "isolated"] {
+        let Some((setup, upstream)) = real() else { return };
+        a_model_looks_everywhere(setup, &upstream, |scratch| {
+            let at = |name: &str| scratch.path().join(name);
+            let login = at("home/.codex/auth.json");
+            let own = scratch.dir("home/.codex-api-proxy/codex-home");
+            let kept = if made == "linked" { at("home/dotfiles/auth.json") } else { own.join("auth.json") };
+            std::fs::rename(&login, &kept).unwrap();
+            std::fs::set_permissions(&kept, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if made == "linked" {
+                std::os::unix::fs::symlink("../dotfiles/auth.json", &login).unwrap();
+            } else {
+                scratch.write("home/.codex-api-proxy/codex-home/.codex-api-proxy", "");
+                for folder in [own.parent().unwrap(), &own] {
+                    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn the_users_own_home_stays_secret_where_it_is_shared() {
+    let Some((setup, upstream)) = real() else { return };
+    a_model_looks_everywhere(setup.set("isolation", "shared"), &upstream, |_| {});
+}
+
+/// Where a folder's name reads as a pattern, or as none.
+#[test]
+fn an_odd_name_hides_nothing_less() {
+    for name in ["[a] *?", "two\nlines", "quo\"te\\'s"] {
+        let Some((setup, upstream)) = real() else { return };
+        let login = setup.scratch().dir(&format!("home/{name}"));
+        std::fs::write(login.join("auth.json"), "{\"OPENAI_API_KEY\":\"sk-LEAK-odd\"}").unwrap();
+        a_model_looks_everywhere(setup.set("login_home", login.display()), &upstream, |scratch| {
+            // Another login of the user's that is none of this program's.
+            std::fs::remove_dir_all(scratch.path().join("home/.codex")).unwrap();
+            scratch.dir("home/.codex");
+        });
     }
 }

@@ -4,6 +4,7 @@
 //! One file for each promise. The world they run in is in `support`.
 #![allow(clippy::unwrap_used)]
 
+mod strangers;
 mod support;
 mod workers;
 

@@ -176,11 +176,47 @@ fn without_a_key_nothing_forwarded_is_let_in() {
             same(verdict(&rules(keys), "/v1/models", &list, caller, Access::Key), expect, &(name, caller));
         }
     };
-    for name in
-        ["forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-anything"]
-    {
+    for name in [
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-forwarded",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-anything",
+        "x-original-forwarded-for",
+        "cf-connecting-ip",
+        "cf-connecting-ipv6",
+        "cf-pseudo-ipv4",
+        "cf-ray",
+        "cdn-loop",
+        "true-client-ip",
+        "client-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "fly-client-ip",
+        "fastly-client-ip",
+        "do-connecting-ip",
+        "x-nf-client-connection-ip",
+        "x-appengine-user-ip",
+        "x-azure-clientip",
+        "x-azure-socketip",
+        "x-originating-ip",
+        "x-remote-ip",
+        "x-remote-addr",
+        "proxy-client-ip",
+        "wl-proxy-client-ip",
+        "x-envoy-external-address",
+        "x-envoy-expected-rq-timeout-ms",
+    ] {
         check(&[], name, Err("Forwarded"));
         check(&["k"], name, YES);
+    }
+    // What clients send by themselves, and words that only look alike.
+    for name in
+        ["traceparent", "x-stainless-os", "x-title", "x-zip", "x-trip", "ip", "x-skip", "x-client-request-id"]
+    {
+        check(&[], name, YES);
     }
     check(&[], "x-request-id", YES);
 }
@@ -202,6 +238,7 @@ fn keys_are_compared_whole() {
     check(&[("authorization", "BEARER\tsk-two")], YES);
     check(&[("x-api-key", "sk-one")], YES);
     check(&[("x-api-key", "wrong"), ("authorization", "Bearer sk-one")], YES);
+    check(&[("x-api-key", "sk-one"), ("authorization", "Bearer wrong")], YES);
     check(&[], Err("401 false"));
     check(&[("authorization", "Basic c2stb25l")], Err("401 false"));
     check(&[("authorization", "sk-one")], Err("401 false"));
@@ -213,6 +250,59 @@ fn keys_are_compared_whole() {
     check(&[("authorization", "Bearer SK-ONE")], Err("401 true"));
     check(&[("authorization", "Bearer sk-one sk-two")], Err("401 true"));
     check(&[("x-api-key", "sk-öne")], Err("401 true"));
+}
+
+#[test]
+fn nothing_that_decides_is_sent_twice() {
+    let check = |keys: &[&str], list: &[(&'static str, &str)], expect: &str| {
+        let list: Vec<_> = [HOST_OK].into_iter().chain(list.iter().copied()).collect();
+        let (uri, headers) = ("/v1/models".parse().unwrap(), headers(&list));
+        let head = Head { method: &Method::POST, uri: &uri, headers: &headers };
+        for access in [Access::Key, Access::Open] {
+            let found = match rules(keys).check(head, OURS, access) {
+                Err(Failure::BadRequest { at: None, message }) => message,
+                other => format!("{other:?}"),
+            };
+            assert!(found.starts_with(expect), "{list:?}: {found}");
+        }
+    };
+    let (good, bad) = (("authorization", "Bearer k"), ("authorization", "Bearer wrong"));
+    for list in [[good, good], [good, bad], [bad, good], [("authorization", "Basic eA=="), good]] {
+        check(&["k"], &list, "The Authorization header must not be sent twice.");
+        check(&[], &list, "Ok(Pass { trusted: true");
+    }
+    let (good, bad) = (("x-api-key", "k"), ("x-api-key", "wrong"));
+    for list in [[good, good], [good, bad], [bad, good]] {
+        check(&["k"], &list, "The x-api-key header must not be sent twice.");
+        check(&[], &list, "Ok(Pass { trusted: true");
+    }
+}
+
+#[test]
+fn a_body_is_chunked_or_has_a_length() {
+    let check = |values: &[&str], expect| {
+        let coded = values.iter().map(|value| ("transfer-encoding", *value));
+        let list: Vec<_> = [HOST_OK].into_iter().chain(coded).collect();
+        for peer in [OURS, UNIX] {
+            same(verdict(&rules(&[]), "/v1/models", &list, peer, Access::Open), expect, &list);
+        }
+    };
+    check(&["chunked"], YES);
+    check(&[" Chunked "], YES);
+    for coding in [
+        "gzip, chunked",
+        "gzip,chunked",
+        "chunked, chunked",
+        "identity, chunked",
+        "gzip",
+        "identity",
+        "",
+        "chunked;q=1",
+    ] {
+        check(&[coding], Err("400"));
+    }
+    check(&["gzip", "chunked"], Err("400"));
+    check(&["chunked", "chunked"], Err("400"));
 }
 
 #[test]

@@ -9,7 +9,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
@@ -69,6 +68,11 @@ async fn route(
     Ok(response)
 }
 
+/// As many connections as the settings say, and no strangers.
+fn limits(live: Live, connections: Connections) -> Limits {
+    Limits { live, connections, is_stranger: Arc::new(|_| false), descriptors: usize::MAX }
+}
+
 impl Fixture {
     fn start(max_connections: usize, more: Vec<Listener>) -> Fixture {
         let mut listeners = listen::bind("127.0.0.1", 0).unwrap();
@@ -88,8 +92,7 @@ impl Fixture {
         let serving = serve(
             listeners,
             service,
-            live.clone(),
-            connections.clone(),
+            limits(live.clone(), connections.clone()),
             stop.clone(),
             abort.clone(),
             Backlog::Accept,
@@ -253,34 +256,65 @@ async fn expect_continue_is_answered_when_the_body_is_wanted() {
 #[tokio::test]
 async fn no_more_connections_than_allowed() {
     let server = Fixture::start(2, vec![]);
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
     let (mut first, mut second) = (server.connect().await, server.connect().await);
     assert_eq!((ask(&mut first, "/").await, ask(&mut second, "/").await), ("ok".into(), "ok".into()));
     assert_eq!(server.connections.open(), 2);
 
-    // The third is connected by the kernel, and waits unaccepted while the others are served.
+    // The third takes the seat of the one that has been without a request for longest.
     let mut third = server.connect().await;
-    third.write_all(b"GET /third HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    for _ in 0..20 {
-        assert_eq!((ask(&mut first, "/").await, ask(&mut second, "/").await), ("ok".into(), "ok".into()));
+    assert_eq!(ask(&mut third, "/").await, "ok");
+    assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+    until(|| server.connections.open() == 2).await;
+
+    // While both are being answered, the fourth waits unaccepted.
+    for client in [&mut second, &mut third] {
+        client.write_all(request("/wait").as_bytes()).await.unwrap();
     }
-    assert_eq!((server.connections.open(), server.served.load(Ordering::SeqCst)), (2, 42));
+    until(|| server.served.load(Ordering::SeqCst) == 5).await;
+    let mut fourth = server.connect().await;
+    fourth.write_all(request("/fourth").as_bytes()).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(20), fourth.read_u8()).await;
+    assert!(early.is_err(), "nobody is cut short, and no more are served than allowed");
+    assert_eq!((server.connections.open(), server.served.load(Ordering::SeqCst)), (2, 5));
+    server.gate.add_permits(1);
+    assert_eq!(answer(&mut fourth).await.1, "ok");
+    server.gate.add_permits(1);
+    let mut waited = 0;
+    for client in [&mut second, &mut third] {
+        waited += usize::from(answer(client).await.1 == "waited");
+    }
+    assert_eq!(waited, 2);
 
-    drop(first);
-    assert_eq!(answer(&mut third).await.1, "ok");
-    assert_eq!(server.connections.open(), 2);
-
-    // A reload takes effect with the next change.
+    // A reload takes effect with the next connection.
     let mut config = (*server.live.get()).clone();
     config.max_connections = 3;
     server.live.set(config);
-    drop(second);
-    let mut more = [server.connect().await, server.connect().await];
+    drop((second, third, fourth));
+    let mut more = [server.connect().await, server.connect().await, server.connect().await];
     for client in &mut more {
         assert_eq!(ask(client, "/").await, "ok");
     }
-    assert_eq!(server.connections.open(), 3);
-    drop((third, more));
+    until(|| server.connections.open() == 3).await;
+    drop(more);
     until(|| server.connections.open() == 0).await;
+}
+
+/// Whoever sends half a request has none.
+#[tokio::test]
+async fn half_a_request_holds_no_seat() {
+    let server = Fixture::start(1, vec![]);
+    for sent in ["", "GET / HTTP/1.1\r\nhost: x\r\n", "GET / HTTP/1.1\r\nhost: x\r\n\r\nGET /"] {
+        let mut slow = server.connect().await;
+        slow.write_all(sent.as_bytes()).await.unwrap();
+        until(|| server.connections.open() > 0).await;
+        let mut next = server.connect().await;
+        assert_eq!(ask(&mut next, "/").await, "ok", "behind {sent:?}");
+        let mut rest = Vec::new();
+        slow.read_to_end(&mut rest).await.ok(); // reset, where hyper had not read it all
+        drop(next);
+        until(|| server.connections.open() == 0).await;
+    }
 }
 
 #[tokio::test]
@@ -364,8 +398,9 @@ async fn who_waits_in_the_backlog_is_answered_unless_the_socket_lives_on() {
         let mut client = std::net::TcpStream::connect(address).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         stop.cancel();
-        let (live, abort) = (Live::new(Config::default()), CancellationToken::new());
-        let serving = serve(listeners, service, live, Connections::default(), stop, abort, backlog);
+        let (limits, abort) =
+            (limits(Live::new(Config::default()), Connections::default()), CancellationToken::new());
+        let serving = serve(listeners, service, limits, stop, abort, backlog);
         let reading = tokio::task::spawn_blocking(move || {
             let mut first = [0; 12];
             let read = client
@@ -422,32 +457,14 @@ async fn aborting_cuts_what_is_left() {
     assert_eq!((server.cancelled.load(Ordering::SeqCst), server.connections.open()), (1, 0));
 }
 
-#[tokio::test(start_paused = true)]
-async fn idle_means_no_connection_for_that_long() {
-    let connections = Connections::default();
-    let limit = Duration::from_secs(60);
-    let open = connections.enter();
-    let idle = connections.idle_for(limit);
-    tokio::pin!(idle);
-    let within = async |seconds: u64, idle: Pin<&mut _>| {
-        let idle: Pin<&mut (dyn Future<Output = ()> + Send)> = idle;
-        tokio::time::timeout(Duration::from_secs(seconds), idle).await.is_ok()
-    };
-    assert!(!within(1000, idle.as_mut()).await, "one is open");
-    drop(open);
-    assert!(!within(59, idle.as_mut()).await, "not for long enough");
-    drop(connections.enter());
-    assert!(!within(59, idle.as_mut()).await, "one came in between");
-    assert!(within(2, idle.as_mut()).await);
-}
-
 /// A conversation over memory, where time can be paused.
 fn converse(buffer: usize) -> (DuplexStream, tokio::task::JoinHandle<()>) {
     let (client, stream) = tokio::io::duplex(buffer);
     let (stop, abort) = <(CancellationToken, CancellationToken)>::default();
     let service = service_fn(|request| route(request, Arc::new(Semaphore::new(0)), Arc::default()));
+    let seat = Arc::new(Seats::default().take(Holder::Us, 1).unwrap());
     let host = Host { service, stop, abort, timeouts: Timeouts::default() };
-    (client, tokio::spawn(host.converse(stream, Peer::Stranger)))
+    (client, tokio::spawn(host.converse(stream, Peer::Stranger, seat)))
 }
 
 #[tokio::test(start_paused = true)]
@@ -510,10 +527,8 @@ async fn warp_routes_and_bodies_fit() {
     let listeners = listen::bind("127.0.0.1", 0).unwrap();
     let address = listeners[0].tcp_addr().unwrap();
     let (stop, abort) = <(CancellationToken, CancellationToken)>::default();
-    let live = Live::new(Config::default());
-    let serving =
-        serve(listeners, service, live, Connections::default(), stop.clone(), abort, Backlog::Accept)
-            .unwrap();
+    let limits = limits(Live::new(Config::default()), Connections::default());
+    let serving = serve(listeners, service, limits, stop.clone(), abort, Backlog::Accept).unwrap();
     let done = tokio::spawn(serving);
     let mut client = TcpStream::connect(address).await.unwrap();
     let head = "POST /v1/echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";

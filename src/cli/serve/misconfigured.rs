@@ -6,14 +6,16 @@
 //! settings.
 
 use hyper_util::service::TowerToHyperService;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::routes;
 use crate::api::seats::Connections;
-use crate::api::server::{self, Backlog};
+use crate::api::server::{self, Backlog, Limits};
 use crate::cli::Exit;
 use crate::config::{Config, Live, Sources};
 use crate::observe::catalog;
+use crate::os::descriptors;
 use crate::os::listen::Listener;
 use crate::os::systemd;
 
@@ -34,8 +36,13 @@ pub async fn wait(
     let serving = server::serve(
         ours,
         TowerToHyperService::new(warp::service(routes::misconfigured())),
-        Live::new(Config::default()),
-        Connections::default(),
+        // Nobody is told more than that the settings are broken, so nobody is a stranger.
+        Limits {
+            live: Live::new(Config::default()),
+            connections: Connections::default(),
+            is_stranger: Arc::new(|_| false),
+            descriptors: descriptors::limit().unwrap_or(usize::MAX),
+        },
         stop.clone(),
         abort,
         Backlog::Leave,

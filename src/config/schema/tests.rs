@@ -73,7 +73,8 @@ fn flag_variable_and_file_give_the_same_settings() {
         let variable = by(Sources { env, ..plain.clone() }, "variable");
         let base = Base { home: None, folder: Path::new("/") };
         std::fs::write(&file, edit::set("", setting.key, &[text], &base).unwrap()).unwrap();
-        let by_file = by(Sources { config_file: Some(file.clone()), ..plain.clone() }, "file");
+        let mut by_file = by(Sources { config_file: Some(file.clone()), ..plain.clone() }, "file");
+        assert_eq!(by_file.read_from.pop(), Some(file.clone()));
 
         assert_eq!(flag, variable, "{}", setting.key);
         assert_eq!(flag, by_file, "{}", setting.key);

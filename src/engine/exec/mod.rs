@@ -19,7 +19,9 @@ use tokio::io::AsyncWriteExt;
 use crate::codex::{Codex, Installation, args, folders};
 use crate::config::{Config, Live};
 use crate::process::{Child, Lines, lines};
-use crate::turn::{Event, Events, Failure, Gone, Outcome, Output, Phase, Sink, Slot, Turn, events, prompt};
+use crate::turn::{
+    Event, Events, Failure, Gone, Item, Outcome, Output, Phase, Sink, Slot, Turn, events, prompt,
+};
 
 use answer::{Answer, Step};
 use files::TurnFiles;
@@ -43,11 +45,13 @@ impl Exec {
     }
 
     /// Runs a turn; see [`crate::engine::Engine::run`].
-    pub fn run(&self, turn: Turn, slot: Slot) -> Events {
+    pub fn run(&self, mut turn: Turn, slot: Slot) -> Events {
         let (sink, events) = events();
+        // Not kept beside the prompt that is made of it.
+        let conversation = std::mem::replace(&mut turn.conversation, Arc::new([]));
         let run =
             Run { config: self.live.get(), codex: self.codex.clone(), turn, sink, granted: Instant::now() };
-        tokio::spawn(run.complete(slot));
+        tokio::spawn(run.complete(conversation, slot));
         events
     }
 }
@@ -80,8 +84,8 @@ impl From<Failure> for Stop {
 }
 
 impl Run {
-    async fn complete(self, slot: Slot) {
-        let mut last = match self.answer().await {
+    async fn complete(self, conversation: Arc<[Item]>, slot: Slot) {
+        let mut last = match self.answer(conversation).await {
             Ok(items) => items,
             Err(Stop::Failed(failure)) => vec![Err(failure)],
             // Nobody is left to tell.
@@ -119,12 +123,12 @@ impl Run {
     }
 
     /// Runs the turn to its end; returns what is left to tell when the process is reaped.
-    async fn answer(&self) -> Result<Vec<Outcome>, Stop> {
+    async fn answer(&self, conversation: Arc<[Item]>) -> Result<Vec<Outcome>, Stop> {
         let installation = self.bounded(self.codex.ready()).await??;
 
         let start = Instant::now();
-        let (prompt, files) = self.prepare().await?;
-        let outcome = self.ask(&installation, &prompt, files.as_ref(), start).await;
+        let (prompt, files) = self.prepare(conversation).await?;
+        let outcome = self.ask(&installation, prompt, files.as_ref(), start).await;
         if let Some(files) = files {
             tokio::task::spawn_blocking(move || drop(files));
         }
@@ -134,7 +138,7 @@ impl Run {
     async fn ask(
         &self,
         installation: &Installation,
-        prompt: &str,
+        prompt: String,
         files: Option<&TurnFiles>,
         start: Instant,
     ) -> Result<Vec<Outcome>, Stop> {
@@ -179,11 +183,11 @@ impl Run {
     }
 
     /// Writes the prompt and the turn's files, off the runtime: both may be large.
-    async fn prepare(&self) -> Result<(String, Option<TurnFiles>), Stop> {
+    async fn prepare(&self, conversation: Arc<[Item]>) -> Result<(String, Option<TurnFiles>), Stop> {
         let (turn, tmp) = (self.turn.clone(), self.config.state_dir.join("tmp"));
         let work = tokio::task::spawn_blocking(move || {
             turn.workdir.exists()?;
-            let prompt = prompt::build(&turn.conversation, &turn.output);
+            let prompt = prompt::build(&conversation, &turn.output);
             let schema = match &turn.output {
                 Output::JsonSchema(schema) => Some(schema.as_str()),
                 Output::Text | Output::JsonObject => None,
@@ -201,7 +205,7 @@ impl Run {
     async fn talk(
         &self,
         child: &mut Child,
-        prompt: &str,
+        prompt: String,
         answer: &mut Answer,
         running: Instant,
     ) -> Result<(), Stop> {
@@ -212,6 +216,7 @@ impl Run {
             // Codex may end without reading; then its output says why, not this.
             let _ = stdin.write_all(prompt.as_bytes()).await;
             drop(stdin);
+            drop(prompt);
             self.phase(Phase::CodexStdinWrite, running.elapsed()).await.map_err(Stop::from)
         };
         let read = self.read(child, Lines::new(stdout, lines::LONGEST), answer, running);
