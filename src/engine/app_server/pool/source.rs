@@ -14,14 +14,14 @@ use crate::engine::app_server::worker::Worker;
 use crate::engine::app_server::{Link, Timing};
 use crate::turn::Failure;
 
-pub(super) type Promise<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type Promise<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
 
 /// Where workers come from. Functions rather than a `Codex`, so that tests need no process.
 pub(super) struct Source {
     /// The CLI to use now, or why there is none.
-    pub(super) installation: Box<dyn Fn() -> Promise<Result<Arc<Installation>, Failure>> + Send + Sync>,
+    pub(super) installation: Box<dyn Fn() -> Promise<Arc<Installation>> + Send + Sync>,
     /// Starts a process of it.
-    pub(super) launch: Box<dyn Fn(Arc<Installation>) -> Promise<Result<Link, Failure>> + Send + Sync>,
+    pub(super) launch: Box<dyn Fn(Arc<Installation>) -> Promise<Link> + Send + Sync>,
     /// The latest usable CLI; another one than a worker's means the worker is out of date.
     pub(super) latest: watch::Receiver<Option<Arc<Installation>>>,
     /// Asks for a fresh look at the CLI.
