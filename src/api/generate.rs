@@ -224,7 +224,7 @@ fn run(admitted: Admitted<'_>) -> Running<'_> {
     let runs = places.into_iter().map(start).collect();
     let (timeout, cut) = (call.config.queue_timeout(), call.app.cut.clone());
     let reply = Reply {
-        turns: Turns::new(runs, joined, timeout, cut, engine.phase(), call.trace),
+        turns: Turns::new(turn.clone(), runs, joined, timeout, cut, engine.phase(), call.trace),
         answers: vec![answer; n],
         dialect: call.dialect,
         encoder,

@@ -9,6 +9,7 @@ pub mod failure;
 pub mod json;
 pub mod pace;
 pub mod prompt;
+pub mod said;
 pub mod workdir;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use caller::Caller;
 pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_events, events};
 pub use failure::{At, Failure};
 pub use json::Json;
+pub use said::Said;
 pub use workdir::Workdir;
 
 /// One question to the model: a whole conversation and how it is to be answered.
