@@ -86,15 +86,23 @@ impl Databases {
 
 impl Drop for Databases {
     fn drop(&mut self) {
-        let (path, lock) = (self.path.clone(), self.lock.take());
-        let remove = move || {
-            remove(&path);
-            drop(lock);
-        };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-            Err(_) => remove(),
+        let left = Left { path: std::mem::take(&mut self.path), _lock: self.lock.take() };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // A runtime that ends drops what it does not do any more, which comes to the same.
+            runtime.spawn_blocking(move || drop(left));
         }
+    }
+}
+
+/// A folder that is removed when this is dropped; the lock after it.
+struct Left {
+    path: PathBuf,
+    _lock: Option<File>,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        remove(&self.path);
     }
 }
 
