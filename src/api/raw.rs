@@ -177,7 +177,7 @@ impl Check<'_> {
         if self.seen.get() > MOST_VALUES {
             return Err(E::custom("too many values"));
         }
-        if self.seen.get() % Check::EVERY == 0 && self.wanted.check().is_err() {
+        if self.seen.get().is_multiple_of(Check::EVERY) && self.wanted.check().is_err() {
             return Err(E::custom("not wanted"));
         }
         Ok(())

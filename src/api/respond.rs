@@ -292,8 +292,9 @@ pub fn note_failure(trace: &mut Trace, failure: &Failure, reply: &ErrorReply, st
         tracing::warn!(
             request_id = trace.request_id(),
             error_type = %reply.code,
-            "{}: {}",
-            reply.message,
+            // Not the answer's message: it may have the upstream's words, and they the prompt.
+            "the request failed as {}: {}",
+            reply.code,
             crate::observe::escape(detail)
         );
     }

@@ -6,9 +6,11 @@
 pub mod caller;
 pub mod event;
 pub mod failure;
+pub mod identity;
 pub mod json;
 pub mod pace;
 pub mod prompt;
+pub mod said;
 pub mod workdir;
 
 use std::sync::Arc;
@@ -16,12 +18,18 @@ use std::sync::Arc;
 pub use caller::Caller;
 pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_events, events};
 pub use failure::{At, Failure};
+pub use identity::Identity;
 pub use json::Json;
+pub use said::Said;
 pub use workdir::Workdir;
 
 /// One question to the model: a whole conversation and how it is to be answered.
 #[derive(Clone, Debug)]
 pub struct Turn {
+    /// Who asks.
+    pub caller: Caller,
+    /// The client's own name for the conversation, where it sends one.
+    pub client_name: Option<Arc<str>>,
     /// The model Codex is asked for; `None` = the configured or Codex's own default.
     pub model: Option<String>,
     /// The conversation, oldest first. Never empty.

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::api::dialect::{GenerationRequest, Wanted};
 use crate::api::fields::{Fields, wrong};
 use crate::api::models;
 use crate::api::raw::Raw;
 use crate::api::stop::Stops;
-use crate::config::{Config, EngineKind, Profile};
-use crate::turn::{At, Effort, Failure, Output, ServiceTier, Turn, Verbosity, Workdir};
+use crate::config::{Config, ContinuationChoice, EngineKind, Profile};
+use crate::turn::{At, Caller, Effort, Failure, Output, ServiceTier, Turn, Verbosity, Workdir};
 
 use super::{messages, tools};
 
@@ -35,7 +36,6 @@ const NO_EFFECT: &[&str] = &[
     "seed",
     "user",
     "safety_identifier",
-    "prompt_cache_key",
     "prompt_cache_retention",
     "store",
     "logit_bias",
@@ -70,6 +70,9 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Cha
     let stop = stop(&fields)?;
     let cwd = cwd(&fields)?;
     let turn = Turn {
+        // Who asks is not in the body.
+        caller: Caller::Unknown,
+        client_name: fields.string("prompt_cache_key")?.filter(|name| !name.is_empty()).map(Arc::from),
         model: models::upstream(&model, config),
         conversation: conversation.into(),
         workdir: Workdir::unseen(Path::new(&config.default_cwd)),
@@ -202,6 +205,8 @@ fn ignored(fields: &Fields, turn: &Turn, cwd: bool, config: &Config) -> Vec<Stri
         "parallel_tool_calls" => {
             fields.get(name).and_then(Raw::boolean) == Some(false) && !turn.tools.is_empty()
         }
+        // A part of the conversation's identity, where that goes upstream.
+        "prompt_cache_key" => config.continuation == ContinuationChoice::Off,
         name => NO_EFFECT.contains(&name),
     };
     let mut ignored: Vec<String> =

@@ -60,6 +60,8 @@ fn here(config: &Config, examined: &Examined) -> Result<String, String> {
     let workdir = Workdir::resolve(None, &config.default_cwd, &config.allowed_roots);
     let content = vec![Part::Text(QUESTION.into())];
     let turn = Turn {
+        caller: crate::turn::Caller::User(crate::os::names::own_uid()),
+        client_name: None,
         model: config.model.clone(),
         conversation: Arc::new([Item::Message { role: Role::User, content }]),
         workdir: workdir.map_err(|failure| explain(&failure))?,

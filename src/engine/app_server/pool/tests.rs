@@ -40,6 +40,8 @@ fn config(change: impl FnOnce(&mut Config)) -> Config {
 
 fn installation(config: &Config) -> Arc<Installation> {
     Arc::new(Installation {
+        continuation: crate::codex::Continuation::Off { reason: String::new() },
+        refused: Arc::default(),
         program: "codex".into(),
         version: Version(0, 169, 0),
         home: Home { path: "/home".into(), login: "/login".into(), has_auth: true },
@@ -86,6 +88,8 @@ impl Drop for Counted {
 
 fn plain() -> Turn {
     Turn {
+        caller: crate::turn::Caller::Unknown,
+        client_name: None,
         model: None,
         conversation: Arc::new([Item::Message { role: Role::User, content: vec![Part::Text("hi".into())] }]),
         workdir: Workdir::resolve(None, &std::env::temp_dir(), &[]).unwrap(),

@@ -13,6 +13,8 @@ fn text(text: &str) -> Vec<Part> {
 fn turn(conversation: Vec<Item>) -> Turn {
     let here = std::env::temp_dir();
     Turn {
+        caller: crate::turn::Caller::Unknown,
+        client_name: None,
         model: None,
         conversation: conversation.into(),
         workdir: Workdir::resolve(None, &here, &[]).unwrap(),
