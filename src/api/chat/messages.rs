@@ -135,7 +135,7 @@ impl Calls {
 
 fn said(role: Role, fields: &Fields) -> Result<Item, Failure> {
     let allowed = if role == Role::User { Allowed::TextAndImages } else { Allowed::Text };
-    Ok(Item::Message { role, content: content(fields, allowed)? })
+    Ok(Item::message(role, content(fields, allowed)?))
 }
 
 fn assistant(fields: &Fields, index: usize, items: &mut Vec<Item>, calls: &mut Calls) -> Result<(), Failure> {
@@ -151,7 +151,7 @@ fn assistant(fields: &Fields, index: usize, items: &mut Vec<Item>, calls: &mut C
     parts.extend(refusal.map(|text| Part::Text(text.into_owned())));
     if parts.iter().any(|part| *part != Part::Text(String::new())) || (none_called && function_call.is_none())
     {
-        items.push(Item::Message { role: Role::Assistant, content: parts });
+        items.push(Item::message(Role::Assistant, parts));
     }
     for (number, call) in tool_calls.into_iter().flatten().enumerate() {
         let call = Fields::of(call, fields.path(&format!("tool_calls[{number}].")))?;
@@ -192,11 +192,7 @@ fn push_call(
     if !calls.add(id, &name) {
         return Err(function.invalid("name", "gives the call an id that a tool call beside it has"));
     }
-    items.push(Item::ToolCall(ToolCall {
-        id: id.into(),
-        name: name.into_owned(),
-        arguments: arguments.into_owned(),
-    }));
+    items.push(Item::ToolCall(ToolCall::function(id, name, arguments)));
     Ok(())
 }
 

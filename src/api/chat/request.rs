@@ -10,7 +10,7 @@ use crate::api::models;
 use crate::api::raw::Raw;
 use crate::api::stop::Stops;
 use crate::config::{Config, ContinuationChoice, EngineKind, Profile};
-use crate::turn::{At, Caller, Effort, Failure, Output, ServiceTier, Turn, Verbosity, Workdir};
+use crate::turn::{At, Caller, Effort, Failure, Output, ServiceTier, Summary, Turn, Verbosity, Workdir};
 
 use super::{messages, tools};
 
@@ -74,14 +74,14 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Cha
         caller: Caller::Unknown,
         client_name: fields.string("prompt_cache_key")?.filter(|name| !name.is_empty()).map(Arc::from),
         model: models::upstream(&model, config),
-        conversation: conversation.into(),
-        workdir: Workdir::unseen(Path::new(&config.default_cwd)),
         output: output(&fields)?,
         effort: fields.choice("reasoning_effort", Effort::NAMES, Effort::from_name)?,
         verbosity: fields.choice("verbosity", Verbosity::NAMES, Verbosity::from_name)?,
         service_tier: fields.choice("service_tier", ServiceTier::NAMES, ServiceTier::from_name)?,
         tools: offer.tools.into(),
         tool_choice: offer.choice,
+        reasoning: Summary::Auto,
+        ..Turn::new(conversation, Workdir::unseen(Path::new(&config.default_cwd)))
     };
     check_no_effect(&fields)?;
     let ignored = ignored(&fields, &turn, cwd.is_some(), config);

@@ -60,11 +60,7 @@ fn tool(value: Raw, place: &str) -> Result<Tool, Failure> {
         None => r#"{"type":"object","properties":{}}"#.into(),
         Some(parameters) => parameters.json(),
     };
-    Ok(Tool {
-        name: name.into_owned(),
-        description: function.string("description")?.unwrap_or_default().into_owned(),
-        parameters,
-    })
+    Ok(Tool::function(name, function.string("description")?.unwrap_or_default(), parameters))
 }
 
 /// The choice; `None` for "none".
