@@ -62,7 +62,7 @@
 //!
 //! `packaging/install.sh` is the one list of what belongs where: `make install`, the packages, the
 //! recipes and the tests in a booted systemd all call it. The program itself makes what it can tell
-//! best: units, manual pages, completions, the example of a settings file ([`cli::generate`]).
+//! best: units, manual pages, completions, the example of a settings file (`cli::generate`).
 //!
 //! # Dependencies
 //!
