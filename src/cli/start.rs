@@ -327,7 +327,8 @@ pub fn addresses(service: &Service, config: &Config) -> Vec<Address> {
 
 /// Asks the service whether it is ready, with its key if it has one.
 pub fn ask_ready(addresses: &[Address], config: &Config) -> std::io::Result<Answer> {
-    let ask = Ask { path: "/ready", key: config.keys.first().map(|key| key.expose()), ..Ask::default() };
+    let ask =
+        Ask { path: "/ready", key: config.keys.first().map(|key| key.secret.expose()), ..Ask::default() };
     let none = Err(std::io::Error::other("it listens nowhere"));
     addresses
         .iter()
