@@ -83,9 +83,10 @@
 //! | subtle | keys compared in constant time |
 //! | base64 | images |
 //! | icu_properties, icu_normalizer | what Unicode says of a character: which print nothing, which look alike |
+//! | hmac, sha2, getrandom | the identity of a conversation, and the key it is made with |
 //! | jiff | Codex tells the end of a limit in local time |
 //! | percent-encoding | model names in paths |
-//! | rustix | directories opened and entered by descriptor, links not followed |
+//! | rustix | directories opened and entered by descriptor, links not followed; files locked while their owner lives |
 //! | sd-notify | readiness, and sockets of systemd |
 //! | socket2 | socket options, and the kernel's word on who is connected |
 //! | mimalloc | the allocator: a third of the CPU of a request less under load; without huge pages, which cost memory |

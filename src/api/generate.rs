@@ -39,7 +39,7 @@ pub(super) struct Call<'a> {
     pub(super) uri: &'a Uri,
     pub(super) headers: &'a HeaderMap,
     pub(super) connection: &'a Connection,
-    /// Whose turn it is in the queue.
+    /// Whose turn it is in the queue, and whose conversation.
     pub(super) caller: Caller,
     /// The settings it is answered under, whatever a reload changes meanwhile.
     pub(super) config: Arc<Config>,
@@ -144,6 +144,7 @@ async fn decode<'a, B: Buf, E>(
     call.trace.decoded(request.stream, &request.model, u32::try_from(request.n).unwrap_or(u32::MAX));
     call.trace.phase(Phase::PromptBuild, took[0]);
     call.trace.phase(Phase::CwdResolve, took[1]);
+    request.turn.caller = call.caller.clone();
     match workdir {
         Ok(None) => {}
         Ok(Some(workdir)) => request.turn.workdir = workdir,

@@ -16,6 +16,7 @@ pub(super) struct Answer {
     last_message: Option<String>,
     last_error: Option<String>,
     end: Option<Outcome>,
+    heard: bool,
     parsing: Duration,
 }
 
@@ -47,6 +48,7 @@ impl Answer {
             }
             return Step::Quiet;
         };
+        self.heard = true;
         match parsed {
             Line::ItemCompleted { item: Item::AgentMessage { text } } => {
                 Step::Message { earlier: self.last_message.replace(text) }
@@ -83,6 +85,11 @@ impl Answer {
     fn over(&mut self, end: Outcome) -> Step {
         self.end.get_or_insert(end);
         Step::Over
+    }
+
+    /// Whether Codex told anything.
+    pub(super) fn heard(&self) -> bool {
+        self.heard
     }
 
     /// Whether Codex told the end of the turn.
