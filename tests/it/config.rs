@@ -116,6 +116,8 @@ fn set_writes_nothing_that_the_check_refuses() {
         serde_json::from_str(&run(&setup, &["config", "show", "--json"]).out).unwrap();
     assert_eq!(shown["settings"]["default_cwd"]["value"], src, "{shown}");
 
+    let below_a_file = file.join("x");
+    let below_a_file = below_a_file.to_str().unwrap();
     let before = text();
     let mend = "add it to these, or set default_cwd to a folder inside one of them";
     for (words, parts) in [
@@ -123,7 +125,7 @@ fn set_writes_nothing_that_the_check_refuses() {
         (&["max_buffered_bytes", "1"], &["must be at least max_body_bytes"]),
         (&["api_key_file", "/no/such/keys"], &["api_key_file /no/such/keys does not exist"]),
         (&["allowed_users", "nobody-of-that-name"], &["there is no user `nobody-of-that-name`"]),
-        (&["allowed_roots", "/proc/none"], &["cannot create default_cwd /proc/none"]),
+        (&["allowed_roots", below_a_file], &["cannot create default_cwd", "config.toml is not a folder"]),
     ] {
         let ran = set(words);
         assert_eq!(ran.code, Some(78), "{words:?}: {} {}", ran.out, ran.err);
