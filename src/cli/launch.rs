@@ -7,8 +7,8 @@ use super::given::Given;
 use super::managed::{self, Kept};
 use super::output::{out, warn};
 use super::probe::Holder;
-use super::readiness::{self, addresses_of};
-use super::service::{Address, Service, Socket, State, World, sockets};
+use super::readiness::{self, addresses_of, bound};
+use super::service::{Address, Service, Socket, State, World};
 use super::{check, socket, unit_files};
 use crate::config::{Config, Loaded, edit, load, render};
 
@@ -105,7 +105,7 @@ impl Launch {
 
     /// Where the service and its sockets listen now.
     fn held(&self, socket: &Socket) -> Vec<Address> {
-        let mut held = self.service.pid.map(sockets::of_process).unwrap_or_default();
+        let mut held = bound(&self.service);
         held.extend(socket.addresses.iter().filter(|_| socket.listening).cloned());
         held
     }
