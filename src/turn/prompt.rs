@@ -113,8 +113,7 @@ fn block(text: &mut String, header: &str, content: &[Part], images: &mut Vec<Ima
 /// A name or id inside a header: whatever could end or confuse it is written as in a URL, so that
 /// different ones stay different.
 fn word(text: &str) -> impl fmt::Display + '_ {
-    const OTHERS: &AsciiSet =
-        &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b':').remove(b'-');
+    const OTHERS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b':').remove(b'-');
     utf8_percent_encode(text, OTHERS)
 }
 
@@ -164,7 +163,10 @@ mod tests {
     fn blank_and_instructed_messages_are_framed() {
         assert_eq!(text(&[say(Role::User, " \n")]), format!("{PREAMBLE}\n[user]\n \n\n"));
         let json = build(&[say(Role::User, "hi")], &Output::JsonObject).text;
-        assert_eq!(json, format!("{PREAMBLE}\n[user]\nhi\n\n[developer]\n{}\n", Output::JsonObject.instruction().unwrap()));
+        assert_eq!(
+            json,
+            format!("{PREAMBLE}\n[user]\nhi\n\n[developer]\n{}\n", Output::JsonObject.instruction().unwrap())
+        );
     }
 
     #[test]
@@ -226,7 +228,10 @@ mod tests {
         let ids = ["c|1", "c_1", "c%7C1", "c 1", "c\u{e9}1", "c1", "C1", "c]1", "c.1:-"];
         let words: std::collections::HashSet<String> = ids.iter().map(|id| word(id).to_string()).collect();
         assert_eq!(words.len(), ids.len());
-        assert!(words.iter().all(|word| word.is_ascii() && !word.contains([' ', ']', '[', '\n'])), "{words:?}");
+        assert!(
+            words.iter().all(|word| word.is_ascii() && !word.contains([' ', ']', '[', '\n'])),
+            "{words:?}"
+        );
         assert_eq!(word("call_1.a:b-c").to_string(), "call_1.a:b-c");
     }
 

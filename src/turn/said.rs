@@ -2,7 +2,7 @@
 
 mod mask;
 
-use super::{Item, Output, Part, Turn};
+use super::{Item, Part, Turn};
 
 /// A text of Codex or the upstream that may quote the prompt. `Debug` shows its length only.
 #[derive(Clone, Default, PartialEq, Eq)]
