@@ -73,7 +73,7 @@
 //! | hyper, hyper-util, http | the accept loop warp does not offer: inherited sockets, time-outs, limits, drain |
 //! | bytes, futures-util | buffers and streams of bodies |
 //! | aho-corasick | stop strings, found in one pass |
-//! | async-compression | request bodies in gzip, deflate, zstd |
+//! | async-compression, flate2 | request bodies in deflate and zstd, and in gzip of any number of members |
 //! | serde, serde_json | the wires |
 //! | figment | settings in layers with the origin of each value |
 //! | toml, toml_edit | Codex's overrides are TOML; editing the user's file keeps its comments |
@@ -82,6 +82,7 @@
 //! | strsim | "did you mean" |
 //! | subtle | keys compared in constant time |
 //! | base64 | images |
+//! | jsonschema | answers checked against schemas that the upstream does not enforce; fetches nothing |
 //! | icu_properties, icu_normalizer | what Unicode says of a character: which print nothing, which look alike |
 //! | hmac, sha2, getrandom | the identity of a conversation, and the key it is made with |
 //! | jiff | Codex tells the end of a limit in local time |

@@ -1,26 +1,38 @@
 //! One answer in the making: from the engine's events to what may go out.
 //!
 //! Stop strings are cut here, and what must be checked before anybody sees it is withheld here:
-//! a JSON object until it is one, text beside a required function call until there is a call.
+//! JSON until it is what was asked for, text beside a required function call until there is a call.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
-use crate::turn::{Event, Failure, Finish, Output, ToolChoice, Usage, pace};
+use crate::turn::{Event, Failure, Finish, Output, ToolChoice, Usage};
 
 use super::dialect::{Piece, join};
+use super::form;
 use super::stop::{Passed, StopFilter, Stops};
+
+/// Where messages are joined.
+#[derive(Clone, Debug, Default)]
+struct Joint {
+    /// There is text already.
+    begun: bool,
+    /// What follows is another message's.
+    gap: bool,
+}
 
 /// One answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     stop: StopFilter,
-    object: bool,
+    /// What it must be, where the upstream does not see to that.
+    form: Output,
     call_required: bool,
     called: bool,
     stopped: bool,
     /// The text under way is progress, not answer: neither cut nor checked.
     commentary: bool,
+    /// Set for a format that has one text for each answer.
+    joined: Option<Joint>,
     withheld: Vec<Piece>,
     /// What it cost, once known.
     pub usage: Option<Usage>,
@@ -31,14 +43,21 @@ impl Answer {
     pub fn new(stop: &Stops, output: &Output, choice: &ToolChoice) -> Answer {
         Answer {
             stop: StopFilter::new(stop),
-            object: *output == Output::JsonObject,
+            form: output.clone(),
             call_required: *choice != ToolChoice::Auto,
             called: false,
             stopped: false,
             commentary: false,
+            joined: None,
             withheld: Vec::new(),
             usage: None,
         }
+    }
+
+    /// The same for a format that has one text for each answer: its messages are joined by a blank
+    /// line, which stop strings may span, and commentary is reasoning.
+    pub fn joined(self) -> Answer {
+        Answer { joined: Some(Joint::default()), ..self }
     }
 
     /// Whether a stop string ended it: whatever the turn still says is not part of the answer.
@@ -63,6 +82,17 @@ impl Answer {
                 }
             }
             Event::Thought(thought) => out.push(Piece::Thought(thought)),
+            Event::Message { commentary, .. } if self.joined.is_some() => {
+                self.commentary = commentary;
+                if commentary {
+                    out.push(Piece::ReasoningPart);
+                } else if let Some(joint) = &mut self.joined {
+                    joint.gap = joint.begun;
+                }
+            }
+            Event::Text(text) if self.joined.is_some() && self.commentary => {
+                out.push(Piece::Reasoning(text));
+            }
             Event::Message { id, commentary } => {
                 // A stop string does not span messages.
                 let rest = self.stop.finish();
@@ -71,19 +101,22 @@ impl Answer {
                 self.release(Piece::Message { id, commentary }, &mut out);
             }
             Event::Text(text) if self.commentary => self.release(Piece::Text(text), &mut out),
-            Event::Text(text) => match self.stop.push(text) {
-                Passed::Text(text) => self.release(Piece::Text(text), &mut out),
-                Passed::Stopped(text) => {
-                    self.stopped = true;
-                    self.release(Piece::Text(text), &mut out);
-                    self.finish(Finish::Stop, &mut out)?;
+            Event::Text(text) => {
+                let text = self.placed(text);
+                match self.stop.push(text) {
+                    Passed::Text(text) => self.release(Piece::Text(text), &mut out),
+                    Passed::Stopped(text) => {
+                        self.stopped = true;
+                        self.release(Piece::Text(text), &mut out);
+                        self.finish(Finish::Stop, &mut out)?;
+                    }
                 }
-            },
+            }
             Event::ToolCall(call) => {
                 self.called = true;
                 // Text said before the call comes before it.
                 let before = std::mem::take(&mut self.withheld);
-                if !self.object {
+                if !self.must_be_checked() {
                     out.extend(before);
                 }
                 out.push(Piece::ToolCall(call));
@@ -98,11 +131,22 @@ impl Answer {
         Ok(out)
     }
 
+    fn must_be_checked(&self) -> bool {
+        matches!(self.form, Output::JsonObject | Output::Described(_))
+    }
+
+    /// The text with the blank line that joins it to the message before it.
+    fn placed(&mut self, text: String) -> String {
+        let Some(joint) = &mut self.joined else { return text };
+        joint.begun = true;
+        if std::mem::take(&mut joint.gap) { format!("\n\n{text}") } else { text }
+    }
+
     fn release(&mut self, piece: Piece, out: &mut Vec<Piece>) {
         if matches!(&piece, Piece::Text(text) if text.is_empty()) {
             return;
         }
-        if self.object || (self.call_required && !self.called) {
+        if self.must_be_checked() || (self.call_required && !self.called) {
             join(&mut self.withheld, piece);
         } else {
             out.push(piece);
@@ -115,9 +159,15 @@ impl Answer {
         }
         let withheld = std::mem::take(&mut self.withheld);
         // A cut answer is as whole as it can be; function calls are another form of answer.
-        let must_be_object = self.object && !self.stopped && !self.called && finish == Finish::Stop;
-        if must_be_object && !is_object(&answer_text(&withheld)) {
-            return Err(Failure::InvalidJsonOutput);
+        if self.must_be_checked() && !self.stopped && !self.called && finish == Finish::Stop {
+            let text = answer_text(&withheld);
+            let checked = form::check(&self.form, &text).ok_or(Failure::InvalidJsonOutput)?;
+            if checked.len() < text.len() {
+                let checked = checked.to_owned();
+                out.extend(with_text(withheld, checked));
+                out.push(Piece::Finish(finish));
+                return Ok(());
+            }
         }
         out.extend(withheld);
         out.push(Piece::Finish(finish));
@@ -139,10 +189,21 @@ fn answer_text(pieces: &[Piece]) -> Cow<'_, str> {
     text
 }
 
-fn is_object(text: &str) -> bool {
-    // Only read, not built: built, it would take many times the text's memory.
-    let read = || serde_json::from_str::<HashMap<String, serde::de::IgnoredAny>>(text).is_ok();
-    pace::apart(text.len(), read)
+/// The same with another text in the place of what is no commentary.
+fn with_text(pieces: Vec<Piece>, text: String) -> Vec<Piece> {
+    let (mut commentary, mut text) = (false, Some(text));
+    let mut out = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        match piece {
+            Piece::Message { commentary: is, .. } => {
+                commentary = is;
+                out.push(piece);
+            }
+            Piece::Text(_) if !commentary => out.extend(text.take().map(Piece::Text)),
+            piece => out.push(piece),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -215,7 +276,8 @@ mod tests {
                 Ok(vec![say("{\"a\": 1}"), Piece::Finish(Finish::Stop)]),
             ),
             (&["[1]"], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
-            (&["```json\n{}\n```"], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
+            (&["```json\n", "{}\n```"], &[], Finish::Stop, Ok(vec![say("{}"), Piece::Finish(Finish::Stop)])),
+            (&["```json\n[]\n```"], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
             (&["{} trailing"], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
             (&[], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
             (&["{\"a\""], &[], Finish::Length, Ok(vec![say("{\"a\""), Piece::Finish(Finish::Length)])),
@@ -225,6 +287,30 @@ mod tests {
             events.push(done(finish));
             assert_eq!(run(plain(stops, Output::JsonObject, ToolChoice::Auto), events), expect, "{said:?}");
         }
+    }
+
+    #[test]
+    fn json_of_a_described_schema_is_withheld_until_it_is_valid() {
+        let schema = r#"{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}"#;
+        let form = || Output::Described(schema.into());
+        for (said, expect) in [
+            ("{\"a\": 1, \"b\": 2}", Ok("{\"a\": 1, \"b\": 2}")),
+            ("```\n{\"a\": 1}\n```", Ok("{\"a\": 1}")),
+            ("{\"a\": \"1\"}", Err(Failure::InvalidJsonOutput)),
+            ("{}", Err(Failure::InvalidJsonOutput)),
+            ("", Err(Failure::InvalidJsonOutput)),
+        ] {
+            let open = |commentary| Event::Message { id: "m".into(), commentary };
+            let events = vec![open(true), text("hm"), open(false), text(said), done(Finish::Stop)];
+            let opened = |commentary| Piece::Message { id: "m".into(), commentary };
+            let expect = expect.map(|text| {
+                vec![opened(true), say("hm"), opened(false), say(text), Piece::Finish(Finish::Stop)]
+            });
+            assert_eq!(run(plain(&[], form(), ToolChoice::Auto), events), expect, "{said}");
+        }
+        let cut = vec![text("{\"a\""), done(Finish::Length)];
+        let expect = vec![say("{\"a\""), Piece::Finish(Finish::Length)];
+        assert_eq!(run(plain(&[], form(), ToolChoice::Auto), cut), Ok(expect));
     }
 
     #[test]
@@ -243,6 +329,46 @@ mod tests {
         assert_eq!(run(object(), events), Err(Failure::InvalidJsonOutput));
         let events = vec![open(true), text("hm"), open(false), text("{"), text("}"), done(Finish::Stop)];
         assert_eq!(run(object(), events), ended(vec![opened(true), say("hm"), opened(false), say("{}")]));
+    }
+
+    #[test]
+    fn joined_messages_are_one_text_to_a_stop_string_and_commentary_is_reasoning() {
+        let open = |commentary| Event::Message { id: "m".into(), commentary };
+        let events = vec![
+            open(true),
+            text("hm END"),
+            open(false),
+            text("on"),
+            text("e"),
+            open(true),
+            text("so"),
+            open(false),
+            open(false),
+            text("two"),
+            text(" x"),
+            done(Finish::Stop),
+        ];
+        let think = |text: &str| [Piece::ReasoningPart, Piece::Reasoning(text.into())];
+        let join = |stop: &[&str]| {
+            let pieces = run(plain(stop, Output::Text, ToolChoice::Auto).joined(), events.clone()).unwrap();
+            let (mut said, mut thought) = (String::new(), Vec::new());
+            for piece in pieces {
+                match piece {
+                    Piece::Text(text) => said.push_str(&text),
+                    Piece::Finish(_) => {}
+                    other => thought.push(other),
+                }
+            }
+            (said, thought)
+        };
+        let thought: Vec<Piece> = think("hm END").into_iter().chain(think("so")).collect();
+        assert_eq!(join(&[]), ("one\n\ntwo x".into(), thought.clone()));
+        assert_eq!(join(&["END"]), ("one\n\ntwo x".into(), thought.clone()));
+        for stop in ["e\n\nt", "\n\nt"] {
+            let kept = "one".strip_suffix(stop.split('\n').next().unwrap()).unwrap();
+            assert_eq!(join(&[stop]), (kept.into(), thought.clone()), "{stop:?}");
+        }
+        assert_eq!(join(&["\n\n"]), ("one".into(), thought));
     }
 
     #[test]

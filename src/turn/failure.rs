@@ -185,7 +185,7 @@ pub enum Failure {
     },
     /// The turn completed without an answer.
     NoAnswer,
-    /// Asked for JSON, the model gave something else.
+    /// Asked for JSON, an object or of a schema, the model gave something else.
     InvalidJsonOutput,
     /// Told to call a function, the model did not.
     ToolChoiceNotHonoured,
