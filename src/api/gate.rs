@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use crate::config::{Config, Key};
 use crate::observe::repeats;
-use crate::os::names;
+use crate::os::{names, users};
 use crate::turn::failure::Rule;
 use crate::turn::{Caller, Failure};
 
@@ -66,6 +66,8 @@ pub struct Rules {
     hosts: Vec<String>,
     origins: Vec<String>,
     users: Vec<u32>,
+    /// Those of them that our user namespace does not map, by name.
+    unmapped: Vec<String>,
     keys: Vec<Key>,
 }
 
@@ -90,8 +92,26 @@ impl Rules {
             ));
         }
         let mut users = names::resolve_users(&config.allowed_users)?;
+        let root = std::iter::once((0, "root".to_owned()));
+        let named = users.iter().copied().zip(config.allowed_users.iter().map(|user| format!("`{user}`")));
+        let unmapped =
+            root.chain(named).filter(|(uid, _)| users::known(*uid).is_none()).map(|(_, name)| name).collect();
         users.extend([0, names::own_uid()]);
-        Ok(Rules { hosts, origins, users, keys: config.keys.clone() })
+        Ok(Rules { hosts, origins, users, unmapped, keys: config.keys.clone() })
+    }
+
+    /// What an operator should know of a user namespace that this process runs in: who may call, and
+    /// will be refused as a stranger, because the kernel shows such users all as one.
+    pub fn unmapped(&self) -> Option<String> {
+        let named = self.unmapped.iter().any(|name| name != "root");
+        let setting = if named { " (allowed_users)" } else { "" };
+        (!self.unmapped.is_empty()).then(|| {
+            format!(
+                "PrivateUsers: the user namespace of this server does not map {}{setting}, who cannot be told \
+                 from strangers and are refused without a key. Set api_key, or run it without PrivateUsers=.",
+                self.unmapped.join(", ")
+            )
+        })
     }
 
     /// Decides. The path and the method are known to exist; the body is not read yet.

@@ -91,7 +91,7 @@ fn serve(sources: Sources) -> Result<(), Exit> {
         let Loaded { config, warnings, .. } = loaded;
         log.set_level(&config.log_level).map_err(Exit::Config)?;
         log_warnings(&warnings, &config);
-        for warning in folders::warnings(&config) {
+        for warning in folders::warnings(&config).into_iter().chain(rules.unmapped()) {
             tracing::warn!("{warning}");
         }
         let listeners = match activated {

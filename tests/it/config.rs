@@ -196,6 +196,8 @@ fn settings_of_both_engines_reach_codex() {
         "CODEX_API_KEY",
         // Fixed by us, for Codex itself alone: no repository of the workspace is its own.
         "GIT_DIR",
+        // A folder of ours, for the databases that Codex keeps.
+        "CODEX_SQLITE_HOME",
         "RUST_LOG",
         "MY_TOKEN",
     ];

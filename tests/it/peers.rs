@@ -195,3 +195,30 @@ fn no_source_address_makes_another_user_a_remote_machine() {
         drop(proxy);
     }
 }
+
+/// In a user namespace that maps one user alone, all others look like one: nobody of that name is let in,
+/// and the check says why.
+#[test]
+fn users_that_a_namespace_does_not_map_are_named() {
+    let (setup, _fake) = Setup::fake("");
+    let check = |namespace: bool| {
+        let plain = setup.command(&["config", "check"]);
+        let mut command = Command::new(if namespace { "unshare" } else { "env" });
+        command.args(if namespace { &["--user", "--map-root-user"][..] } else { &[] });
+        command.arg(plain.get_program()).args(plain.get_args()).env_clear();
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("CODEX_PROXY_ALLOWED_USERS", "nobody");
+        let output = command.output().expect("run config check");
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    };
+    let (code, said) = check(false);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("PrivateUsers"), "{said}");
+    let (code, said) = check(true);
+    if said.contains("unshare failed") {
+        return skipped("no user namespaces here");
+    }
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("PrivateUsers: the user namespace of this server does not map `nobody`"), "{said}");
+}

@@ -98,7 +98,8 @@ fn show(matches: &ArgMatches) -> Result<(), Exit> {
 fn check(matches: &ArgMatches) -> Result<(), Exit> {
     let loaded = load(&sources(matches)?).map_err(|errors| Exit::Config(errors.to_string()))?;
     warn(&loaded.warnings);
-    check::settings(&loaded.config)?;
+    let rules = check::settings(&loaded.config)?;
+    warn(rules.unmapped().as_slice());
     out("The settings are valid.\n")
 }
 

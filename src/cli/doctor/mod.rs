@@ -13,6 +13,7 @@ use super::exit::Exit;
 use super::given::sources;
 use super::output::out;
 use super::service::World;
+use crate::api::gate::Rules;
 use crate::codex::args;
 use crate::config::schema::flags;
 use crate::config::{Config, Origin, load};
@@ -139,6 +140,10 @@ fn settings(world: &World) -> (Option<Config>, Vec<Finding>) {
     let mut findings =
         vec![Finding::good("settings", format!("valid; {set} not at their default; read: {from}"))];
     findings.extend(loaded.warnings.iter().map(|warning| Finding::mind("settings", warning)));
+    match Rules::new(&loaded.config) {
+        Ok(rules) => findings.extend(rules.unmapped().map(|text| Finding::mind("settings", text))),
+        Err(why) => findings.push(Finding::broken("settings", why)),
+    }
     let weakened = args::weakened(&loaded.config.codex_configs);
     if !weakened.is_empty() {
         let text = format!("codex_configs take isolation away: {}", weakened.join(", "));
