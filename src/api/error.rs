@@ -66,6 +66,9 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
         Failure::BadRequest { at, message } => {
             ErrorReply { at: at.clone(), ..invalid("invalid_value", message) }
         }
+        Failure::BadImage { at, message } => {
+            ErrorReply { at: Some(at.clone()), ..invalid("invalid_image_format", message) }
+        }
         Failure::Unsupported { at, message } => {
             ErrorReply { at: Some(at.clone()), ..invalid("unsupported_parameter", message) }
         }

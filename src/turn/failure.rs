@@ -19,6 +19,13 @@ pub enum Failure {
         /// is a field, which has its name already.
         message: String,
     },
+    /// An image of the request is none that Codex could decode; it would leave it out in silence.
+    BadImage {
+        /// Which.
+        at: At,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A part of the request asks for something this server, or this engine, does not do.
     Unsupported {
         /// Which.

@@ -22,6 +22,7 @@ mod errors;
 mod failures;
 mod from_state;
 mod generate;
+mod inputs;
 mod isolation;
 mod latency_log;
 mod launchd;

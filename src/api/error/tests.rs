@@ -14,6 +14,7 @@ fn all() -> Vec<Failure> {
     vec![
         Failure::bad_field("messages[0].role", "Unknown role."),
         Failure::BadRequest { at: None, message: text("Not JSON.") },
+        Failure::BadImage { at: At::Field("messages[0]".into()), message: text("Cut.") },
         Failure::Unsupported { at: At::Tools, message: text("Set `engine`.") },
         Failure::ContextLength,
         Failure::Unauthorized { presented: false },
@@ -78,6 +79,7 @@ fn all() -> Vec<Failure> {
 const TABLE: &str = "\
 400 invalid_request_error invalid_value messages[0].role false - - | Unknown role.
 400 invalid_request_error invalid_value - false - - | Not JSON.
+400 invalid_request_error invalid_image_format messages[0] false - - | Cut.
 400 invalid_request_error unsupported_parameter tools false - - | Set `engine`.
 400 invalid_request_error context_length_exceeded messages false - - | The conversation is longer than the model's context window. Shorten the messages.
 401 invalid_request_error invalid_api_key - false - - | This server needs an API key. Send a key of `api_key` or `api_key_file` as `Authorization: Bearer KEY`.
