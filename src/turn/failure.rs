@@ -215,7 +215,7 @@ pub enum Failure {
     },
 }
 
-/// A part of a request. Indices count what the [`Turn`](super::Turn) has, which is not always what
+/// A part of a request. Indices count what the [`Turn`] has, which is not always what
 /// the caller wrote: the caller's format knows what it made of what, and names its own field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum At {
