@@ -12,6 +12,9 @@ const NONE: &str = "is no PNG, JPEG, GIF or WebP picture";
 const EMPTY: &str = "is a picture of no width or height";
 const CUT: &str = "is a picture that is cut short or damaged";
 
+/// Whether a picture is all there.
+type Whole = fn(&mut BufReader<Bytes>) -> io::Result<bool>;
+
 /// The media type of the picture in valid base64, which decodes to so many bytes.
 ///
 /// # Errors
@@ -20,15 +23,14 @@ pub(super) fn kind(base64: &str, length: u64) -> Result<&'static str, &'static s
     let mut bytes = BufReader::new(Bytes { base64: base64.as_bytes(), length, at: 0 });
     let mut head = Vec::new();
     bytes.by_ref().take(64).read_to_end(&mut head).map_err(|_| NONE)?;
-    let (media_type, whole): (_, fn(&mut BufReader<Bytes>) -> io::Result<bool>) =
-        match imagesize::image_type(&head) {
-            Ok(ImageType::Png) => ("image/png", png),
-            // Codex takes the rest of one that is cut short for grey.
-            Ok(ImageType::Jpeg) => ("image/jpeg", |_| Ok(true)),
-            Ok(ImageType::Gif) => ("image/gif", gif),
-            Ok(ImageType::Webp) => ("image/webp", webp),
-            _ => return Err(NONE),
-        };
+    let (media_type, whole): (_, Whole) = match imagesize::image_type(&head) {
+        Ok(ImageType::Png) => ("image/png", png),
+        // Codex takes the rest of one that is cut short for grey.
+        Ok(ImageType::Jpeg) => ("image/jpeg", |_| Ok(true)),
+        Ok(ImageType::Gif) => ("image/gif", gif),
+        Ok(ImageType::Webp) => ("image/webp", webp),
+        _ => return Err(NONE),
+    };
     bytes.rewind().map_err(|_| CUT)?;
     let size = imagesize::reader_size(&mut bytes).map_err(|_| CUT)?;
     if size.width == 0 || size.height == 0 {
@@ -204,7 +206,7 @@ pub(super) mod tests {
 
     #[test]
     fn bytes_are_found_at_any_place() {
-        let all: Vec<u8> = (0..10_000u32).map(|number| (number * 31 >> 3) as u8).collect();
+        let all: Vec<u8> = (0..10_000u32).map(|number| ((number * 31) >> 3) as u8).collect();
         for length in [0, 1, 2, 3, 4, 3071, 3072, 3073, 10_000] {
             let base64 = STANDARD.encode(&all[..length]);
             for at in [0, 1, 2, 3, 100, 3071, 3072, 3073, 9_999, 10_001] {
