@@ -61,9 +61,9 @@ fn pictures_are_carried_or_refused() {
         let proxy = setup.start();
         let ask = |url: &str| {
             let parts = json!([
-                { "type": "text", "text": "first" },
+                { "type": "text", "text": "before-it" },
                 { "type": "image_url", "image_url": { "url": url, "detail": "high" } },
-                { "type": "text", "text": "second" },
+                { "type": "text", "text": "after-it" },
             ]);
             proxy.chat(json!({ "messages": [{ "role": "user", "name": "sam", "content": parts }] })).send()
         };
@@ -80,7 +80,7 @@ fn pictures_are_carried_or_refused() {
         let request = upstream.only_request();
         assert_eq!(request.images(), [PNG], "{engine}");
         let text = request.text();
-        let places = ["first", if engine == "exec" { "[Image #1]\\nsecond" } else { PNG }, "second"];
+        let places = ["before-it", if engine == "exec" { "\\n[Image #1]\\n" } else { PNG }, "after-it"];
         let found: Vec<_> = places.iter().map(|part| text.find(part).unwrap()).collect();
         assert!(found.is_sorted(), "{engine}: {found:?} in {text}");
         for (base64, why) in [("aGVsbG8=", "is no PNG"), (&data[..52], "is cut short")] {
@@ -202,5 +202,9 @@ fn a_call_that_is_required_is_made_even_in_words() {
     upstream.reply(Reply::text("hello"));
     assert_eq!(ask(allowed("auto")).answer(), "hello");
     let offered = upstream.requests().pop().unwrap().tools();
-    assert!(offered.iter().any(|name| name == "g") && !offered.iter().any(|name| name == "f"), "{offered:?}");
+    assert!(
+        offered.iter().any(|name| name == "g" || name.ends_with(".g"))
+            && !offered.iter().any(|name| name.ends_with(".f") || name == "f"),
+        "{offered:?}"
+    );
 }
