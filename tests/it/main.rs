@@ -40,3 +40,4 @@ mod untouched;
 mod verbs;
 mod worker_faults;
 mod worker_loss;
+mod wrappers;
