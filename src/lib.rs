@@ -38,7 +38,8 @@
 //! - `warp` occurs only in `api` (and where `cli::serve` plugs it in), `clap` only in `config::schema` and
 //!   `cli`, `serde_json::Value` never in `turn`.
 //! - No login token is read, refreshed or replayed anywhere: Codex authenticates itself.
-//! - No text of Codex or the upstream reaches a client: a failure's `detail` goes to the log only.
+//! - No word of Codex or the upstream reaches the log, for it may quote the prompt; of what the upstream
+//!   said, the client who sent the request reads one masked line ([`turn::Said`]).
 //! - No timing code in the flow: engines emit phases, [`observe::Trace`] adds them up.
 //! - No daemon, pid file or log file: the service manager has those.
 //! - No lock is held across an await; no queue is unbounded; nothing blocks the runtime.
@@ -82,9 +83,10 @@
 //! | subtle | keys compared in constant time |
 //! | base64 | images |
 //! | icu_properties, icu_normalizer | what Unicode says of a character: which print nothing, which look alike |
+//! | hmac, sha2, getrandom | the identity of a conversation, and the key it is made with |
 //! | jiff | Codex tells the end of a limit in local time |
 //! | percent-encoding | model names in paths |
-//! | rustix | directories opened and entered by descriptor, links not followed |
+//! | rustix | directories opened and entered by descriptor, links not followed; files locked while their owner lives |
 //! | sd-notify | readiness, and sockets of systemd |
 //! | socket2 | socket options, and the kernel's word on who is connected |
 //! | mimalloc | the allocator: a third of the CPU of a request less under load; without huge pages, which cost memory |

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use warp::reply::Response;
 
-use crate::codex::Survey;
+use crate::codex::{Continuation, Survey};
 use crate::config::{Config, Isolation, Profile};
 use crate::engine::Workers;
 use crate::observe::{Gauges, prometheus as text_format};
@@ -111,6 +111,9 @@ fn describe(page: &mut Value, app: &App, config: &Config) {
     .into();
     page["agent_reads"] =
         survey.and_then(|survey| survey.confinement.as_ref()).map(|reads| reads.name()).into();
+    let continuation = survey.and_then(Survey::continuation);
+    page["continuation"] = continuation.as_ref().map(Continuation::name).into();
+    page["continuation_limited_by"] = continuation.as_ref().and_then(Continuation::reason).into();
     page["weakened_by"] = crate::codex::args::weakened(&config.codex_configs).into();
     page["codex_available"] = survey.is_some_and(|survey| survey.program.is_some()).into();
     page["codex_bin"] = config.codex_bin.clone().into();

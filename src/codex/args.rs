@@ -272,8 +272,14 @@ pub fn app_server(
     args
 }
 
-/// The part of `codex exec`'s command line that one turn adds. The prompt comes on stdin.
-pub fn exec_turn(turn: &Turn, schema: Option<&Path>, images: &[impl AsRef<Path>]) -> Vec<OsString> {
+/// The part of `codex exec`'s command line that one turn adds. The prompt comes on stdin. With a
+/// recording's id the turn runs as a fork of that session.
+pub fn exec_turn(
+    turn: &Turn,
+    schema: Option<&Path>,
+    images: &[impl AsRef<Path>],
+    recording: Option<&str>,
+) -> Vec<OsString> {
     let mut args = Vec::new();
     let mut set = |key: &str, value: &str| args.extend(overrides(&[format!("{key}=\"{value}\"")]));
     if let Some(effort) = turn.effort {
@@ -300,8 +306,13 @@ pub fn exec_turn(turn: &Turn, schema: Option<&Path>, images: &[impl AsRef<Path>]
     for image in images {
         file("--image=", image.as_ref());
     }
+    // All options stand before `fork`: behind it `--sandbox` is unknown, and codex 0.160 would lose every `-c` that
+    // stands before it.
+    args.extend(recording.map(|_| "fork".into()));
     // `--image` takes several values, so the prompt's `-` needs to be set apart.
-    args.extend(["--".into(), "-".into()]);
+    args.push("--".into());
+    args.extend(recording.map(OsString::from));
+    args.push("-".into());
     args
 }
 
@@ -352,7 +363,7 @@ pub fn weakened(codex_configs: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::config::{EngineKind, ProfileChoice};
-    use crate::turn::{Output, ServiceTier, ToolChoice, Verbosity, Workdir};
+    use crate::turn::{ServiceTier, Verbosity, Workdir};
 
     const NEW: Version = Version(0, 169, 0);
 
@@ -475,20 +486,23 @@ mod tests {
     fn a_turn_adds_only_closed_values_and_one_word_names() {
         let dir = std::env::temp_dir();
         let turn = Turn {
+            caller: crate::turn::Caller::Unknown,
+            client_name: None,
             model: Some("gpt-5.5".into()),
-            conversation: [].into(),
-            workdir: Workdir::resolve(None, &dir, &[]).unwrap(),
-            output: Output::Text,
             effort: Some(Effort::XHigh),
             verbosity: Some(Verbosity::Low),
             service_tier: Some(ServiceTier::Flex),
-            tools: [].into(),
-            tool_choice: ToolChoice::Auto,
+            ..Turn::new([], Workdir::resolve(None, &dir, &[]).unwrap())
         };
         assert_eq!(
-            text(&exec_turn(&turn, Some(Path::new("/s.json")), &["/a.png", "/b.png"])),
+            text(&exec_turn(&turn, Some(Path::new("/s.json")), &["/a.png", "/b.png"], None)),
             "-c model_reasoning_effort=\"xhigh\" -c model_verbosity=\"low\" -c service_tier=\"flex\" \
              --model=gpt-5.5 --output-schema=/s.json --image=/a.png --image=/b.png -- -"
+        );
+        assert_eq!(
+            text(&exec_turn(&turn, None, &["/a.png"], Some("0-1"))),
+            "-c model_reasoning_effort=\"xhigh\" -c model_verbosity=\"low\" -c service_tier=\"flex\" \
+             --model=gpt-5.5 --image=/a.png fork -- 0-1 -"
         );
     }
 

@@ -7,19 +7,21 @@
 pub mod args;
 pub mod catalog;
 mod confine;
+pub mod continuation;
 pub mod environment;
 pub mod errors;
 pub mod folders;
 mod hidden;
 pub mod home;
 pub mod locate;
+pub mod rollout;
 mod survey;
 pub mod version;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
@@ -30,6 +32,7 @@ use crate::turn::Failure;
 
 pub use args::Confinement;
 pub use catalog::Functions;
+pub use continuation::Continuation;
 pub use home::Home;
 pub use version::Version;
 
@@ -84,6 +87,10 @@ pub struct Installation {
     pub catalog: Option<PathBuf>,
     /// Which models can be given the caller's functions.
     pub functions: Functions,
+    /// Whether conversations are continued.
+    pub continuation: Continuation,
+    /// Set once it turned out that this CLI does not take a session of ours after all.
+    pub(crate) refused: Arc<OnceLock<()>>,
     /// Its whole environment.
     pub env: Arc<[(OsString, OsString)]>,
     /// The settings this was made for.
@@ -91,6 +98,16 @@ pub struct Installation {
 }
 
 impl Installation {
+    /// Whether conversations are continued, as far as is known by now.
+    pub fn continuation(&self) -> Continuation {
+        match self.refused.get() {
+            None => self.continuation.clone(),
+            Some(()) => {
+                Continuation::Off { reason: "this Codex CLI does not take a session id of ours".into() }
+            }
+        }
+    }
+
     /// A command of this CLI.
     pub fn command(&self, args: Vec<OsString>, cwd: PathBuf) -> Command {
         Command { program: self.program.clone(), args, env: Arc::clone(&self.env), cwd, held: None }
@@ -110,6 +127,8 @@ pub struct Survey {
     pub login: Option<Login>,
     /// How reads are confined, if that was found out and will do.
     pub confinement: Option<Confinement>,
+    /// Whether conversations are continued, if that was found out.
+    continuation: Option<Continuation>,
     /// The models the CLI lists.
     models: Vec<String>,
     /// What engines may use, or why nothing.
@@ -125,6 +144,14 @@ impl Survey {
     /// The models the CLI lists, in its order.
     pub fn models(&self) -> &[String] {
         &self.models
+    }
+
+    /// Whether conversations are continued, if that was found out.
+    pub fn continuation(&self) -> Option<Continuation> {
+        match &self.usable {
+            Ok(installation) => Some(installation.continuation()),
+            Err(_) => self.continuation.clone(),
+        }
     }
 }
 

@@ -14,7 +14,10 @@ use crate::turn::Failure;
 use super::args::{Confinement, overrides, table};
 use super::home::Home;
 use super::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
-use super::{Installation, Login, Survey, Version, catalog, confine, environment, folders, locate};
+use super::{
+    Continuation, Installation, Login, Survey, Version, catalog, confine, environment, folders, locate,
+    rollout,
+};
 
 /// How long a question to the CLI (`--version`, `login status`, the sandbox probe) may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -89,6 +92,7 @@ pub(super) async fn take(config: &Arc<Config>, spawner: &Spawner, inherited: &Va
         version: None,
         login: None,
         confinement: None,
+        continuation: None,
         models: Vec::new(),
         usable: Err(Failure::Internal { detail: "no survey was made".into() }),
         config: Arc::clone(config),
@@ -108,6 +112,7 @@ pub(super) fn announce(survey: &Survey, before: Option<&Survey>) {
             version = %found.version,
             login = found.login.name(),
             reads = found.confinement.name(),
+            continuation = found.continuation.name(),
             "codex is ready"
         ),
         Err(failure) if before.is_some_and(|before| before.usable.as_ref().err() == Some(failure)) => return,
@@ -178,6 +183,14 @@ async fn fill(
         return Err(Failure::CodexTooOld { found: version.to_string(), needs });
     }
 
+    // Before the confinement: it hides the files that exist, and the key is one.
+    let (look, at_start) = (Arc::clone(&config), home.path.clone());
+    let continuation = off_runtime(move || {
+        rollout::sweep(&at_start);
+        Continuation::of(&look, version)
+    })
+    .await?;
+    survey.continuation = Some(continuation.clone());
     survey.models = models(&ask, &env).await;
     let login = login(&config, &home, &ask, &env, inherited).await;
     survey.login = Some(login);
@@ -192,7 +205,20 @@ async fn fill(
     confine::demand(&config, &confinement)?;
     survey.confinement = Some(confinement.clone());
     let (catalog, functions) = catalog::prepare(&config, version, &ask, &env).await;
-    let found = Installation { program, version, home, login, confinement, catalog, functions, env, config };
+    let refused = Arc::default();
+    let found = Installation {
+        program,
+        version,
+        home,
+        login,
+        confinement,
+        catalog,
+        functions,
+        continuation,
+        refused,
+        env,
+        config,
+    };
     Ok(Arc::new(found))
 }
 

@@ -25,8 +25,8 @@ pub use layers::{Errors, Loaded, load};
 pub use origin::Origin;
 pub use secret::Secret;
 pub use settings::{
-    AgentReads, Config, EngineKind, Isolation, LogFormat, LogTarget, ModelCatalog, Profile, ProfileChoice,
-    ReasoningOutput, SETTINGS,
+    AgentReads, Config, ContinuationChoice, EngineKind, Isolation, LogFormat, LogTarget, ModelCatalog,
+    Profile, ProfileChoice, ReasoningOutput, SETTINGS,
 };
 pub use sources::Sources;
 

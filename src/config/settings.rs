@@ -63,6 +63,15 @@ choices! {
     }
 }
 choices! {
+    /// Whether a conversation keeps its session id at the upstream.
+    ContinuationChoice {
+        /// As far as Codex and the other settings allow.
+        Auto = "auto",
+        /// Never.
+        Off = "off",
+    }
+}
+choices! {
     /// How reasoning summaries reach the client.
     ReasoningOutput {
         /// As `reasoning_content` beside `content`.
@@ -170,6 +179,8 @@ settings! {
         turns_per_worker: usize = Text("1"), Shape::Count { least: 1, most: 1024 };
         /// Threads that each app-server worker starts ahead of requests.
         prewarm: usize = Text("0"), Shape::Count { least: 0, most: 64 };
+        /// Whether requests that continue a conversation share a session id, so that the upstream's prompt cache works.
+        continuation: ContinuationChoice = Text("auto"), Shape::Choice(ContinuationChoice::NAMES);
         /// How reasoning summaries reach the client.
         reasoning: ReasoningOutput = Text("reasoning_content"), Shape::Choice(ReasoningOutput::NAMES);
     }

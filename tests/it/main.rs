@@ -16,6 +16,7 @@ mod cancel;
 mod chat;
 mod config;
 mod confined;
+mod continuation;
 mod doubles;
 mod errors;
 mod failures;

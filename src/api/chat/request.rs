@@ -1,6 +1,7 @@
 //! The request body as a question of ours.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -9,8 +10,10 @@ use crate::api::fields::{Fields, parse, wrong};
 use crate::api::models;
 use crate::api::raw::Raw;
 use crate::api::stop::Stops;
-use crate::config::{Config, EngineKind, Profile};
-use crate::turn::{At, Effort, Failure, Json, Output, ServiceTier, Turn, Verbosity, Workdir};
+use crate::config::{Config, ContinuationChoice, EngineKind, Profile};
+use crate::turn::{
+    At, Caller, Effort, Failure, Json, Output, ServiceTier, Summary, Turn, Verbosity, Workdir,
+};
 
 use super::{messages, tools};
 
@@ -36,7 +39,6 @@ const NO_EFFECT: &[&str] = &[
     "seed",
     "user",
     "safety_identifier",
-    "prompt_cache_key",
     "prompt_cache_retention",
     "store",
     "logit_bias",
@@ -73,15 +75,18 @@ pub(super) fn decode(body: &str, config: &Config) -> Result<ChatRequest, Failure
     let stop = stop(&fields)?;
     let cwd = cwd(&fields)?;
     let turn = Turn {
+        // Who asks is not in the body.
+        caller: Caller::Unknown,
+        client_name: fields.string("prompt_cache_key")?.filter(|name| !name.is_empty()).map(Arc::from),
         model: models::upstream(model, config),
-        conversation: conversation.into(),
-        workdir: Workdir::unseen(Path::new(&config.default_cwd)),
         output: output(&fields, raw)?,
         effort: fields.choice("reasoning_effort", Effort::NAMES, Effort::from_name)?,
         verbosity: fields.choice("verbosity", Verbosity::NAMES, Verbosity::from_name)?,
         service_tier: fields.choice("service_tier", ServiceTier::NAMES, ServiceTier::from_name)?,
         tools: offer.tools.into(),
         tool_choice: offer.choice,
+        reasoning: Summary::Auto,
+        ..Turn::new(conversation, Workdir::unseen(Path::new(&config.default_cwd)))
     };
     check_no_effect(&fields)?;
     let ignored = ignored(&fields, &turn, cwd.is_some(), config);
@@ -204,6 +209,8 @@ fn ignored(fields: &Fields, turn: &Turn, cwd: bool, config: &Config) -> Vec<Stri
     let without_effect = |name: &str| match name {
         // Codex decides; only "no" is a wish that is not heard.
         "parallel_tool_calls" => fields.get(name) == Some(&Value::Bool(false)) && !turn.tools.is_empty(),
+        // A part of the conversation's identity, where that goes upstream.
+        "prompt_cache_key" => config.continuation == ContinuationChoice::Off,
         name => NO_EFFECT.contains(&name),
     };
     let mut ignored: Vec<String> =

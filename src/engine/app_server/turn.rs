@@ -30,7 +30,7 @@ use super::wire::{
 };
 use super::worker::{Worker, lock};
 use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{At, Failure, Item, Output, Part, Sink, Tool, Turn};
+use crate::turn::{At, Failure, Item, Output, Part, Sink, Summary, Tool, Turn};
 
 /// JSON-RPC code of "Server overloaded; retry later."
 const OVERLOADED: i64 = -32001;
@@ -175,7 +175,9 @@ impl Run {
         if agent {
             self.turn.workdir.is_still_there().await?;
         }
-        let plain = self.turn.tools.is_empty() && self.turn.verbosity.is_none();
+        // Raw events echo the whole history.
+        let raw = !self.turn.tools.is_empty() || self.turn.want_encrypted;
+        let plain = !raw && self.turn.verbosity.is_none();
         if plain
             && (params.cwd.is_none() || cwd == self.config.default_cwd)
             && let Some(thread) = worker.take_warm()
@@ -184,8 +186,7 @@ impl Run {
             return Ok(thread);
         }
         params.dynamic_tools = DynamicTool::all(&self.turn.tools, &self.names)?;
-        // Raw events echo the whole history; they are needed for function calls alone.
-        params.experimental_raw_events = !self.turn.tools.is_empty();
+        params.experimental_raw_events = raw;
         params.config =
             self.turn.verbosity.map(|verbosity| ThreadConfig { model_verbosity: verbosity.name() });
         let started: wire::ThreadStarted = worker.call("thread/start", &params).await?;
@@ -305,8 +306,8 @@ impl Run {
         let theirs = |entry: &String| entry.trim_start().starts_with("model_reasoning_summary");
         match self.config.reasoning {
             _ if self.config.codex_configs.iter().any(theirs) => None,
-            ReasoningOutput::ReasoningContent => Some("auto"),
-            ReasoningOutput::Off => Some("none"),
+            ReasoningOutput::ReasoningContent => Some(self.turn.reasoning.name()),
+            ReasoningOutput::Off => Some(Summary::None.name()),
         }
     }
 
@@ -372,11 +373,11 @@ impl Run {
 /// What it means that a request of a turn was refused; the caller's `tools` may be the cause.
 fn failure(error: &RpcError, tools: &[Tool], names: &Names) -> Failure {
     match error {
-        RpcError::Refused { code: OVERLOADED, message } => {
-            Failure::UpstreamOverloaded { detail: message.clone() }
-        }
+        RpcError::Refused { code: OVERLOADED, message } => Failure::UpstreamOverloaded {
+            detail: format!("the app-server is overloaded: {} bytes", message.len()),
+        },
         RpcError::Refused { message, .. } if !tools.is_empty() && message.contains("dynamic tool") => {
-            tracing::info!(message, "codex refused function tools");
+            tracing::info!(bytes = message.len(), "codex refused function tools");
             match refused_tool(message, tools, names) {
                 Some(index) => Failure::bad(At::Tool(index), "Codex does not accept this function's schema."),
                 None => Failure::bad(At::Tools, "Codex does not accept these function tools."),
@@ -392,7 +393,7 @@ fn refused_tool(message: &str, tools: &[Tool], names: &Names) -> Option<usize> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let named = named.trim_start_matches(['`', '"', '\'']);
     let named = named.split(|c| !is_name(c)).next()?;
-    tools.iter().position(|tool| names.out(&tool.name) == named)
+    tools.iter().position(|tool| names.out(&tool.full_name()) == named)
 }
 
 /// Why a turn did not get its way.

@@ -2,11 +2,13 @@
 //!
 //! What goes out is serialized straight from the turn; what comes in is borrowed from its line.
 
+mod custom;
 mod handshake;
 mod items;
 mod notifications;
 mod requests;
 
+pub use custom::unwrapped;
 pub use handshake::{AuthStatus, GetAuthStatus, Initialize, Initialized};
 pub use items::{InjectItems, hint, items};
 pub use notifications::{

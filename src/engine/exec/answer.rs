@@ -16,6 +16,7 @@ pub(super) struct Answer {
     last_message: Option<String>,
     last_error: Option<String>,
     end: Option<Outcome>,
+    heard: bool,
     parsing: Duration,
 }
 
@@ -47,6 +48,7 @@ impl Answer {
             }
             return Step::Quiet;
         };
+        self.heard = true;
         match parsed {
             Line::ItemCompleted { item: Item::AgentMessage { text } } => {
                 Step::Message { earlier: self.last_message.replace(text) }
@@ -83,6 +85,11 @@ impl Answer {
     fn over(&mut self, end: Outcome) -> Step {
         self.end.get_or_insert(end);
         Step::Over
+    }
+
+    /// Whether Codex told anything.
+    pub(super) fn heard(&self) -> bool {
+        self.heard
     }
 
     /// Whether Codex told the end of the turn.
@@ -183,7 +190,12 @@ mod tests {
         let overflow = r#"{"type":"turn.failed","error":{"message":"Codex ran out of room in the model's context window."}}"#;
         let error = r#"{"type":"error","message":"Codex ran out of room in the model's context window."}"#;
         let half = message("half");
-        let exited = || Err(Failure::CodexExited { status: "exit status: 1".into(), detail: "tail".into() });
+        let exited = || {
+            Err(Failure::CodexExited {
+                status: "exit status: 1".into(),
+                detail: "4 bytes on its stderr".into(),
+            })
+        };
         let length = || Ok(Event::Done { finish: Finish::Length, usage: None });
         for (lines, text, end) in [
             (&[DONE][..], None, Err(Failure::NoAnswer)),

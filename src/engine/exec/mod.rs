@@ -11,15 +11,18 @@ mod answer;
 mod files;
 mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::codex::{Codex, Installation, args, folders};
+use crate::codex::rollout::{Rollout, Session};
+use crate::codex::{Codex, Continuation, Installation, args, folders};
 use crate::config::{Config, Live};
 use crate::process::{Child, Lines, lines};
-use crate::turn::{Event, Events, Failure, Gone, Outcome, Output, Phase, Sink, Slot, Turn, events, prompt};
+use crate::turn::{
+    Event, Events, Failure, Gone, Identity, Item, Outcome, Output, Phase, Sink, Slot, Turn, events, prompt,
+};
 
 use answer::{Answer, Step};
 use files::TurnFiles;
@@ -43,13 +46,38 @@ impl Exec {
     }
 
     /// Runs a turn; see [`crate::engine::Engine::run`].
-    pub fn run(&self, turn: Turn, slot: Slot) -> Events {
+    pub fn run(&self, mut turn: Turn, slot: Slot) -> Events {
         let (sink, events) = events();
+        // Not kept beside the prompt that is made of it.
+        let conversation = std::mem::replace(&mut turn.conversation, Arc::new([]));
         let run =
             Run { config: self.live.get(), codex: self.codex.clone(), turn, sink, granted: Instant::now() };
-        tokio::spawn(run.complete(slot));
+        tokio::spawn(run.complete(conversation, slot));
         events
     }
+}
+
+/// What one turn needs before its process is started.
+struct Prepared {
+    /// Kept only as long as Codex may have to be asked again.
+    prompt: Mutex<Option<Arc<String>>>,
+    files: Option<TurnFiles>,
+    /// The session under which it is to reach the upstream.
+    rollout: Option<Rollout>,
+}
+
+impl Prepared {
+    fn prompt(&self) -> MutexGuard<'_, Option<Arc<String>>> {
+        self.prompt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a process left behind.
+struct Ended {
+    /// What is left to tell.
+    items: Vec<Outcome>,
+    /// Whether it got so far as to tell anything, or was ended by somebody.
+    began: bool,
 }
 
 /// One turn on its way.
@@ -80,8 +108,8 @@ impl From<Failure> for Stop {
 }
 
 impl Run {
-    async fn complete(self, slot: Slot) {
-        let mut last = match self.answer().await {
+    async fn complete(self, conversation: Arc<[Item]>, slot: Slot) {
+        let mut last = match self.answer(conversation).await {
             Ok(items) => items,
             Err(Stop::Failed(failure)) => vec![Err(failure)],
             // Nobody is left to tell.
@@ -119,26 +147,51 @@ impl Run {
     }
 
     /// Runs the turn to its end; returns what is left to tell when the process is reaped.
-    async fn answer(&self) -> Result<Vec<Outcome>, Stop> {
+    async fn answer(&self, conversation: Arc<[Item]>) -> Result<Vec<Outcome>, Stop> {
         let installation = self.bounded(self.codex.ready()).await??;
 
         let start = Instant::now();
-        let (prompt, files) = self.prepare().await?;
-        let outcome = self.ask(&installation, &prompt, files.as_ref(), start).await;
-        if let Some(files) = files {
-            tokio::task::spawn_blocking(move || drop(files));
+        let prepared = self.prepare(&installation, conversation).await?;
+        let outcome = self.continued(&installation, &prepared, start).await;
+        if prepared.files.is_some() || prepared.rollout.is_some() {
+            tokio::task::spawn_blocking(move || drop(prepared));
         }
         outcome
+    }
+
+    /// Asks under the conversation's session. A Codex that ends without a word does not know how to take one: it was
+    /// not asked anything yet, and is asked the usual way.
+    async fn continued(
+        &self,
+        installation: &Installation,
+        prepared: &Prepared,
+        start: Instant,
+    ) -> Result<Vec<Outcome>, Stop> {
+        let Some(rollout) = &prepared.rollout else {
+            return Ok(self.ask(installation, prepared, None, start).await?.items);
+        };
+        let forked = self.ask(installation, prepared, Some(rollout.id()), start).await?;
+        if forked.began {
+            return Ok(forked.items);
+        }
+        let plain = self.ask(installation, prepared, None, Instant::now()).await?;
+        if plain.began && installation.refused.set(()).is_ok() {
+            tracing::warn!(
+                version = %installation.version,
+                "this Codex CLI does not take a session id of ours: conversations are not continued"
+            );
+        }
+        Ok(plain.items)
     }
 
     async fn ask(
         &self,
         installation: &Installation,
-        prompt: &str,
-        files: Option<&TurnFiles>,
+        prepared: &Prepared,
+        recording: Option<&str>,
         start: Instant,
-    ) -> Result<Vec<Outcome>, Stop> {
-        let (schema, images) = match files {
+    ) -> Result<Ended, Stop> {
+        let (schema, images) = match &prepared.files {
             Some(files) => (files.schema.as_deref(), files.images.as_slice()),
             None => (None, &[][..]),
         };
@@ -148,7 +201,7 @@ impl Run {
             installation.catalog.as_deref(),
             &installation.confinement,
         );
-        line.extend(args::exec_turn(&self.turn, schema, images));
+        line.extend(args::exec_turn(&self.turn, schema, images, recording));
         let mut command = installation.command(line, self.turn.workdir.path().to_path_buf());
         command.held = self.turn.workdir.held();
         self.phase(Phase::CodexCommandBuild, start.elapsed()).await?;
@@ -165,7 +218,7 @@ impl Run {
         let mut answer = Answer::default();
         // From here on every way out waits until the process is reaped: the slot is held till then.
         let talked = match self.phase(Phase::CodexProcessSpawn, running - start).await {
-            Ok(()) => self.talk(&mut child, prompt, &mut answer, running).await,
+            Ok(()) => self.talk(&mut child, prepared, recording, &mut answer, running).await,
             Err(gone) => Err(gone.into()),
         };
         match talked {
@@ -178,17 +231,27 @@ impl Run {
     }
 
     /// Writes the prompt and the turn's files, off the runtime: both may be large.
-    async fn prepare(&self) -> Result<(String, Option<TurnFiles>), Stop> {
+    async fn prepare(
+        &self,
+        installation: &Installation,
+        conversation: Arc<[Item]>,
+    ) -> Result<Prepared, Stop> {
         let (turn, tmp) = (self.turn.clone(), self.config.state_dir.join("tmp"));
+        let (continuation, home) = (installation.continuation(), installation.home.path.clone());
         let work = tokio::task::spawn_blocking(move || {
             turn.workdir.exists()?;
+            let turn = Turn { conversation, ..turn };
             let prompt = prompt::build(&turn.conversation, &turn.output);
             let schema = match &turn.output {
                 Output::JsonSchema(schema) => Some(schema.as_str()),
                 Output::Text | Output::JsonObject => None,
             };
             let files = TurnFiles::write(&tmp, schema, &prompt.images)?;
-            Ok((prompt.text, files))
+            let rollout = match continuation {
+                Continuation::Full(key) => record(&turn, &Identity::of(&turn, &key), &home),
+                Continuation::Threads { .. } | Continuation::Off { .. } => None,
+            };
+            Ok(Prepared { prompt: Mutex::new(Some(Arc::new(prompt.text))), files, rollout })
         });
         let result: Result<_, Failure> = work
             .await
@@ -200,20 +263,27 @@ impl Run {
     async fn talk(
         &self,
         child: &mut Child,
-        prompt: &str,
+        prepared: &Prepared,
+        recording: Option<&str>,
         answer: &mut Answer,
         running: Instant,
     ) -> Result<(), Stop> {
         let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Failure::Internal { detail: "the codex process has no pipes".into() }.into());
         };
+        let prompt = match recording {
+            Some(_) => prepared.prompt().clone(),
+            None => prepared.prompt().take(),
+        };
+        let prompt = prompt.unwrap_or_default();
         let write = async move {
             // Codex may end without reading; then its output says why, not this.
             let _ = stdin.write_all(prompt.as_bytes()).await;
             drop(stdin);
+            drop(prompt);
             self.phase(Phase::CodexStdinWrite, running.elapsed()).await.map_err(Stop::from)
         };
-        let read = self.read(child, Lines::new(stdout, lines::LONGEST), answer, running);
+        let read = self.read(child, prepared, Lines::new(stdout, lines::LONGEST), answer, running);
         let both = async { tokio::try_join!(write, read).map(|_| ()) };
         self.bounded(both).await?
     }
@@ -221,6 +291,7 @@ impl Run {
     async fn read<R>(
         &self,
         child: &Child,
+        prepared: &Prepared,
         mut lines: Lines<R>,
         answer: &mut Answer,
         running: Instant,
@@ -254,7 +325,12 @@ impl Run {
             if std::mem::take(&mut first_line) {
                 self.phase(Phase::CodexFirstStdoutEvent, running.elapsed()).await?;
             }
-            match answer.line(line) {
+            let step = answer.line(line);
+            if answer.heard() {
+                // It has begun and is not asked again.
+                prepared.prompt().take();
+            }
+            match step {
                 Step::Quiet | Step::Over => {}
                 Step::Message { earlier } => {
                     if std::mem::take(&mut first_message) {
@@ -275,13 +351,14 @@ impl Run {
     }
 
     /// Reaps the process; returns the end of the turn.
-    async fn finish(&self, child: Child, answer: Answer, running: Instant) -> Vec<Outcome> {
+    async fn finish(&self, child: Child, answer: Answer, running: Instant) -> Ended {
         let eof = Instant::now();
         let parsing = answer.parsing();
-        let (exit, stderr) = match child.finish(PATIENCE).await {
-            Ok((status, stderr)) => (status.to_string(), stderr),
-            Err(error) => (error.to_string(), String::new()),
+        let (exit, stderr, refused) = match child.finish(PATIENCE).await {
+            Ok((status, stderr)) => (status.to_string(), stderr, status.code().is_some_and(|code| code != 0)),
+            Err(error) => (error.to_string(), String::new(), false),
         };
+        let began = answer.heard() || !refused;
         let mut items = vec![
             Ok(Event::Phase(Phase::CodexProcessWait, eof.elapsed())),
             Ok(Event::Phase(Phase::CodexCommunicate, running.elapsed())),
@@ -293,7 +370,19 @@ impl Run {
         }
         items.extend(text.filter(|text| !text.is_empty()).map(|text| Ok(Event::Text(text))));
         items.push(end);
-        items
+        Ended { items, began }
+    }
+}
+
+/// Records the session of a conversation. Without it the turn costs more and is answered all the same.
+fn record(turn: &Turn, id: &Identity, home: &std::path::Path) -> Option<Rollout> {
+    let session = Session { id: *id, cwd: turn.workdir.path(), tools: &[] };
+    match Rollout::write(home, &session) {
+        Ok(rollout) => Some(rollout),
+        Err(error) => {
+            tracing::warn!(home = %home.display(), %error, "cannot record a session; the turn starts a new one");
+            None
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 pub use client::{Response, Sse, check_envelope};
 pub use fake_codex::example;
-pub use proxy::{Scratch, Setup, require_codex, skipped};
+pub use proxy::{Proxy, Scratch, Setup, require_codex, skipped};
 pub use upstream::{Ended, Reply, Upstream};
 
 /// The real Codex CLI behind the program under test, with a scripted upstream behind both;

@@ -11,6 +11,7 @@
 //! | `logged-out` | `login status` says so and exits 1 |
 //! | `logged-in-at NAME` | the same unless the folder name of `CODEX_HOME` is `NAME` |
 //! | `sandbox N` | the status of `sandbox …` (default 0: confinement works) |
+//! | `no-fork` | `exec … fork` is a usage error |
 //! | `models JSON` | what `debug models` prints |
 //! | anything else | a step of every turn, see `exec.rs`; `app-server …` lines, see `app_server.rs` |
 #![allow(clippy::unwrap_used)]
@@ -47,6 +48,10 @@ fn main() {
             .value("models")
             .unwrap_or(r#"{"models":[{"slug":"gpt-fake","display_name":"Fake","visibility":"list"}]}"#)),
         "sandbox" => script.value("sandbox").and_then(|code| code.parse().ok()).unwrap_or(0),
+        "exec" if script.has("no-fork") && arguments.iter().any(|argument| argument == "fork") => {
+            eprintln!("error: unexpected argument 'fork' found");
+            2
+        }
         "exec" => exec::run(&script, &arguments),
         "app-server" => app_server::run(&script, &arguments),
         other => {

@@ -13,7 +13,8 @@ pub struct Script {
 }
 
 /// Directives that are not steps of a turn.
-const FACTS: &[&str] = &["version", "logged-out", "logged-in-at", "sandbox", "models", "app-server"];
+const FACTS: &[&str] =
+    &["version", "logged-out", "logged-in-at", "sandbox", "models", "no-fork", "app-server"];
 
 impl Script {
     /// The script beside the running program, if there is one.

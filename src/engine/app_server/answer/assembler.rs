@@ -7,7 +7,6 @@
 //!   calls          collected until their response ends, then told in the model's order
 //! ```
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::guard::{Conversation, Reasoning, Text};
@@ -15,17 +14,17 @@ use crate::codex::errors::{classify, is_output_limit};
 use crate::engine::app_server::tool_names::Names;
 use crate::engine::app_server::wire::{
     DeltaNotification, ErrorNotification, ItemNotification, RawResponseCompletedNotification,
-    RawResponseItemNotification, ThreadItem, TokenUsageNotification, TurnError, TurnNotification,
+    RawResponseItemNotification, ThreadItem, TokenUsageNotification, TurnError, TurnNotification, unwrapped,
 };
-use crate::turn::{Event, Failure, Finish, Outcome, ToolCall, Usage};
+use crate::turn::{CallKind, Event, Failure, Finish, Outcome, Tool, ToolCall, Usage};
 
 /// What the answer is measured against.
 #[derive(Debug)]
 pub struct TurnContext {
     /// The stand-ins of function names.
     pub names: Arc<Names>,
-    /// The functions offered, by the names they went out with.
-    pub offered: HashSet<String>,
+    /// The tools offered.
+    pub tools: Arc<[Tool]>,
     /// The model asked for.
     pub model: Option<String>,
     /// Whether the request was the lean one of `profile = model`.
@@ -243,12 +242,13 @@ impl Assembler {
         }
         let (Some(id), Some(name)) = (item.call_id, item.name) else { return };
         // A name nobody offered: Codex tells the model so and lets it try again.
-        if !self.context.offered.contains(&*name.0) {
-            return;
-        }
+        let offered = self.context.names.offered(&name.0).and_then(|index| self.context.tools.get(index));
+        let Some(tool) = offered else { return };
         let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
         let arguments = serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
-        self.calls.push(ToolCall { id, name: self.context.names.back(&name.0).to_owned(), arguments });
+        let (name, namespace, kind) = (tool.name.clone(), tool.namespace.clone(), tool.call_kind());
+        let arguments = if kind == CallKind::Custom { unwrapped(arguments) } else { arguments };
+        self.calls.push(ToolCall { id, name, namespace, kind, arguments });
     }
 
     /// One request to the upstream is answered. With calls of the client's functions in it, that
@@ -290,8 +290,11 @@ impl Assembler {
             let cause = error.additional_details.unwrap_or(error.message);
             let failure = match classify(error.codex_error_info.as_ref(), &cause) {
                 Failure::UpstreamUnreachable { detail } => Failure::UpstreamUnreachable { detail },
-                _ => Failure::CodexFailed {
-                    detail: format!("the answer broke off and was begun again: {cause}"),
+                failure => Failure::CodexFailed {
+                    detail: format!(
+                        "the answer broke off and was begun again: {}",
+                        failure.detail().unwrap_or_default()
+                    ),
                 },
             };
             self.fail(failure);
