@@ -265,6 +265,7 @@ impl Ask<'_> {
             env: Arc::clone(env),
             cwd: cwd.into(),
             held: None,
+            uses: None,
         }
     }
 }

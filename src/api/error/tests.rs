@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::chat::CHAT;
-use crate::api::dialect::{Frames, Heading, RequestParts};
+use crate::api::dialect::{Frames, Heading, RequestParts, Wanted};
 use crate::turn::Said;
 use crate::turn::failure::Folder;
 
@@ -138,6 +138,7 @@ fn chat() -> Box<dyn Encoder> {
         headers: &HeaderMap::new(),
         query: None,
         heading: Heading::default(),
+        wanted: &Wanted::default(),
     };
     CHAT.decode(&parts, &crate::config::Config::default()).unwrap().encoder
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!             +------------- pause (doubling, jittered) <-----------+
 //!             v                                                      |
-//!   Starting --> Ready --(another installation, too large)--> its replacement starts beside it,
+//!   Starting --> Ready --(another installation, worn)-------> its replacement starts beside it,
 //!      |           |                                          takes its seat; it ends when idle
 //!      |           +--(died, hung)--> Starting
 //!      +--(failed)--> Failed --(a request, or the pause is over)--> Starting

@@ -202,7 +202,8 @@ impl Run {
             &installation.confinement,
         );
         line.extend(args::exec_turn(&self.turn, schema, images, recording));
-        let mut command = installation.command(line, self.turn.workdir.path().to_path_buf());
+        let cwd = self.turn.workdir.path().to_path_buf();
+        let (mut command, _) = self.codex.command(installation, line, cwd, false).await?;
         command.held = self.turn.workdir.held();
         self.phase(Phase::CodexCommandBuild, start.elapsed()).await?;
 
