@@ -49,6 +49,11 @@ pub trait Dialect: Sync {
         let _ = (request_id, headers);
     }
 
+    /// Whether an answer has one text, in which its messages are joined, commentary apart.
+    fn one_text(&self) -> bool {
+        false
+    }
+
     /// Whether a request to a path that belongs to no format (a list, an unknown one) comes from a
     /// client of this one.
     fn recognizes(&self, headers: &HeaderMap) -> bool {

@@ -150,6 +150,9 @@ async fn decode<'a, B: Buf, E>(
     call.trace.phase(Phase::PromptBuild, took[0]);
     call.trace.phase(Phase::CwdResolve, took[1]);
     request.turn.caller = call.caller.clone();
+    if let Err(failure) = call.app.engine.check(&request.turn) {
+        return Err(call.refuse(&failure, Some(&*encoder)));
+    }
     match workdir {
         Ok(None) => {}
         Ok(Some(workdir)) => request.turn.workdir = workdir,
@@ -225,6 +228,7 @@ fn run(admitted: Admitted<'_>) -> Running<'_> {
     let GenerationRequest { turn, stop, n, stream, ignored, .. } = request;
     let engine = &call.app.engine;
     let answer = Answer::new(&stop, &turn.output, &turn.tool_choice);
+    let answer = if call.dialect.one_text() { answer.joined() } else { answer };
     let start = |mut place: Place| match place.granted_at_once() {
         Some(Ok(permit)) => {
             let granted = Instant::now();

@@ -27,6 +27,10 @@ impl Dialect for Chat {
         "chat_completions"
     }
 
+    fn one_text(&self) -> bool {
+        true
+    }
+
     fn decode(&self, parts: &RequestParts, config: &Config) -> Result<Decoded, Failure> {
         let asked = request::decode(parts.body, parts.wanted, config)?;
         let show_reasoning = config.reasoning == ReasoningOutput::ReasoningContent;

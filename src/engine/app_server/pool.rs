@@ -111,6 +111,7 @@ impl Pool {
         let names = Arc::new(Names::new(&turn.tools, &turn.conversation, config.profile() == Profile::Agent));
         let context = TurnContext {
             tools: Arc::clone(&turn.tools),
+            want_encrypted: turn.want_encrypted,
             names: Arc::clone(&names),
             model: turn.model.clone().or_else(|| config.model.clone()),
             lean: config.profile() == Profile::Model,

@@ -13,8 +13,8 @@ pub use handshake::{AuthStatus, GetAuthStatus, Initialize, Initialized};
 pub use items::{InjectItems, hint, items};
 pub use notifications::{
     About, DeltaNotification, ErrorNotification, ItemNotification, RateLimits, RateLimitsNotification,
-    RawResponseCompletedNotification, RawResponseItemNotification, ThreadItem, TokenUsageNotification,
-    TurnError, TurnNotification,
+    RawItem, RawResponseCompletedNotification, RawResponseItemNotification, SummaryText, ThreadItem,
+    TokenUsageNotification, TurnError, TurnNotification,
 };
 pub use requests::{
     DynamicTool, ThreadConfig, ThreadStart, ThreadStarted, ThreadUnsubscribe, TurnInterrupt, TurnStart,
