@@ -15,7 +15,7 @@ use crate::turn::Failure;
 use super::args::{self, Confinement, overrides, weakened};
 use super::home::Home;
 use super::survey::{Ask, PATIENCE, Variables, off_runtime};
-use super::{Version, hidden, locate};
+use super::{Version, databases, hidden, locate};
 
 /// How many programs of a wrapper's are tried, the one it started last first.
 const MOST_TRIED: usize = 4;
@@ -144,7 +144,7 @@ async fn probe(
 /// The programs that an app-server, started through the wrapper, consists of once it answers: the one
 /// that was started last first, and not the one that was asked for.
 async fn started(
-    config: &Config,
+    config: &Arc<Config>,
     version: Version,
     ask: &Ask<'_>,
     env: &Arc<Variables>,
@@ -152,7 +152,14 @@ async fn started(
     const INITIALIZE: &[u8] = br#"{"id":0,"method":"initialize","params":{"clientInfo":{"name":"codex-api-proxy","title":null,"version":"0"}}}
 "#;
     let args = args::app_server(config, version, None, &Confinement::Host { reason: String::new() });
-    let command = ask.command(ask.cwd, &args, env);
+    let look = Arc::clone(config);
+    let databases = off_runtime(move || databases::for_process(&look, &databases::Common::default(), true));
+    let databases = databases.await.and_then(|opened| opened).map_err(|failure| failure.to_string())?;
+    let mut command = ask.command(ask.cwd, &args, env);
+    if let Some(databases) = &databases {
+        command.env = env.iter().cloned().chain([databases.variable()]).collect();
+    }
+    command.uses = databases.map(|databases| databases as _);
     let mut child = ask.spawner.spawn(command).await.map_err(|error| error.to_string())?;
     let answers = async {
         let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
