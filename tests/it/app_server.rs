@@ -181,7 +181,7 @@ fn three_parallel_calls_cost_one_request_and_go_on_in_the_next() {
 fn what_the_client_chooses_reaches_the_upstream() {
     let Some((setup, upstream)) = app_server() else { return };
     let proxy = setup.start();
-    let schema = json!({ "type": "object", "additionalProperties": false, "properties": {} });
+    let schema = json!({ "type": "object", "additionalProperties": false, "properties": {}, "required": [] });
     upstream.reply(Reply::text("{}"));
     proxy
         .chat(json!({
