@@ -271,6 +271,19 @@ fn errors_of_the_upstream_have_their_status() {
 }
 
 #[test]
+fn a_burst_reaches_a_client_that_reads() {
+    let Some((setup, upstream)) = app_server() else { return };
+    let proxy = setup.start();
+    let deltas = vec!["z".repeat(10_000); 2_000];
+    upstream.reply(Reply::deltas(&deltas));
+    let answer = proxy.ask_streamed("hi").open().whole();
+    let end = String::from_utf8_lossy(&answer.body[answer.body.len().saturating_sub(1_000)..]);
+    assert!(answer.complete && end.ends_with("data: [DONE]\n\n"), "{end}");
+    let zs = answer.body.iter().filter(|byte| **byte == b'z').count();
+    assert!((20_000_000..20_001_000).contains(&zs), "{zs} of 20,000,000");
+}
+
+#[test]
 fn the_accounts_limits_are_told() {
     let Some((setup, upstream)) = app_server() else { return };
     let proxy = setup.start();
