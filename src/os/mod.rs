@@ -5,6 +5,7 @@ pub mod group;
 #[cfg(target_os = "macos")]
 pub mod launchd;
 pub mod listen;
+pub mod memory;
 pub mod names;
 pub mod peer;
 pub mod process;
