@@ -213,6 +213,12 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
             Either set `cli_auth_credentials_store = \"file\"` in Codex's configuration and log in again, \
             or log in once with CODEX_HOME set to `app_server_codex_home`.",
         ),
+        Failure::ReadsNotConfined { .. } => unavailable(
+            "reads_not_confined",
+            "`agent_reads` is `workspace`, and on this machine nothing keeps Codex's tools from reading \
+             other files. `codex-api-proxy doctor` on it says why. Set `agent_reads` to `auto` to go without, \
+             or `profile` to `model`.",
+        ),
         Failure::HomeRefused { .. } => unavailable(
             "misconfigured",
             "The isolated Codex home (`app_server_codex_home`) cannot be used. The server's log says why.",

@@ -42,3 +42,4 @@ mod untouched;
 mod verbs;
 mod worker_faults;
 mod worker_loss;
+mod wrappers;
