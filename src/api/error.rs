@@ -190,6 +190,11 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
             "codex_missing",
             format!("The Codex CLI `{bin}` cannot be found or run. Install it or set `codex_bin`."),
         ),
+        Failure::CodexRefused { .. } => unavailable(
+            "codex_refused",
+            "Other users could change the program that `codex_bin` names on the machine of this server: it is \
+             not run. `codex-api-proxy doctor` there names what to mend.",
+        ),
         Failure::CodexTooOld { found, needs } => unavailable(
             "codex_too_old",
             format!(

@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
+use crate::os::names::own_uid;
+use crate::os::trust::{self, Doubt};
 
 use super::environment;
 
@@ -115,6 +117,15 @@ fn native_behind(wrapper: &Path) -> Option<PathBuf> {
         .filter(|triple| triple.file_name().to_string_lossy().starts_with(std::env::consts::ARCH))
         .flat_map(|triple| [triple.path().join("bin/codex"), triple.path().join("codex/codex")])
         .find(|file| executable(file))
+}
+
+/// Why programs are not run: every user of the machine could change one of them, or where its path
+/// leads. That a group or another user could is for `doctor` to warn of.
+///
+/// Blocking: looks at the disk.
+pub fn open_to_all<'a>(programs: impl IntoIterator<Item = &'a Path>) -> Option<String> {
+    let doubts = programs.into_iter().filter_map(|program| trust::program(program, own_uid()).ok());
+    doubts.flatten().find(Doubt::is_open_to_all).map(|doubt| doubt.to_string())
 }
 
 /// What Codex's own sandbox must be able to read so that its helpers start: the vendor folder of

@@ -226,10 +226,12 @@ impl Codex {
         self.shared.latest.subscribe()
     }
 
-    /// Whether there is a program to run, asking the disk while no survey can tell.
+    /// Whether there is a program that may be run, asking the disk while no survey can tell.
     pub async fn available(&self) -> bool {
         match self.survey() {
-            Some(survey) => survey.program.is_some(),
+            Some(survey) => {
+                survey.program.is_some() && !matches!(survey.usable, Err(Failure::CodexRefused { .. }))
+            }
             None => survey::is_installed(&self.shared.live.get(), &self.shared.inherited).await,
         }
     }

@@ -26,7 +26,11 @@ pub(super) type Variables = [(OsString, OsString)];
 
 /// The files a survey depends on, as they were: a change asks for a new survey.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Files(Vec<Option<(u64, u64, i64, i64)>>);
+pub(super) struct Files {
+    stamps: Vec<Option<(u64, u64, i64, i64)>>,
+    /// Why the program is not run, if it is not.
+    refused: Option<String>,
+}
 
 impl Files {
     pub(super) async fn look(config: &Arc<Config>, inherited: &Variables) -> Files {
@@ -41,7 +45,10 @@ impl Files {
                 let meta = path.metadata().ok()?;
                 Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec()))
             };
-            Files(vec![program.as_deref().and_then(stamp), stamp(&login), stamp(&own)])
+            Files {
+                stamps: vec![program.as_deref().and_then(stamp), stamp(&login), stamp(&own)],
+                refused: program.and_then(|program| refused(&config, &inherited, &program)),
+            }
         })
         .await
         .unwrap_or_default()
@@ -66,6 +73,14 @@ fn variable<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsStr> {
 
 fn find(config: &Config, inherited: &Variables) -> Option<PathBuf> {
     locate::find(config, variable(inherited, "PATH"), variable(inherited, "HOME").map(Path::new))
+}
+
+/// Why a program that was found is not run: everybody could change it, or the wrapper that is named.
+fn refused(config: &Config, inherited: &Variables, program: &Path) -> Option<String> {
+    let home = variable(inherited, "HOME").map(Path::new);
+    let named = locate::installed(config, variable(inherited, "PATH"), home);
+    let why = locate::open_to_all(named.as_deref().into_iter().chain([program]))?;
+    Some(format!("codex_bin {:?} is not run: {why}", config.codex_bin))
 }
 
 /// Whether the disk has a program of the configured name.
@@ -119,7 +134,11 @@ pub(super) fn announce(survey: &Survey, before: Option<&Survey>) {
         Err(failure @ (Failure::NotLoggedIn | Failure::LoginNotPortable)) => {
             tracing::warn!(target: messages::NOT_LOGGED_IN, "codex is not usable: {failure}");
         }
-        Err(failure @ (Failure::CodexMissing { .. } | Failure::CodexTooOld { .. })) => {
+        Err(
+            failure @ (Failure::CodexMissing { .. }
+            | Failure::CodexRefused { .. }
+            | Failure::CodexTooOld { .. }),
+        ) => {
             tracing::warn!(target: messages::CODEX_UNUSABLE, "codex is not usable: {failure}");
         }
         Err(failure @ Failure::ReadsNotConfined { .. }) => {
@@ -157,6 +176,10 @@ async fn fill(
     })
     .await?;
     let program = survey.program.clone().ok_or_else(missing)?;
+    let (look, variables, found) = (Arc::clone(&config), inherited.to_vec(), program.clone());
+    if let Some(detail) = off_runtime(move || refused(&look, &variables, &found)).await? {
+        return Err(Failure::CodexRefused { detail });
+    }
 
     let (look, variables) = (Arc::clone(&config), inherited.to_vec());
     let home = off_runtime(move || folders::prepare(&look, &login_home(&look, &variables))).await??;
@@ -202,6 +225,12 @@ async fn fill(
 
     let (confinement, behind) = confine::find_out(&config, &home, version, &ask, &env).await;
     survey.behind = behind;
+    if let Some(behind) = survey.behind.clone() {
+        let (look, variables) = (Arc::clone(&config), inherited.to_vec());
+        if let Some(detail) = off_runtime(move || refused(&look, &variables, &behind)).await? {
+            return Err(Failure::CodexRefused { detail });
+        }
+    }
     confine::demand(&config, &confinement)?;
     survey.confinement = Some(confinement.clone());
     let (catalog, functions) = catalog::prepare(&config, version, &ask, &env).await;

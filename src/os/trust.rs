@@ -26,6 +26,9 @@ pub enum Doubt {
         path: PathBuf,
         /// Whose it is.
         owner: u32,
+        /// Whether it lies where everybody may put things (a sticky folder, as `/tmp` is one): then
+        /// anybody could have been the one to put it there.
+        planted: bool,
     },
     /// Group or everybody may write to it.
     Writable {
@@ -45,8 +48,12 @@ pub enum Doubt {
 impl std::fmt::Display for Doubt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Doubt::Foreign { path, owner } => {
+            Doubt::Foreign { path, owner, planted: false } => {
                 write!(f, "{} belongs to user {owner}, who can change it", path.display())
+            }
+            Doubt::Foreign { path, owner, planted: true } => {
+                let path = path.display();
+                write!(f, "{path} belongs to user {owner}, and lies where every user may put files")
             }
             Doubt::Writable { path, mode } => {
                 let path = path.display();
@@ -87,9 +94,14 @@ pub fn program(path: &Path, uid: u32) -> Result<Vec<Doubt>, Doubt> {
 }
 
 impl Doubt {
-    /// Whether every user of the machine may write, and not only a group, which may be a private one.
+    /// Whether every user of the machine may write, or might have, and not only a group, which may be a
+    /// private one, or one user.
     pub fn is_open_to_all(&self) -> bool {
-        matches!(self, Doubt::Writable { mode, .. } if mode & 0o002 != 0)
+        match self {
+            Doubt::Writable { mode, .. } => mode & 0o002 != 0,
+            Doubt::Foreign { planted, .. } => *planted,
+            Doubt::Link(_) | Doubt::NotAFolder(_) | Doubt::Io(..) => false,
+        }
     }
 }
 
@@ -133,7 +145,7 @@ impl Walk {
         let mut rest: VecDeque<OsString> = parts(path).collect();
         let mut end = End { path: PathBuf::from("/"), is_symlink: false };
         let mut meta = look(&end.path)?;
-        self.check(&end.path, &meta)?;
+        self.check(&end.path, &meta, false)?;
         let mut links = 0;
         while let Some(name) = rest.pop_front() {
             if name == ".." {
@@ -150,13 +162,14 @@ impl Walk {
                 self.doubt(Doubt::Writable { path: end.path.clone(), mode })?;
             }
             let next = end.path.join(&name);
+            let open_to_all = meta.mode() & 0o002 != 0;
             meta = match fs::symlink_metadata(&next) {
                 Ok(meta) => meta,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && self.make => make(&next)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(Doubt::Io(next, error)),
             };
-            self.check(&next, &meta)?;
+            self.check(&next, &meta, open_to_all)?;
             if meta.is_symlink() {
                 links += 1;
                 if links > MOST_LINKS {
@@ -182,11 +195,11 @@ impl Walk {
         Ok(Some((end, meta)))
     }
 
-    fn check(&mut self, path: &Path, meta: &Metadata) -> Result<(), Doubt> {
+    fn check(&mut self, path: &Path, meta: &Metadata, planted: bool) -> Result<(), Doubt> {
         if meta.uid() == self.uid || is_roots(meta.uid()) {
             return Ok(());
         }
-        self.doubt(Doubt::Foreign { path: path.into(), owner: meta.uid() })
+        self.doubt(Doubt::Foreign { path: path.into(), owner: meta.uid(), planted })
     }
 }
 
@@ -337,7 +350,9 @@ mod tests {
             [("theirs/state", "theirs", 4242), ("theirs", "theirs", 4242), ("link/x", "link", 4243)]
         {
             match make_folder(&base.join(path), 0) {
-                Err(Doubt::Foreign { path, owner }) => assert_eq!((path, owner), (base.join(at), who)),
+                Err(Doubt::Foreign { path, owner, planted: false }) => {
+                    assert_eq!((path, owner), (base.join(at), who))
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -370,5 +385,42 @@ mod tests {
         mode(&base.join("open"), 0o1777);
         assert_eq!(found("bin/codex"), ["open/sub/codex"]);
         assert_eq!(found("bin/none"), [""; 0]);
+    }
+
+    #[test]
+    fn what_every_user_could_have_put_there_is_open_to_all() {
+        let (_base, base) = place();
+        if own_uid() != 0 {
+            return;
+        }
+        fs::create_dir_all(base.join("tmp/folder")).unwrap();
+        symlink("/bin/sh", base.join("tmp/link")).unwrap();
+        for file in ["tmp/codex", "tmp/folder/codex"] {
+            fs::write(base.join(file), "").unwrap();
+        }
+        let open = |path: &str| {
+            let doubts = program(&base.join(path), 0).unwrap();
+            doubts.iter().filter(|doubt| doubt.is_open_to_all()).map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let planted = |path: &str| {
+            let path = base.join(path);
+            let text = "belongs to user 4242, and lies where every user may put files";
+            vec![format!("{} {text}", path.display())]
+        };
+        for path in ["tmp/codex", "tmp/folder", "tmp/link"] {
+            std::os::unix::fs::lchown(base.join(path), Some(4242), None).unwrap();
+        }
+        // Foreign is not open, as long as not everybody may put things there.
+        for (bits, everybody) in [(0o755, false), (0o1775, false), (0o1777, true)] {
+            mode(&base.join("tmp"), bits);
+            for (path, at) in
+                [("tmp/codex", "tmp/codex"), ("tmp/folder/codex", "tmp/folder"), ("tmp/link", "tmp/link")]
+            {
+                let expect = if everybody { planted(at) } else { vec![] };
+                assert_eq!(open(path), expect, "{path} in {bits:o}");
+            }
+        }
+        chown(base.join("tmp/codex"), Some(0), None).unwrap();
+        assert_eq!(open("tmp/codex"), [""; 0]);
     }
 }

@@ -110,6 +110,11 @@ pub enum Failure {
         /// The setting's value, as configured.
         bin: String,
     },
+    /// Everybody could change the program that `codex_bin` names: it is not run.
+    CodexRefused {
+        /// What is wrong with it (names host paths).
+        detail: String,
+    },
     /// The installed Codex CLI lacks what is needed.
     CodexTooOld {
         /// Its version.
@@ -302,6 +307,7 @@ impl Failure {
         match self {
             Failure::ReadsNotConfined { detail }
             | Failure::HomeRefused { detail }
+            | Failure::CodexRefused { detail }
             | Failure::StateRefused { detail, .. }
             | Failure::StateNotWritable { detail, .. }
             | Failure::UpstreamAuth { detail }

@@ -32,6 +32,7 @@ mod packages;
 mod pages;
 mod peers;
 mod queue;
+mod refused_codex;
 mod reload;
 mod sdk;
 mod secrets;

@@ -40,6 +40,7 @@ fn all() -> Vec<Failure> {
         Failure::UsageLimit { resets_at: Some(NOW - 90) },
         Failure::UsageLimit { resets_at: None },
         Failure::CodexMissing { bin: text("codex") },
+        Failure::CodexRefused { detail: detail() },
         Failure::CodexTooOld { found: text("0.1.0"), needs: "0.140.0" },
         Failure::CodexLacks { found: text("0.199.0"), feature: "turn/start" },
         Failure::NotLoggedIn,
@@ -106,6 +107,7 @@ const TABLE: &str = "\
 429 insufficient_quota insufficient_quota - false 0 - | The usage limit of the account is reached. It resets at Unix time 1699999910, in 0 s.
 429 insufficient_quota insufficient_quota - false - - | The usage limit of the account is reached. Try again later.
 503 server_error codex_missing - false - - | The Codex CLI `codex` cannot be found or run. Install it or set `codex_bin`.
+503 server_error codex_refused - false - - | Other users could change the program that `codex_bin` names on the machine of this server: it is not run. `codex-api-proxy doctor` there names what to mend.
 503 server_error codex_too_old - false - - | The Codex CLI is version 0.1.0; 0.140.0 or newer is needed. Update it or set `codex_bin`.
 503 server_error codex_too_old - false - - | The app-server of the Codex CLI, version 0.199.0, has no turn/start. Update it, set `codex_bin`, or set `engine` to `exec`.
 503 server_error not_logged_in - false - - | The Codex CLI is not logged in. Run `codex login` on the machine of this server.

@@ -144,9 +144,12 @@ fn doubts(program: &Path) -> Vec<Finding> {
                 "others may write to {} (mode {mode:04o}), and so run what they like as you",
                 path.display()
             );
+            // What everybody may change, the server does not run.
             let finding = if doubt.is_open_to_all() { Finding::broken } else { Finding::mind };
             finding("codex", text).fix(format!("chmod go-w {}", path.display()))
         }
+        _ if doubt.is_open_to_all() => Finding::broken("codex", doubt.to_string())
+            .fix("install it where only you can write: codex-api-proxy config set codex_bin /path/to/codex"),
         _ => Finding::mind("codex", doubt.to_string()),
     };
     doubts.into_iter().map(finding).collect()
@@ -232,6 +235,7 @@ fn unexplained(failure: &Failure) -> Option<Finding> {
     let told = matches!(
         failure,
         Failure::CodexMissing { .. }
+            | Failure::CodexRefused { .. }
             | Failure::CodexTooOld { .. }
             | Failure::NotLoggedIn
             | Failure::LoginNotPortable

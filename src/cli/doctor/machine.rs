@@ -63,7 +63,7 @@ fn folder(subject: &'static str, path: &Path, which: Folder) -> Finding {
     let shown = path.display();
     match trust::folder(path, own_uid()) {
         Ok(()) => {}
-        Err(Doubt::Foreign { path: at, owner }) => {
+        Err(Doubt::Foreign { path: at, owner, .. }) => {
             let text = format!("{} belongs to user {owner}, not to you", at.display());
             return Finding::broken(subject, text).fix(format!(
                 "sudo chown -R {} {}",
