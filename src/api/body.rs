@@ -3,22 +3,24 @@
 //! The depth of the JSON is bounded by `serde_json`'s own recursion limit (128): deeper text fails
 //! to parse and is a 400 of whoever parses.
 
-use std::io;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_compression::tokio::write::{GzipDecoder, ZlibDecoder, ZstdDecoder};
+use async_compression::tokio::write::{ZlibDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use bytes::Buf;
+use flate2::write::MultiGzDecoder;
 use futures_util::{Stream, StreamExt};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::os::memory;
 use crate::turn::Failure;
 
 /// What a body may cost.
@@ -45,7 +47,19 @@ pub struct Buffers {
     taken: Arc<AtomicU64>,
     /// A permit for each [`UNIT`] that may be read at a time.
     readers: Arc<Semaphore>,
+    /// Told when something large was given up.
+    freed: Arc<Notify>,
 }
+
+/// What is large enough to give its memory back to the system, in bytes.
+const LARGE: u64 = 1 << 20;
+
+/// How long nothing large must have been given up until its memory goes back to the system: the next
+/// one would only ask for it again.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How long a thread for blocking work may be idle. What it holds of freed memory goes with it.
+pub const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Bodies of so many bytes together are made into conversations at a time: meanwhile they are there
 /// twice.
@@ -61,7 +75,11 @@ pub struct ReadTurn(#[allow(dead_code, reason = "given back when dropped")] Owne
 impl Buffers {
     /// An empty budget.
     pub fn new() -> Buffers {
-        Buffers { taken: Arc::default(), readers: Arc::new(Semaphore::new(READ_AT_ONCE / UNIT)) }
+        Buffers {
+            taken: Arc::default(),
+            readers: Arc::new(Semaphore::new(READ_AT_ONCE / UNIT)),
+            freed: Arc::default(),
+        }
     }
 
     /// How much is taken, in bytes.
@@ -76,6 +94,21 @@ impl Buffers {
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         // It is never closed.
         Arc::clone(&self.readers).acquire_many_owned(units).await.ok().map(ReadTurn)
+    }
+
+    /// Gives memory back to the system after large requests, for ever.
+    pub async fn keep_tidy(&self) {
+        loop {
+            self.freed.notified().await;
+            while tokio::time::timeout(QUIET, self.freed.notified()).await.is_ok() {}
+            memory::give_back();
+            // By then the threads that read those bodies are gone.
+            let next = tokio::time::timeout(BLOCKING_KEEP_ALIVE + QUIET, self.freed.notified()).await;
+            match next {
+                Ok(()) => self.freed.notify_one(),
+                Err(_) => memory::give_back(),
+            }
+        }
     }
 
     fn claim(&self, max: u64) -> Claim {
@@ -110,6 +143,9 @@ impl Claim {
     fn set(&mut self, bytes: u64) {
         self.buffers.taken.fetch_add(bytes, Ordering::Relaxed);
         self.buffers.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.bytes >= bytes.saturating_add(LARGE) {
+            self.buffers.freed.notify_one();
+        }
         self.bytes = bytes;
     }
 }
@@ -117,6 +153,9 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.buffers.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.bytes >= LARGE {
+            self.buffers.freed.notify_one();
+        }
     }
 }
 
@@ -185,9 +224,14 @@ pub async fn read<B: Buf, E>(
     if text.bytes.capacity() > UNIT {
         text.bytes.shrink_to_fit();
     }
-    let Ok(utf8) = String::from_utf8(text.bytes) else {
+    let Ok(mut utf8) = String::from_utf8(text.bytes) else {
         return Err(broken("The request body is not valid UTF-8."));
     };
+    // RFC 8259 lets a reader of JSON ignore it, and some clients on Windows write it.
+    const BYTE_ORDER_MARK: char = '\u{feff}';
+    if utf8.starts_with(BYTE_ORDER_MARK) {
+        utf8.drain(..BYTE_ORDER_MARK.len_utf8());
+    }
     Ok(Buffered { text: utf8, claim: text.claim })
 }
 
@@ -286,12 +330,29 @@ impl Coding {
         const WINDOW_LOG: u32 = 23;
         match self {
             Coding::Identity => Box::new(text),
-            Coding::Gzip => Box::new(GzipDecoder::new(text)),
+            Coding::Gzip => Box::new(Gzip(MultiGzDecoder::new(text))),
             Coding::Deflate => Box::new(ZlibDecoder::new(text)),
             Coding::Zstd => {
                 Box::new(ZstdDecoder::with_params(text, &[DParameter::window_log_max(WINDOW_LOG)]))
             }
         }
+    }
+}
+
+/// gzip of any number of members, one after the other, as RFC 1952 has it.
+struct Gzip<'a>(MultiGzDecoder<&'a mut Text>);
+
+impl AsyncWrite for Gzip<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.0.write(piece))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.try_finish())
     }
 }
 
@@ -330,15 +391,22 @@ impl Text {
     }
 }
 
+impl Write for Text {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.push(piece).map(|()| piece.len()).map_err(|failure| {
+            self.refusal = Some(failure);
+            io::Error::other("refused")
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl AsyncWrite for Text {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(match self.push(piece) {
-            Ok(()) => Ok(piece.len()),
-            Err(failure) => {
-                self.refusal = Some(failure);
-                Err(io::Error::other("refused"))
-            }
-        })
+        Poll::Ready(Write::write(&mut *self, piece))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,12 +5,14 @@
 //! process with the same pipes, or talks JSON-RPC to an app-server of its own. Numbers are printed
 //! beside their targets; nothing fails on time, but a delta that is lost, merged or out of order does.
 //! `BENCH_REQUESTS` changes how many requests the throughput is measured with (2000; five times
-//! that for the app-server). `make bench ARGS=app-server` and `ARGS=exec` measure one engine.
+//! that for the app-server). `make bench ARGS=app-server` and `ARGS=exec` measure one engine,
+//! `ARGS=growth` what a request costs when it has twice of something.
 #![allow(clippy::unwrap_used)]
 
 mod app_server;
 mod client;
 mod exec;
+mod growth;
 mod rpc;
 
 use std::net::SocketAddr;
@@ -59,6 +61,9 @@ impl Bench {
             "{cores} cores, {requests} requests at concurrency {CONCURRENCY}, fake codex that answers at once"
         );
         let only = std::env::args().nth(1);
+        if only.as_deref() == Some("growth") {
+            return growth::run(self).await;
+        }
         if only.as_deref() != Some("app-server") {
             exec::run(self, requests).await;
         }
