@@ -30,7 +30,7 @@ use super::wire::{
 };
 use super::worker::{Worker, lock};
 use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{At, Failure, Item, Output, Part, Said, Sink, Summary, Tool, Turn};
+use crate::turn::{At, Failure, Item, Output, Part, Said, Sink, Summary, Tool, Turn, forced};
 
 /// JSON-RPC code of "Server overloaded; retry later."
 const OVERLOADED: i64 = -32001;
@@ -238,12 +238,15 @@ impl Run {
         let hint = wire::hint(&self.turn, &self.names);
         let items =
             InjectItems { thread_id: thread, items: wire::items(&self.turn, &self.names, hint.as_deref()) };
+        let call = forced::schema(&self.turn);
         let output_schema: Option<&RawValue> = match &self.turn.output {
             Output::JsonSchema(schema) => Some(
                 serde_json::from_str(schema.as_str())
                     .map_err(|_| Failure::bad(At::Schema, "The schema must be a JSON object."))?,
             ),
-            Output::Text | Output::JsonObject | Output::Described(_) => None,
+            Output::Text | Output::JsonObject | Output::Described(_) => {
+                call.as_ref().and_then(|schema| serde_json::from_str(schema.as_str()).ok())
+            }
         };
         let params = TurnStart {
             thread_id: thread,

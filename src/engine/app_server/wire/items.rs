@@ -71,7 +71,7 @@ pub enum Content<'a> {
     InputImage { image_url: String },
 }
 
-/// Said to the model where a function has to be called; Codex has no way to enforce it.
+/// Said to the model where a function has to be called; Codex can only keep its text to that form.
 const CALL_SOME: &str = "Answer by calling one or more of the provided functions. Do not answer in text.";
 
 /// The items of a turn's conversation, and at its end what the model must be told because no
