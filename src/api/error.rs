@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 
 use crate::turn::failure::Rule;
-use crate::turn::{At, Failure};
+use crate::turn::{At, Failure, Said};
 
 use super::dialect::{Dialect, Encoder};
 
@@ -176,16 +176,19 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
             "misconfigured",
             "The server's settings are broken. Run `codex-api-proxy config check` on its machine.",
         ),
-        Failure::RateLimited { retry_after } => ErrorReply {
+        Failure::RateLimited { retry_after, said } => ErrorReply {
             retry_after: *retry_after,
             ..limited(
                 "rate_limit_error",
                 "rate_limit_exceeded",
-                "The model service asks to slow down. Try again later.",
+                with("The model service asks to slow down. Try again later.", said),
             )
         }
         .no_retry(),
-        Failure::UsageLimit { resets_at } => usage_limit(*resets_at, now).no_retry(),
+        Failure::UsageLimit { resets_at, said } => {
+            let limit = usage_limit(*resets_at, now);
+            ErrorReply { message: with(limit.message, said), ..limit }.no_retry()
+        },
         Failure::CodexMissing { bin } => unavailable(
             "codex_missing",
             format!("The Codex CLI `{bin}` cannot be found or run. Install it or set `codex_bin`."),
@@ -242,9 +245,12 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
                  `codex-api-proxy doctor` on its machine says more."
             ),
         ),
-        Failure::UpstreamAuth { .. } => bad_gateway(
+        Failure::UpstreamAuth { said, .. } => bad_gateway(
             "upstream_auth",
-            "The model service refused the account's credentials. Run `codex login` again on the machine of this server.",
+            with(
+                "The model service refused the account's credentials. Run `codex login` again on the machine of this server.",
+                said,
+            ),
         ),
         Failure::UpstreamRejected { code, said, .. } => ErrorReply {
             code: code
@@ -261,25 +267,27 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
         },
         Failure::LeanRequestRefused { said, .. } => bad_gateway(
             "lean_request_refused",
-            format!(
-                "The model service refused the request without Codex's own instructions. Set `profile` to `agent`.{}",
-                said.shown().map_or(String::new(), |why| format!(" It said: {why}"))
+            with(
+                "The model service refused the request without Codex's own instructions. Set `profile` to `agent`.",
+                said,
             ),
         ),
-        Failure::UpstreamOverloaded { .. } => {
-            unavailable("upstream_overloaded", "The model service is overloaded. Try again later.")
-        }
+        Failure::UpstreamOverloaded { said, .. } => unavailable(
+            "upstream_overloaded",
+            with("The model service is overloaded. Try again later.", said),
+        ),
         Failure::UpstreamUnreachable { .. } => bad_gateway(
             "upstream_unreachable",
             "The model service cannot be reached. Check the network and `proxy`.",
         ),
-        Failure::CodexFailed { .. } => {
-            // Its own words may quote the prompt and are in no log.
-            bad_gateway(
-                "codex_failed",
-                "Codex failed to answer. The server's log has the status and code that it told, under this request's id.",
-            )
-        }
+        Failure::CodexFailed { said, .. } => bad_gateway(
+            "codex_failed",
+            match said.shown() {
+                Some(why) => format!("Codex failed to answer: {why}"),
+                // Its own words may quote the prompt and are in no log.
+                None => "Codex failed to answer. The server's log has the status and code that it told, under this request's id.".to_owned(),
+            },
+        ),
         Failure::CodexExited { status, .. } => bad_gateway(
             "codex_exited",
             format!(
@@ -329,6 +337,15 @@ impl ErrorReply {
 
     fn no_retry(self) -> ErrorReply {
         ErrorReply { retry: false, ..self }
+    }
+}
+
+/// Our sentence, and behind it what the model service said.
+fn with(ours: impl Into<String>, said: &Said) -> String {
+    let ours = ours.into();
+    match said.shown() {
+        Some(why) => format!("{ours} It said: {why}"),
+        None => ours,
     }
 }
 

@@ -14,6 +14,15 @@ use serde_json::Value;
 
 use crate::turn::{Failure, Said};
 
+/// How the sentences begin, in lower case, that Codex has in the place of the upstream's.
+const CODEXS_OWN: &[&str] = &[
+    "exceeded retry limit",
+    "you've hit your usage limit",
+    "quota exceeded.",
+    "selected model is at capacity",
+    "your access token could not be refreshed",
+];
+
 /// Whether the text says that the upstream stopped at its own output limit, which ends an answer
 /// with `length` and is no failure.
 pub fn is_output_limit(message: &str) -> bool {
@@ -218,10 +227,24 @@ impl Told<'_> {
         format!("codex or the model service said: {}", parts.into_iter().flatten().collect::<String>())
     }
 
-    /// The upstream's message, or the whole text where there is no body with one.
+    /// The upstream's message, or the text where there is no body with one, without what Codex puts
+    /// around it: `unexpected status 401 Unauthorized: MESSAGE, url: …, request id: …`.
     fn said(&self) -> Said {
         let message = self.field("message").or_else(|| self.field("detail")).and_then(Value::as_str);
-        Said::new(message.unwrap_or(self.text))
+        Said::new(message.unwrap_or_else(|| {
+            let text = self.text.strip_prefix("rate limit exceeded: ").unwrap_or(self.text);
+            let told = text
+                .strip_prefix("unexpected status ")
+                .and_then(|rest| rest.split_once(": "))
+                .map(|(_, told)| told.rsplit_once(", url: ").map_or(told, |(told, _)| told).trim());
+            told.filter(|told| !told.is_empty()).unwrap_or(text)
+        }))
+    }
+
+    /// The same, unless Codex made the sentence up itself, which adds nothing to ours.
+    fn said_by_upstream(&self) -> Said {
+        let own = CODEXS_OWN.iter().any(|lead| self.lower.replace('’', "'").starts_with(lead));
+        if own && self.body.is_none() { Said::default() } else { self.said() }
     }
 
     fn usage_limit(&self) -> Failure {
@@ -231,11 +254,14 @@ impl Told<'_> {
             || number("resets_in_seconds").map(Duration::from_secs).or_else(|| reset::delay(&self.lower));
         let later = |after: Duration| now.checked_add(after).ok()?.timestamp().as_second().try_into().ok();
         let resets_at = number("resets_at").or_else(|| reset::time(&self.lower, &now));
-        Failure::UsageLimit { resets_at: resets_at.or_else(|| after().and_then(later)) }
+        Failure::UsageLimit {
+            resets_at: resets_at.or_else(|| after().and_then(later)),
+            said: self.said_by_upstream(),
+        }
     }
 
     fn rate_limited(&self) -> Failure {
-        Failure::RateLimited { retry_after: reset::delay(&self.lower) }
+        Failure::RateLimited { retry_after: reset::delay(&self.lower), said: self.said_by_upstream() }
     }
 
     /// The name between quotes or backticks after "model", if it looks like one.
@@ -259,11 +285,11 @@ impl Told<'_> {
     }
 
     fn auth(&self) -> Failure {
-        Failure::UpstreamAuth { detail: self.detail() }
+        Failure::UpstreamAuth { detail: self.detail(), said: self.said_by_upstream() }
     }
 
     fn overloaded(&self) -> Failure {
-        Failure::UpstreamOverloaded { detail: self.detail() }
+        Failure::UpstreamOverloaded { detail: self.detail(), said: self.said_by_upstream() }
     }
 
     fn unreachable(&self) -> Failure {
@@ -271,7 +297,7 @@ impl Told<'_> {
     }
 
     fn failed(&self) -> Failure {
-        Failure::CodexFailed { detail: self.detail() }
+        Failure::CodexFailed { detail: self.detail(), said: self.said() }
     }
 }
 

@@ -99,11 +99,15 @@ pub enum Failure {
     RateLimited {
         /// When to try again, if it said so.
         retry_after: Option<Duration>,
+        /// What else it said.
+        said: Said,
     },
     /// The account's quota is used up.
     UsageLimit {
         /// Unix time at which it resets, if it said so.
         resets_at: Option<u64>,
+        /// What else the upstream said.
+        said: Said,
     },
     /// The configured `codex_bin` cannot be found or run.
     CodexMissing {
@@ -161,6 +165,8 @@ pub enum Failure {
     UpstreamAuth {
         /// What happened, without Codex's own words, which may quote the prompt.
         detail: String,
+        /// What was said.
+        said: Said,
     },
     /// The upstream refused the request for its content.
     UpstreamRejected {
@@ -182,6 +188,8 @@ pub enum Failure {
     UpstreamOverloaded {
         /// What happened, without Codex's own words, which may quote the prompt.
         detail: String,
+        /// What was said.
+        said: Said,
     },
     /// The upstream cannot be reached.
     UpstreamUnreachable {
@@ -192,6 +200,8 @@ pub enum Failure {
     CodexFailed {
         /// What happened, without Codex's own words, which may quote the prompt.
         detail: String,
+        /// What Codex or the upstream said, if either did.
+        said: Said,
     },
     /// The Codex process ended before it answered.
     CodexExited {
@@ -294,12 +304,49 @@ impl Failure {
         Failure::bad(At::Field(path.into()), message)
     }
 
+    /// Codex failed, and said nothing that a client could use.
+    pub fn codex_failed(detail: impl Into<String>) -> Failure {
+        Failure::CodexFailed { detail: detail.into(), said: Said::default() }
+    }
+
     /// With what the sender of `turn` may read of the upstream's own words.
     pub fn shown_to(mut self, turn: &Turn) -> Failure {
-        if let Failure::UpstreamRejected { said, .. } | Failure::LeanRequestRefused { said, .. } = &mut self {
+        if let Some(said) = self.said_mut() {
             said.show_to(turn);
         }
         self
+    }
+
+    /// What the client who asked may read of the upstream's own words, after [`Self::shown_to`].
+    pub fn shown(&self) -> Option<&str> {
+        self.said().and_then(Said::shown)
+    }
+
+    /// The upstream's own words, where the failure may have any.
+    pub fn said(&self) -> Option<&Said> {
+        match self {
+            Failure::RateLimited { said, .. }
+            | Failure::UsageLimit { said, .. }
+            | Failure::UpstreamAuth { said, .. }
+            | Failure::UpstreamRejected { said, .. }
+            | Failure::LeanRequestRefused { said, .. }
+            | Failure::UpstreamOverloaded { said, .. }
+            | Failure::CodexFailed { said, .. } => Some(said),
+            _ => None,
+        }
+    }
+
+    fn said_mut(&mut self) -> Option<&mut Said> {
+        match self {
+            Failure::RateLimited { said, .. }
+            | Failure::UsageLimit { said, .. }
+            | Failure::UpstreamAuth { said, .. }
+            | Failure::UpstreamRejected { said, .. }
+            | Failure::LeanRequestRefused { said, .. }
+            | Failure::UpstreamOverloaded { said, .. }
+            | Failure::CodexFailed { said, .. } => Some(said),
+            _ => None,
+        }
     }
 
     /// What only the log may see of it: never the words of Codex or the upstream.
@@ -310,12 +357,12 @@ impl Failure {
             | Failure::CodexRefused { detail }
             | Failure::StateRefused { detail, .. }
             | Failure::StateNotWritable { detail, .. }
-            | Failure::UpstreamAuth { detail }
+            | Failure::UpstreamAuth { detail, .. }
             | Failure::UpstreamRejected { detail, .. }
             | Failure::LeanRequestRefused { detail, .. }
-            | Failure::UpstreamOverloaded { detail }
+            | Failure::UpstreamOverloaded { detail, .. }
             | Failure::UpstreamUnreachable { detail }
-            | Failure::CodexFailed { detail }
+            | Failure::CodexFailed { detail, .. }
             | Failure::CodexExited { detail, .. }
             | Failure::Internal { detail } => Some(detail),
             _ => None,

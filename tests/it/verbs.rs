@@ -343,4 +343,9 @@ fn doctor_looks_at_everything_and_asks_the_real_codex() {
     }
     assert!(output.status.success() && !text.contains('\x1b'), "{text}");
     assert_eq!(upstream.requests().len(), 1, "one turn was spent");
+    upstream.reply(Reply::failed("server_error", "The model is asleep in /etc/x."));
+    let output = setup.command(&arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("exec gave no answer: Codex failed to answer: "), "{text}");
+    assert!(text.contains("The model is asleep in ***."), "{text}");
 }

@@ -10,6 +10,7 @@ const NOW: u64 = 1_700_000_000;
 fn all() -> Vec<Failure> {
     let text = |text: &str| text.to_owned();
     let detail = || "SECRET".to_owned();
+    let said = || Said::new("SECRET");
     let two = Duration::from_secs(2);
     vec![
         Failure::bad_field("messages[0].role", "Unknown role."),
@@ -34,11 +35,11 @@ fn all() -> Vec<Failure> {
         Failure::QueueTimeout { after: two },
         Failure::Draining,
         Failure::Misconfigured,
-        Failure::RateLimited { retry_after: Some(Duration::from_millis(1500)) },
-        Failure::RateLimited { retry_after: None },
-        Failure::UsageLimit { resets_at: Some(NOW + 90) },
-        Failure::UsageLimit { resets_at: Some(NOW - 90) },
-        Failure::UsageLimit { resets_at: None },
+        Failure::RateLimited { retry_after: Some(Duration::from_millis(1500)), said: said() },
+        Failure::RateLimited { retry_after: None, said: said() },
+        Failure::UsageLimit { resets_at: Some(NOW + 90), said: said() },
+        Failure::UsageLimit { resets_at: Some(NOW - 90), said: said() },
+        Failure::UsageLimit { resets_at: None, said: said() },
         Failure::CodexMissing { bin: text("codex") },
         Failure::CodexRefused { detail: detail() },
         Failure::CodexTooOld { found: text("0.1.0"), needs: "0.140.0" },
@@ -50,22 +51,14 @@ fn all() -> Vec<Failure> {
         Failure::StateRefused { folder: Folder::Workspace, detail: detail() },
         Failure::StateNotWritable { folder: Folder::State, detail: detail() },
         Failure::StateNotWritable { folder: Folder::Home, detail: detail() },
-        Failure::UpstreamAuth { detail: detail() },
-        Failure::UpstreamRejected {
-            code: Some(text("invalid_image")),
-            detail: detail(),
-            said: Said::new("SECRET"),
-        },
-        Failure::UpstreamRejected {
-            code: Some(text("the prompt SECRET")),
-            detail: detail(),
-            said: Said::new("SECRET"),
-        },
-        Failure::UpstreamRejected { code: None, detail: detail(), said: Said::new("SECRET") },
-        Failure::LeanRequestRefused { detail: detail(), said: Said::new("SECRET") },
-        Failure::UpstreamOverloaded { detail: detail() },
+        Failure::UpstreamAuth { detail: detail(), said: said() },
+        Failure::UpstreamRejected { code: Some(text("invalid_image")), detail: detail(), said: said() },
+        Failure::UpstreamRejected { code: Some(text("the prompt SECRET")), detail: detail(), said: said() },
+        Failure::UpstreamRejected { code: None, detail: detail(), said: said() },
+        Failure::LeanRequestRefused { detail: detail(), said: said() },
+        Failure::UpstreamOverloaded { detail: detail(), said: said() },
         Failure::UpstreamUnreachable { detail: detail() },
-        Failure::CodexFailed { detail: detail() },
+        Failure::CodexFailed { detail: detail(), said: said() },
         Failure::CodexExited { status: text("signal: 9"), detail: detail() },
         Failure::NoAnswer,
         Failure::InvalidJsonOutput,
@@ -193,6 +186,57 @@ fn every_failure_has_its_row() {
 }
 
 #[test]
+fn what_the_model_service_said_stands_behind_our_own_sentence() {
+    use crate::turn::{Item, Part, Role, Turn, Workdir};
+    let question = Item::message(Role::User, vec![Part::Text("look at /srv/mine".into())]);
+    let turn = Turn::new([question], Workdir::unseen(std::path::Path::new("/")));
+    let said = || Said::new("no /srv/mine,\nno /srv/yours for org-AbC123dEf456");
+    let masked = "no /srv/mine, no *** for ***";
+    let detail = String::new;
+    let text = str::to_owned;
+    for (failure, expect) in [
+        (
+            Failure::RateLimited { retry_after: None, said: said() },
+            text("The model service asks to slow down. Try again later. It said: "),
+        ),
+        (
+            Failure::UsageLimit { resets_at: None, said: said() },
+            text("The usage limit of the account is reached. Try again later. It said: "),
+        ),
+        (
+            Failure::UsageLimit { resets_at: Some(NOW + 90), said: said() },
+            text(
+                "The usage limit of the account is reached. It resets at Unix time 1700000090, in 90 s. It said: ",
+            ),
+        ),
+        (
+            Failure::UpstreamAuth { detail: detail(), said: said() },
+            text(
+                "The model service refused the account's credentials. Run `codex login` again on the machine of this server. It said: ",
+            ),
+        ),
+        (
+            Failure::UpstreamRejected { code: None, detail: detail(), said: said() },
+            text("The model service refused the request: "),
+        ),
+        (
+            Failure::LeanRequestRefused { detail: detail(), said: said() },
+            text(
+                "The model service refused the request without Codex's own instructions. Set `profile` to `agent`. It said: ",
+            ),
+        ),
+        (
+            Failure::UpstreamOverloaded { detail: detail(), said: said() },
+            text("The model service is overloaded. Try again later. It said: "),
+        ),
+        (Failure::CodexFailed { detail: detail(), said: said() }, text("Codex failed to answer: ")),
+    ] {
+        let reply = answer_at(&failure.shown_to(&turn), UNIX_EPOCH + Duration::from_secs(NOW));
+        assert_eq!(reply.message, expect + masked);
+    }
+}
+
+#[test]
 fn no_answer_shows_what_only_the_log_may_see() {
     for failure in all() {
         let (response, body) = sent(&failure);
@@ -251,7 +295,7 @@ fn headers_tell_when_and_whether_to_retry() {
         &[json, ("retry-after", "1"), ("retry-after-ms", "1000"), ("x-should-retry", "true")],
     );
     check(
-        Failure::RateLimited { retry_after: Some(Duration::from_millis(1001)) },
+        Failure::RateLimited { retry_after: Some(Duration::from_millis(1001)), said: Said::default() },
         &[json, ("retry-after", "2"), ("retry-after-ms", "1001"), ("x-should-retry", "false")],
     );
 }

@@ -54,8 +54,10 @@ fn over_http(places: &[crate::cli::service::Address], config: &Config) -> Result
 }
 
 fn here(config: &Config, examined: &Examined) -> Result<String, String> {
-    let explain =
-        |failure: &Failure| failure.detail().map_or_else(|| error::answer(failure).message, str::to_owned);
+    let explain = |failure: &Failure| match failure.detail() {
+        Some(detail) if failure.shown().is_none() => detail.to_owned(),
+        _ => error::answer(failure).message,
+    };
     examined.usable.as_ref().map_err(explain)?;
     let workdir = Workdir::resolve(None, &config.default_cwd, &config.allowed_roots);
     let content = vec![Part::Text(QUESTION.into())];
@@ -71,9 +73,11 @@ fn here(config: &Config, examined: &Examined) -> Result<String, String> {
             EngineKind::Exec => Engine::Exec(exec::Exec::start(live, codex)),
             EngineKind::AppServer => Engine::AppServer(app_server::Pool::start(live, codex)),
         };
-        let answer = tokio::time::timeout(PATIENCE, read(&engine, turn)).await;
+        let answer = tokio::time::timeout(PATIENCE, read(&engine, turn.clone())).await;
         engine.shutdown().await;
-        answer.unwrap_or(Err(Failure::TurnTimedOut { after: PATIENCE })).map_err(|failure| explain(&failure))
+        answer
+            .unwrap_or(Err(Failure::TurnTimedOut { after: PATIENCE }))
+            .map_err(|failure| explain(&failure.shown_to(&turn)))
     })
 }
 

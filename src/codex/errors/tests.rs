@@ -5,10 +5,10 @@ use super::*;
 fn kind(failure: &Failure) -> String {
     match failure {
         Failure::NoModel { model } => format!("NoModel {model}"),
-        Failure::RateLimited { retry_after } => format!("RateLimited {retry_after:?}"),
+        Failure::RateLimited { retry_after, .. } => format!("RateLimited {retry_after:?}"),
         Failure::UpstreamRejected { code, .. } => format!("UpstreamRejected {code:?}"),
-        Failure::UsageLimit { resets_at: Some(at) } if *at > 2_000_000_000 => "UsageLimit later".into(),
-        Failure::UsageLimit { resets_at } => format!("UsageLimit {resets_at:?}"),
+        Failure::UsageLimit { resets_at: Some(at), .. } if *at > 2_000_000_000 => "UsageLimit later".into(),
+        Failure::UsageLimit { resets_at, .. } => format!("UsageLimit {resets_at:?}"),
         other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
     }
 }
@@ -109,10 +109,57 @@ fn the_text_alone_decides_as_well() {
     for (message, expect) in rows {
         let failure = classify(None, message);
         if expect == "UsageLimit later_or_now" {
-            assert!(matches!(failure, Failure::UsageLimit { resets_at: Some(at) } if at > 1_700_000_000));
+            assert!(matches!(failure, Failure::UsageLimit { resets_at: Some(at), .. } if at > 1_700_000_000));
             continue;
         }
         assert_eq!(kind(&failure), expect, "{message}");
+    }
+}
+
+/// What the client may come to read: the upstream's words, without what Codex puts around them.
+#[test]
+fn what_the_upstream_said_is_kept() {
+    let status = |name: &str, status: u16| json!({ name: { "httpStatusCode": status } });
+    for (info, text, expect) in [
+        (None, "unexpected status 401 Unauthorized: Bad key, url: http://h/v1, request id: r", "Bad key"),
+        (None, "unexpected status 503 Service Unavailable: a: b, url: c, url: http://h", "a: b, url: c"),
+        (None, "unexpected status 502 Bad Gateway: <html>x</html>", "<html>x</html>"),
+        (
+            None,
+            "unexpected status 500 Internal Server Error: , url: http://h",
+            "unexpected status 500 Internal Server Error: , url: http://h",
+        ),
+        (
+            None,
+            r#"unexpected status 500 X: {"error":{"message":"oops: {at}","type":"server_error"}}, url: http://h"#,
+            "oops: {at}",
+        ),
+        (
+            None,
+            r#"unexpected status 429 X: {"error":{"message":"Slow","type":"rate_limit_exceeded","code":"rate_limit_exceeded"}}"#,
+            "Slow",
+        ),
+        (None, "rate limit exceeded: Rate limit reached for x.", "Rate limit reached for x."),
+        (None, r#"{"error":{"message":"No quota","code":"insufficient_quota"}}"#, "No quota"),
+        (None, "stream disconnected before completion: boom", "stream disconnected before completion: boom"),
+        (Some(json!("serverOverloaded")), "Our servers are busy.", "Our servers are busy."),
+        (Some(json!("unauthorized")), "No such key.", "No such key."),
+        (
+            Some(json!("internalServerError")),
+            "We’re experiencing high demand.",
+            "We’re experiencing high demand.",
+        ),
+        // Codex's own, which say what our sentence says.
+        (None, "exceeded retry limit, last status: 429 Too Many Requests, request id: r", ""),
+        (None, "You’ve hit your usage limit. Upgrade to Pro (https://x).", ""),
+        (None, "You've hit your usage limit. Try again later.", ""),
+        (None, "Quota exceeded. Check your plan and billing details.", ""),
+        (Some(json!("serverOverloaded")), "Selected model is at capacity. Please try another.", ""),
+        (Some(status("responseTooManyFailedAttempts", 429)), "exceeded retry limit, last status: 429", ""),
+    ] {
+        let failure = classify(info.as_ref(), text);
+        assert_eq!(failure.said().map(Said::expose), Some(expect), "{text}: {failure:?}");
+        assert_eq!(failure.shown(), None, "not before it is masked");
     }
 }
 

@@ -122,10 +122,9 @@ impl Features {
         limit: Duration,
         installation: &Installation,
     ) -> Result<Features, Failure> {
-        let gone =
-            |error: RpcError| Failure::CodexFailed { detail: format!("app-server, its features: {error}") };
-        let unexpected = |error: serde_json::Error| Failure::CodexFailed {
-            detail: format!("app-server, its features: unexpected reply: {error}"),
+        let gone = |error: RpcError| Failure::codex_failed(format!("app-server, its features: {error}"));
+        let unexpected = |error: serde_json::Error| {
+            Failure::codex_failed(format!("app-server, its features: unexpected reply: {error}"))
         };
         let list = rpc.send(NO_METHOD, &json!({}), limit, None).await.map_err(gone)?;
         let mut wrong: Vec<(&'static Feature, Sent)> = vec![];

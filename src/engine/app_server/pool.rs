@@ -217,7 +217,7 @@ impl Shared {
 
     async fn serve(self: Arc<Self>, run: Run) {
         self.look_sometimes();
-        let given_up = || Failure::CodexFailed { detail: "given up before it began".into() };
+        let given_up = || Failure::codex_failed("given up before it began");
         let mut tries = 1;
         let release = loop {
             let place = tokio::select! {

@@ -30,7 +30,7 @@ use super::wire::{
 };
 use super::worker::{Worker, lock};
 use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{At, Failure, Item, Output, Part, Sink, Summary, Tool, Turn, forced};
+use crate::turn::{At, Failure, Item, Output, Part, Said, Sink, Summary, Tool, Turn, forced};
 
 /// JSON-RPC code of "Server overloaded; retry later."
 const OVERLOADED: i64 = -32001;
@@ -139,7 +139,7 @@ impl Run {
             Err(stop) => return self.stopped(worker, stop, None, None).await,
         };
         if self.stage() != Stage::Running {
-            self.over(Failure::CodexFailed { detail: "given up before it began".into() });
+            self.over(Failure::codex_failed("given up before it began"));
             return Ended::Over(Some(thread));
         }
         worker.attach(&thread, Arc::clone(&self.answer));
@@ -278,7 +278,7 @@ impl Run {
         let (history, started) = if worker.overtakes.load(Ordering::Relaxed) {
             let history: Result<IgnoredAny, RpcError> = worker.reply(history).await;
             if self.stage() != Stage::Running {
-                self.over(Failure::CodexFailed { detail: "given up before it began".into() });
+                self.over(Failure::codex_failed("given up before it began"));
                 return Ok(());
             }
             (history, worker.reply(start().await?).await)
@@ -327,14 +327,12 @@ impl Run {
         let limit = worker.timing.end;
         let Ok(ended) = timeout(limit, self.wait_while(worker, |stage| stage != Stage::Over)).await else {
             if !refused {
-                worker.fail(Failure::CodexFailed {
-                    detail: format!(
-                        "the app-server hangs: a turn did not end within {limit:?} of its interruption"
-                    ),
-                });
+                worker.fail(Failure::codex_failed(format!(
+                    "the app-server hangs: a turn did not end within {limit:?} of its interruption"
+                )));
                 return Err(RpcError::Closed.into());
             }
-            self.over(Failure::CodexFailed { detail: "the end of the turn got lost".into() });
+            self.over(Failure::codex_failed("the end of the turn got lost"));
             return Ok(());
         };
         ended
@@ -378,6 +376,7 @@ fn failure(error: &RpcError, tools: &[Tool], names: &Names) -> Failure {
     match error {
         RpcError::Refused { code: OVERLOADED, message } => Failure::UpstreamOverloaded {
             detail: format!("the app-server is overloaded: {} bytes", message.len()),
+            said: Said::default(),
         },
         RpcError::Refused { message, .. } if !tools.is_empty() && message.contains("dynamic tool") => {
             tracing::info!(bytes = message.len(), "codex refused function tools");
@@ -386,7 +385,7 @@ fn failure(error: &RpcError, tools: &[Tool], names: &Names) -> Failure {
                 None => Failure::bad(At::Tools, "Codex does not accept these function tools."),
             }
         }
-        error => Failure::CodexFailed { detail: format!("the app-server refused the turn: {error}") },
+        error => Failure::codex_failed(format!("the app-server refused the turn: {error}")),
     }
 }
 

@@ -191,7 +191,7 @@ impl Worker {
         params: &impl Serialize,
         limit: Duration,
     ) -> Result<T, Failure> {
-        let broken = |what: String| Failure::CodexFailed { detail: format!("app-server, {method}: {what}") };
+        let broken = |what: String| Failure::codex_failed(format!("app-server, {method}: {what}"));
         let reply = self.rpc.call(method, params, limit).await.map_err(|error| broken(error.to_string()))?;
         serde_json::from_str(reply.get())
             .map_err(|error| broken(format!("unexpected reply: {}", place(&error))))
@@ -243,14 +243,14 @@ impl Worker {
         let reply = reply.inspect_err(|error| self.judge(error))?;
         serde_json::from_str(reply.get()).map_err(|error| {
             let detail = format!("the app-server gave an unexpected reply to {method}: {}", place(&error));
-            self.fail(Failure::CodexFailed { detail });
+            self.fail(Failure::codex_failed(detail));
             RpcError::Closed
         })
     }
 
     fn judge(&self, error: &RpcError) {
         if let RpcError::Late { .. } = error {
-            self.fail(Failure::CodexFailed { detail: format!("the app-server hangs: {error}") });
+            self.fail(Failure::codex_failed(format!("the app-server hangs: {error}")));
         }
     }
 
@@ -307,9 +307,9 @@ impl Worker {
         match vital {
             Vital::Well => self.doubtful.store(false, Ordering::Relaxed),
             Vital::Overdue => {}
-            Vital::Mute => self.fail(Failure::CodexFailed {
-                detail: format!("the app-server hangs: it gave no sign of life within {limit:?}"),
-            }),
+            Vital::Mute => self.fail(Failure::codex_failed(format!(
+                "the app-server hangs: it gave no sign of life within {limit:?}"
+            ))),
         }
         vital
     }

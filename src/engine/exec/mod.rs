@@ -352,9 +352,8 @@ impl Run {
                     return Err(Failure::FirstEventTimedOut { after }.into());
                 }
             };
-            let line = line.map_err(|error| Failure::CodexFailed {
-                detail: format!("reading codex's output: {error}"),
-            })?;
+            let line =
+                line.map_err(|error| Failure::codex_failed(format!("reading codex's output: {error}")))?;
             let Some(line) = line else { break };
             if std::mem::take(&mut first_line) {
                 self.phase(Phase::CodexFirstStdoutEvent, running.elapsed()).await?;

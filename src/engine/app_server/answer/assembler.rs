@@ -125,8 +125,7 @@ impl Assembler {
 
     fn check_order(&mut self) {
         if self.conversation.begins() {
-            let detail = "codex began the turn before it had taken the conversation".into();
-            self.fail(Failure::CodexFailed { detail });
+            self.fail(Failure::codex_failed("codex began the turn before it had taken the conversation"));
         }
     }
 
@@ -202,9 +201,7 @@ impl Assembler {
                 }
             }
             "turn/completed" => self.turn_completed(params),
-            "thread/closed" => {
-                self.over(Err(Failure::CodexFailed { detail: "codex closed the thread".into() }))
-            }
+            "thread/closed" => self.over(Err(Failure::codex_failed("codex closed the thread"))),
             "thread/compacted" => self.history_cut(),
             _ => {}
         }
@@ -356,6 +353,7 @@ impl Assembler {
                         "the answer broke off and was begun again: {}",
                         failure.detail().unwrap_or_default()
                     ),
+                    said: failure.said().cloned().unwrap_or_default(),
                 },
             };
             self.fail(failure);
@@ -364,20 +362,19 @@ impl Assembler {
 
     fn turn_completed(&mut self, params: &str) {
         let Ok(TurnNotification { turn }) = serde_json::from_str(params) else {
-            return self
-                .over(Err(Failure::CodexFailed { detail: "codex ended the turn in an unknown way".into() }));
+            return self.over(Err(Failure::codex_failed("codex ended the turn in an unknown way")));
         };
         let outcome = match &*turn.status.0 {
             "completed" if self.called => Ok(Event::Done { finish: Finish::ToolCalls, usage: self.usage() }),
             "completed" if self.text == Text::Untold => Err(Failure::NoAnswer),
             "completed" => Ok(Event::Done { finish: Finish::Stop, usage: self.usage() }),
-            "interrupted" => Err(Failure::CodexFailed { detail: "codex interrupted the turn".into() }),
+            "interrupted" => Err(Failure::codex_failed("codex interrupted the turn")),
             status => match turn.error.or_else(|| self.error.take()) {
                 Some(error) if is_output_limit(&error.message) => {
                     Ok(Event::Done { finish: Finish::Length, usage: self.usage() })
                 }
                 Some(error) => Err(self.context.failure(&error)),
-                None => Err(Failure::CodexFailed { detail: format!("codex ended the turn as {status}") }),
+                None => Err(Failure::codex_failed(format!("codex ended the turn as {status}"))),
             },
         };
         if outcome.is_ok() {

@@ -25,7 +25,9 @@ impl TurnContext {
 /// A usage limit whose end Codex did not tell ends with the window that is used up.
 pub(super) fn dated(failure: Failure, limits: &LatestLimits) -> Failure {
     match failure {
-        Failure::UsageLimit { resets_at: None } => Failure::UsageLimit { resets_at: exhausted_until(limits) },
+        Failure::UsageLimit { resets_at: None, said } => {
+            Failure::UsageLimit { resets_at: exhausted_until(limits), said }
+        }
         failure => failure,
     }
 }
