@@ -35,6 +35,38 @@ fn a_stop_string_ends_the_turn_upstream() {
     assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong", "the only slot is free");
 }
 
+/// Takes a minute: so long Codex may be silent about an open call.
+#[test]
+fn the_output_limit_after_a_function_call_ends_the_turn() {
+    let Some((setup, upstream)) = one_slot() else { return };
+    let proxy = setup.set("turns_per_worker", 8).start();
+    let cut = Reply::text("half").then_call("f", "{}").then_incomplete("max_output_tokens");
+    let slow = Reply::call("f", "{}").then_wait(std::time::Duration::from_secs(75)).then_call("f", "{}");
+    upstream.when("be cut", [cut]);
+    upstream.when("be slow", [slow]);
+    let tool = json!({ "type": "function", "function": { "name": "f", "parameters": { "type": "object" } } });
+    let ask = |text: &str| {
+        proxy.chat(json!({ "stream": true, "messages": [user(text)], "tools": [tool.clone()] })).open()
+    };
+    let (mut cut, mut slow) = (ask("be cut"), ask("be slow"));
+    let calls = |chunks: &[Value]| {
+        let deltas = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].as_array());
+        deltas.flatten().filter(|call| call["function"]["name"] == "f").count()
+    };
+    let (chunks, done) = cut.chunks();
+    assert!(done, "{chunks:?}");
+    assert_eq!((joined(&chunks, 0), calls(&chunks)), (("half".into(), Some("length".into())), 1));
+    // A model that was only slow loses nothing.
+    let (chunks, done) = slow.chunks();
+    assert!(done, "{chunks:?}");
+    assert_eq!((joined(&chunks, 0), calls(&chunks)), ((String::new(), Some("tool_calls".into())), 2));
+    wait::until("the slots are free", || proxy.get("/ready").send().json()["queue"]["running"] == 0);
+    let requests =
+        |text: &str| upstream.requests().iter().filter(|request| request.text().contains(text)).count();
+    assert_eq!(requests("be cut"), 1, "nothing is asked again");
+    assert!(requests("be slow") <= 2, "{}", requests("be slow"));
+}
+
 #[test]
 fn time_running_out_ends_the_turn_upstream() {
     let Some((setup, upstream)) = one_slot() else { return };

@@ -30,12 +30,18 @@ pub struct Answer {
     assembler: Assembler,
     settlement: Settlement,
     limits: LatestLimits,
+    last_heard: Instant,
 }
 
 impl Answer {
     /// An answer of which nothing is there yet.
     pub fn new(settlement: Settlement, context: TurnContext, limits: LatestLimits) -> Answer {
-        Answer { assembler: Assembler::new(Arc::new(context)), settlement, limits }
+        Answer {
+            assembler: Assembler::new(Arc::new(context)),
+            settlement,
+            limits,
+            last_heard: Instant::now(),
+        }
     }
 
     /// Forgets what another worker did for the turn, none of which is out.
@@ -52,6 +58,11 @@ impl Answer {
     /// Whether anything of the answer, or of the reasoning before it, came.
     pub fn has_begun(&self) -> bool {
         self.settlement.has_begun()
+    }
+
+    /// When Codex last said anything about its thread.
+    pub fn last_heard(&self) -> Instant {
+        self.last_heard
     }
 
     /// The thread is there; starting it was begun at `from`.
@@ -81,6 +92,7 @@ impl Answer {
 
     /// A delta of an agent message: by far the most frequent of all.
     pub fn message_delta(&mut self, item_id: &str, delta: String) {
+        self.last_heard = Instant::now();
         self.assembler.message_delta(item_id, delta);
         self.act();
     }
@@ -88,6 +100,7 @@ impl Answer {
     /// Takes in any other notification about this thread. Unknown ones, and parts of known ones
     /// that cannot be read, change nothing.
     pub fn hear(&mut self, method: &str, params: &str) {
+        self.last_heard = Instant::now();
         self.assembler.hear(method, params);
         self.act();
     }

@@ -61,6 +61,8 @@ pub struct Timing {
     patience: Duration,
     /// For the sign of life.
     vital: Duration,
+    /// Without a word about a turn that waits for a function's result, until that is refused.
+    silence: Duration,
     /// From an accepted interruption to the end of the turn.
     end: Duration,
     /// Before a worker is started again; doubled at each failure.
@@ -80,6 +82,7 @@ impl Default for Timing {
             rpc: Duration::from_secs(30),
             patience: Duration::from_secs(5),
             vital: Duration::from_secs(2),
+            silence: Duration::from_secs(60),
             end: Duration::from_secs(10),
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(30),

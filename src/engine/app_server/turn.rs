@@ -10,6 +10,8 @@
 //! No request under way is abandoned: when the client leaves or time runs out, the outcome is told
 //! at once, and what was begun is then undone in order.
 
+mod silence;
+
 use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -291,7 +293,7 @@ impl Run {
             return Err(error.into());
         }
         lock(&self.answer).called(&started.turn.id);
-        self.wait_while(worker, |stage| stage == Stage::Running).await?;
+        self.wait_while_running(worker, thread).await?;
         if lock(&self.answer).was_early() && !worker.overtakes.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 pid = worker.pid,

@@ -262,8 +262,23 @@ impl Worker {
     /// Forgets a thread, and answers what Codex still waits for on it.
     pub fn detach(&self, thread: &str) {
         let gone = lock(&self.threads).remove(thread);
-        for id in gone.into_iter().flat_map(|thread| thread.pending_tool_calls) {
-            self.rpc.answer(&id, wire::refusal("item/tool/call"));
+        self.refuse(&gone.map(|thread| thread.pending_tool_calls).unwrap_or_default());
+    }
+
+    /// Refuses what Codex waits for on a thread, which is of no use for another turn then. Gives
+    /// how many calls it were.
+    pub fn refuse_calls(&self, thread: &str) -> usize {
+        let calls = lock(&self.threads)
+            .get_mut(thread)
+            .map(|thread| std::mem::take(&mut thread.pending_tool_calls))
+            .unwrap_or_default();
+        self.refuse(&calls);
+        calls.len()
+    }
+
+    fn refuse(&self, calls: &[String]) {
+        for id in calls {
+            self.rpc.answer(id, wire::refusal("item/tool/call"));
         }
     }
 

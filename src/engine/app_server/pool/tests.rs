@@ -16,6 +16,7 @@ const FAST: Timing = Timing {
     rpc: Duration::from_millis(300),
     patience: Duration::from_millis(100),
     vital: Duration::from_millis(100),
+    silence: Duration::from_secs(1),
     end: Duration::from_millis(300),
     first_pause: Duration::from_millis(1),
     longest_pause: Duration::from_millis(20),
