@@ -101,9 +101,10 @@ impl Installation {
     pub fn continuation(&self) -> Continuation {
         match self.refused.get() {
             None => self.continuation.clone(),
-            Some(()) => {
-                Continuation::Off { reason: "this Codex CLI does not take a session id of ours".into() }
-            }
+            Some(()) => Continuation::limited(
+                self.config.engine,
+                "this Codex CLI does not take a session id of ours".into(),
+            ),
         }
     }
 

@@ -175,7 +175,7 @@ settings! {
         workers: usize = Text("1"), Shape::Count { least: 1, most: 256 };
         /// Turns that one app-server worker runs at once.
         turns_per_worker: usize = Text("1"), Shape::Count { least: 1, most: 1024 };
-        /// Threads that each app-server worker starts ahead of requests.
+        /// Threads that each app-server worker starts ahead of requests; without effect where conversations are continued in full, which is as fast.
         prewarm: usize = Text("0"), Shape::Count { least: 0, most: 64 };
         /// Whether requests that continue a conversation share a session id, so that the upstream's prompt cache works.
         continuation: ContinuationChoice = Text("auto"), Shape::Choice(ContinuationChoice::NAMES);

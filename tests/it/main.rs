@@ -36,6 +36,7 @@ mod sdk;
 mod secrets;
 mod state;
 mod systemd;
+mod threads;
 mod turn_ends;
 mod untouched;
 mod verbs;

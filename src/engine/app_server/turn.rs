@@ -1,7 +1,7 @@
 //! One turn on one worker, from its thread to its end.
 //!
 //! ```text
-//!   thread (fresh or prewarmed) -> inject_items, turn/start -> events -> [interrupt] -> unsubscribe
+//!   thread (see `thread`) -> inject_items, turn/start -> events -> [interrupt] -> unsubscribe
 //! ```
 //! The conversation and the start of the turn go out together: Codex takes the requests of one
 //! thread in their order. If it refuses the conversation, or is seen to begin without it, nothing
@@ -10,7 +10,8 @@
 //! No request under way is abandoned: when the client leaves or time runs out, the outcome is told
 //! at once, and what was begun is then undone in order.
 
-use std::path::Path;
+mod thread;
+
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -22,21 +23,17 @@ use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
 
 use super::answer::{Answer, Stage};
-use super::features::Features;
 use super::rpc::RpcError;
 use super::tool_names::Names;
-use super::wire::{
-    self, DynamicTool, InjectItems, ThreadConfig, ThreadStart, ThreadUnsubscribe, TurnInterrupt, TurnStart,
-};
+use super::wire::{self, InjectItems, ThreadUnsubscribe, TurnInterrupt, TurnStart};
 use super::worker::{Worker, lock};
 use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{At, Failure, Item, Output, Part, Sink, Tool, Turn};
+use crate::turn::{At, Failure, Output, Sink, Tool, Turn};
+
+pub use thread::plain_thread;
 
 /// JSON-RPC code of "Server overloaded; retry later."
 const OVERLOADED: i64 = -32001;
-
-/// A function's result above this many bytes is cut in silence by Codex where it works as an agent.
-const LONGEST_RESULT: usize = 40_000;
 
 /// What became of a turn on one worker.
 #[derive(Debug)]
@@ -65,20 +62,6 @@ pub struct Run {
     pub sink: Arc<Sink>,
     /// When the slot was granted.
     pub granted: Instant,
-}
-
-/// A thread without functions or settings of its own.
-pub fn plain_thread<'a>(config: &Config, cwd: &'a Path) -> ThreadStart<'a> {
-    let lean = config.profile() == Profile::Model;
-    ThreadStart {
-        ephemeral: config.ephemeral,
-        environments: lean.then_some([]),
-        base_instructions: lean.then_some(""),
-        cwd: (!lean).then_some(cwd),
-        dynamic_tools: Vec::new(),
-        experimental_raw_events: false,
-        config: None,
-    }
 }
 
 impl Run {
@@ -165,72 +148,6 @@ impl Run {
         }
     }
 
-    async fn thread(&self, worker: &Arc<Worker>) -> Result<String, Stop> {
-        self.check(worker)?;
-        let began = Instant::now();
-        let cwd = self.turn.workdir.path();
-        let mut params = plain_thread(&self.config, cwd);
-        // Codex resolves the path again: looked at before and after, for it may be swapped meanwhile.
-        let agent = params.cwd.is_some();
-        if agent {
-            self.turn.workdir.is_still_there().await?;
-        }
-        let plain = self.turn.tools.is_empty() && self.turn.verbosity.is_none();
-        if plain
-            && (params.cwd.is_none() || cwd == self.config.default_cwd)
-            && let Some(thread) = worker.take_warm()
-        {
-            lock(&self.answer).thread_started(began);
-            return Ok(thread);
-        }
-        params.dynamic_tools = DynamicTool::all(&self.turn.tools, &self.names)?;
-        // Raw events echo the whole history; they are needed for function calls alone.
-        params.experimental_raw_events = !self.turn.tools.is_empty();
-        params.config =
-            self.turn.verbosity.map(|verbosity| ThreadConfig { model_verbosity: verbosity.name() });
-        let started: wire::ThreadStarted = worker.call("thread/start", &params).await?;
-        lock(&self.answer).thread_started(began);
-        if agent && let Err(failure) = self.turn.workdir.is_still_there().await {
-            Run::release(worker, &started.thread.id).await;
-            return Err(failure.into());
-        }
-        Ok(started.thread.id)
-    }
-
-    /// What this worker cannot do for this turn.
-    fn check(&self, worker: &Worker) -> Result<(), Failure> {
-        let model = self.turn.model.as_deref().or(self.config.model.as_deref());
-        let without_functions = || {
-            let lack = worker.features().and_then(Features::no_functions);
-            lack.or_else(|| worker.installation.functions.refused(model).map(str::to_owned))
-        };
-        if !self.turn.tools.is_empty()
-            && let Some(reason) = without_functions()
-        {
-            let message =
-                format!("Function tools are not possible with this model here, because of {reason}.");
-            return Err(Failure::Unsupported { at: At::Tools, message });
-        }
-        let length = |part: &Part| match part {
-            Part::Text(text) => text.len(),
-            Part::Image(_) => 0,
-        };
-        let long = |item: &Item| match item {
-            Item::ToolResult { content, .. } => content.iter().map(length).sum::<usize>() > LONGEST_RESULT,
-            _ => false,
-        };
-        if self.config.profile() == Profile::Agent
-            && let Some(index) = self.turn.conversation.iter().position(long)
-        {
-            let message = format!(
-                "A function result may have at most {LONGEST_RESULT} bytes with profile = agent, where Codex would \
-                 cut it; profile = model takes any."
-            );
-            return Err(Failure::bad(At::Item(index), message));
-        }
-        Ok(())
-    }
-
     /// Hands the conversation over, starts the turn and waits for its end. `begins` is where the
     /// request that starts it stands in all that was written to the worker, once it was sent.
     async fn ask(&self, worker: &Arc<Worker>, thread: &str, begins: &mut Option<u64>) -> Result<(), Stop> {
@@ -248,6 +165,7 @@ impl Run {
             thread_id: thread,
             input: [],
             model: self.turn.model.as_deref(),
+            environments: (self.config.profile() == Profile::Model).then_some([]),
             effort: self.turn.effort.map(|effort| effort.name()),
             summary: self.summary(),
             service_tier: self.turn.service_tier.and_then(|tier| tier.upstream()),

@@ -15,7 +15,7 @@ pub use notifications::{
     TurnError, TurnNotification,
 };
 pub use requests::{
-    DynamicTool, ThreadConfig, ThreadStart, ThreadStarted, ThreadUnsubscribe, TurnInterrupt, TurnStart,
+    DynamicTool, ThreadConfig, ThreadFork, ThreadStart, ThreadStarted, ThreadUnsubscribe, TurnInterrupt, TurnStart,
     TurnStarted,
 };
 

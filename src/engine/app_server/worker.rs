@@ -30,7 +30,7 @@ use super::wire::{
     RateLimitsNotification,
 };
 use super::{Link, Timing};
-use crate::codex::{Installation, Login};
+use crate::codex::{Continuation, Installation, Login};
 use crate::os::process::unread;
 use crate::process::{Child, lines};
 use crate::turn::Failure;
@@ -153,6 +153,10 @@ impl Worker {
         tracing::debug!(version = greeting.version(), pid = self.pid, "an app-server is up");
         let features = Features::ask(&self.rpc, self.timing.handshake, &self.installation).await?;
         let has_login_status = features.has("getAuthStatus");
+        if !features.has("thread/fork") {
+            // Whether another worker of it said so already makes no difference.
+            let _ = self.installation.refused.set(());
+        }
         // TurnContext once for each worker.
         let _ = self.features.set(features);
         if has_login_status {
@@ -314,7 +318,8 @@ impl Worker {
     /// Starts threads for later, one after the other, up to `prewarm`.
     fn warm_up(self: &Arc<Self>) {
         let config = Arc::clone(&self.installation.config);
-        if config.prewarm == 0 {
+        // Where sessions are chosen, a thread cannot be begun before its conversation is known.
+        if config.prewarm == 0 || matches!(self.installation.continuation(), Continuation::Full(_)) {
             return;
         }
         let worker = Arc::clone(self);
