@@ -38,7 +38,8 @@
 //! - `warp` occurs only in `api` (and where `cli::serve` plugs it in), `clap` only in `config::schema` and
 //!   `cli`, `serde_json::Value` never in `turn`.
 //! - No login token is read, refreshed or replayed anywhere: Codex authenticates itself.
-//! - No text of Codex or the upstream reaches a client: a failure's `detail` goes to the log only.
+//! - No word of Codex or the upstream reaches the log, for it may quote the prompt; of what the upstream
+//!   said, the client who sent the request reads one masked line ([`turn::Said`]).
 //! - No timing code in the flow: engines emit phases, [`observe::Trace`] adds them up.
 //! - No daemon, pid file or log file: the service manager has those.
 //! - No lock is held across an await; no queue is unbounded; nothing blocks the runtime.

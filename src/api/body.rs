@@ -74,6 +74,13 @@ impl Claim {
         self.bytes += by;
         Ok(())
     }
+
+    /// Counts so many bytes from now on, which are held already.
+    fn set(&mut self, bytes: u64) {
+        self.buffers.0.fetch_add(bytes, Ordering::Relaxed);
+        self.buffers.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
 }
 
 impl Drop for Claim {
@@ -86,13 +93,25 @@ impl Drop for Claim {
 #[derive(Debug)]
 pub struct Buffered {
     text: String,
-    _claim: Claim,
+    claim: Claim,
 }
+
+/// What was made of a body and is kept: its part of the budget.
+#[derive(Debug)]
+pub struct Held(#[allow(dead_code, reason = "given back when dropped")] Claim);
 
 impl Buffered {
     /// The text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Gives the text up for what was made of it, which takes so many bytes.
+    pub fn becomes(self, bytes: u64) -> Held {
+        let Buffered { text, mut claim } = self;
+        drop(text);
+        claim.set(bytes);
+        Held(claim)
     }
 }
 
@@ -128,7 +147,7 @@ pub async fn read<B: Buf, E>(
     let Ok(utf8) = String::from_utf8(text.bytes) else {
         return Err(broken("The request body is not valid UTF-8."));
     };
-    Ok(Buffered { text: utf8, _claim: text.claim })
+    Ok(Buffered { text: utf8, claim: text.claim })
 }
 
 /// Feeds every piece through the decoder, in time.

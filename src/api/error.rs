@@ -1,7 +1,8 @@
 //! The one table from what went wrong to what the client reads.
 //!
 //! Every answer that is not a success is decided here, so that none can quote what only the log may
-//! see: no text below uses a `detail`. The caller's format writes it, and names its own field.
+//! see: no text below uses a `detail`. The caller's format writes it, and names its own field. The
+//! upstream's own words come masked, in a `Said`.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -231,19 +232,25 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
             "upstream_auth",
             "The model service refused the account's credentials. Run `codex login` again on the machine of this server.",
         ),
-        Failure::UpstreamRejected { code, .. } => ErrorReply {
+        Failure::UpstreamRejected { code, said, .. } => ErrorReply {
             code: code
                 .as_deref()
                 .filter(|code| is_identifier(code))
                 .map_or("upstream_rejected".into(), |code| code.to_owned().into()),
             ..invalid(
                 "upstream_rejected",
-                "The model service refused the request for its content. The server's log has the reason.",
+                match said.shown() {
+                    Some(why) => format!("The model service refused the request: {why}"),
+                    None => "The model service refused the request for its content.".to_owned(),
+                },
             )
         },
-        Failure::LeanRequestRefused { .. } => bad_gateway(
+        Failure::LeanRequestRefused { said, .. } => bad_gateway(
             "lean_request_refused",
-            "The model service refused the request without Codex's own instructions. Set `profile` to `agent`.",
+            format!(
+                "The model service refused the request without Codex's own instructions. Set `profile` to `agent`.{}",
+                said.shown().map_or(String::new(), |why| format!(" It said: {why}"))
+            ),
         ),
         Failure::UpstreamOverloaded { .. } => {
             unavailable("upstream_overloaded", "The model service is overloaded. Try again later.")

@@ -22,7 +22,7 @@ use crate::turn::pace::Pace;
 use crate::turn::{Caller, Events, Failure, Phase, Slot, Turn, Workdir};
 
 use super::answer::Answer;
-use super::body::{self, Buffered, Limits};
+use super::body::{self, Buffered, Held, Limits};
 use super::connection::Connection;
 use super::dialect::{Decoded, Dialect, Encoder, GenerationRequest, Heading, RequestParts};
 use super::error::{self, ErrorReply};
@@ -66,7 +66,7 @@ struct Asked<'a> {
     call: Call<'a>,
     request: GenerationRequest,
     encoder: Box<dyn Encoder>,
-    body: Buffered,
+    held: Held,
 }
 
 /// A request with its places, in the queue or already beyond it.
@@ -150,7 +150,9 @@ async fn decode<'a, B: Buf, E>(
         Ok(Some(workdir)) => request.turn.workdir = workdir,
         Err(failure) => return Err(call.refuse(&failure, Some(&*encoder))),
     }
-    Ok(Asked { call, request, encoder, body })
+    // The body is as large as what was made of it: nobody needs both.
+    let held = body.becomes(request.turn.bytes());
+    Ok(Asked { call, request, encoder, held })
 }
 
 /// All that reading a request needs, so that it can be done elsewhere.
@@ -208,7 +210,7 @@ fn admit(mut asked: Asked<'_>) -> Result<Admitted<'_>, Box<ErrorReply>> {
 
 /// Starts the turns that have their slot; the others begin as theirs come.
 fn run(admitted: Admitted<'_>) -> Running<'_> {
-    let Admitted { asked: Asked { call, request, encoder, body }, places, joined } = admitted;
+    let Admitted { asked: Asked { call, request, encoder, held }, places, joined } = admitted;
     let GenerationRequest { turn, stop, n, stream, ignored, .. } = request;
     let engine = &call.app.engine;
     let answer = Answer::new(&stop, &turn.output, &turn.tool_choice);
@@ -223,13 +225,13 @@ fn run(admitted: Admitted<'_>) -> Running<'_> {
     let runs = places.into_iter().map(start).collect();
     let (timeout, cut) = (call.config.queue_timeout(), call.app.cut.clone());
     let reply = Reply {
-        turns: Turns::new(runs, joined, timeout, cut, engine.phase(), call.trace),
+        turns: Turns::new(turn.clone(), runs, joined, timeout, cut, engine.phase(), call.trace),
         answers: vec![answer; n],
         dialect: call.dialect,
         encoder,
         pace: Pace::default(),
         answers_whole: engine.answers_whole(),
-        body,
+        held,
     };
     let keepalive = call.config.keepalive_seconds;
     Running { reply, stream, ignored, keepalive, connection: call.connection }

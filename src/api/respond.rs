@@ -18,7 +18,7 @@ use crate::turn::pace::{Pace, apart};
 use crate::turn::{Event, Failure, Outcome, Phase, Usage};
 
 use super::answer::Answer;
-use super::body::Buffered;
+use super::body::Held;
 use super::connection::Connection;
 use super::dialect::{Dialect, Encoder, Frames, Piece, WholeAnswer, join};
 use super::error::{self, ErrorReply};
@@ -41,8 +41,8 @@ pub struct Reply {
     pub encoder: Box<dyn Encoder>,
     /// Whether a turn that was cut by a stop string ends by itself at once, and tells its cost.
     pub answers_whole: bool,
-    /// The request's body counts against `max_buffered_bytes` as long as its turns may need it.
-    pub body: Buffered,
+    /// The conversation counts against `max_buffered_bytes` as long as the turns may need it.
+    pub held: Held,
 }
 
 impl Reply {
@@ -292,8 +292,9 @@ pub fn note_failure(trace: &mut Trace, failure: &Failure, reply: &ErrorReply, st
         tracing::warn!(
             request_id = trace.request_id(),
             error_type = %reply.code,
-            "{}: {}",
-            reply.message,
+            // Not the answer's message: it may have the upstream's words, and they the prompt.
+            "the request failed as {}: {}",
+            reply.code,
             crate::observe::escape(detail)
         );
     }

@@ -8,10 +8,12 @@ use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::observe::Trace;
-use crate::turn::{Event, Events, Failure, Outcome, Phase};
+use crate::turn::{Event, Events, Failure, Outcome, Phase, Turn};
 
 /// `n` turns of one request. Dropping it leaves the queue and interrupts whatever runs.
 pub struct Turns {
+    /// What was asked.
+    turn: Turn,
     runs: Vec<Run>,
     joined: Instant,
     /// When the queue last moved for this request: a slot was granted or one of its turns ended.
@@ -44,8 +46,9 @@ pub enum Run {
 }
 
 impl Turns {
-    /// Listens to `runs`, which joined the queue at `joined`.
+    /// Listens to `runs` of `turn`, which joined the queue at `joined`.
     pub fn new(
+        turn: Turn,
         runs: Vec<Run>,
         joined: Instant,
         queue_timeout: Duration,
@@ -59,6 +62,7 @@ impl Turns {
             }
         }
         Turns {
+            turn,
             runs,
             joined,
             moved: Instant::now(),
@@ -137,7 +141,10 @@ impl Turns {
         let now = Instant::now();
         self.trace.see(&item, now);
         match item {
-            Err(failure) => return self.fail(index, failure),
+            Err(failure) => {
+                let failure = failure.shown_to(&self.turn);
+                return self.fail(index, failure);
+            }
             Ok(Event::Done { .. }) => self.end(index),
             Ok(_) => {}
         }

@@ -2,7 +2,8 @@
 //!
 //! The app-server gives a code (`codexErrorInfo`) and a text, `codex exec` the text alone, and the
 //! code `other` says nothing, so every rule that matters has a form that works on the text. The
-//! text may quote the upstream, and the upstream the prompt: it only ever goes into `detail`.
+//! text may quote the upstream, and the upstream the prompt: it goes into a [`Said`], which does not
+//! print; `detail` has status, code, type and length only.
 
 mod reset;
 
@@ -11,10 +12,7 @@ use std::time::Duration;
 use jiff::ZonedDateTime;
 use serde_json::Value;
 
-use crate::turn::Failure;
-
-/// How much of Codex's text is kept for the log, in bytes.
-const DETAIL: usize = 2048;
+use crate::turn::{Failure, Said};
 
 /// Whether the text says that the upstream stopped at its own output limit, which ends an answer
 /// with `length` and is no failure.
@@ -27,8 +25,16 @@ pub fn exited(exit: &str, stderr: &str) -> Failure {
     // A prompt beyond Codex's own limit (1,048,576 characters) never becomes a turn.
     match stderr.contains("\"input_error_code\":\"input_too_large\"") {
         true => Failure::ContextLength,
-        false => Failure::CodexExited { status: exit.to_owned(), detail: stderr.to_owned() },
+        false => Failure::CodexExited { status: exit.to_owned(), detail: before_prompt(stderr) },
     }
+}
+
+/// The stderr of a process that cannot have read the prompt: its own command line or configuration
+/// stopped it. Any other may quote the prompt, and only its length is told.
+pub fn before_prompt(stderr: &str) -> String {
+    const REFUSALS: &[&str] = &["error: ", "Error loading config", "Error parsing -c overrides"];
+    let refused = REFUSALS.iter().any(|refusal| stderr.trim_start().starts_with(refusal));
+    if refused { stderr.to_owned() } else { format!("{} bytes on its stderr", stderr.len()) }
 }
 
 /// The failure behind a turn's error.
@@ -46,7 +52,7 @@ pub fn classify(info: Option<&Value>, message: &str) -> Failure {
             .unwrap_or_default(),
         _ => ("", None),
     };
-    let said = Said::read(message, status);
+    let said = Told::read(message, status);
     match name {
         "contextWindowExceeded" => Failure::ContextLength,
         "usageLimitExceeded" | "sessionBudgetExceeded" => said.usage_limit(),
@@ -65,8 +71,13 @@ pub fn classify(info: Option<&Value>, message: &str) -> Failure {
     }
 }
 
+/// A name of a program's, not a text of somebody's.
+fn is_identifier(word: &str) -> bool {
+    word.len() <= 64 && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
 /// One error text, taken apart once.
-struct Said<'a> {
+struct Told<'a> {
     text: &'a str,
     /// The same in lower case, for matching.
     lower: String,
@@ -76,8 +87,8 @@ struct Said<'a> {
     body: Option<Value>,
 }
 
-impl Said<'_> {
-    fn read(text: &str, status: Option<u64>) -> Said<'_> {
+impl Told<'_> {
+    fn read(text: &str, status: Option<u64>) -> Told<'_> {
         let lower = text.to_lowercase();
         let status = status.or_else(|| {
             ["unexpected status ", "last status: "].iter().find_map(|lead| {
@@ -88,7 +99,7 @@ impl Said<'_> {
         let body = text
             .find('{')
             .and_then(|at| serde_json::Deserializer::from_str(&text[at..]).into_iter::<Value>().next()?.ok());
-        Said { text, lower, status, body }
+        Told { text, lower, status, body }
     }
 
     fn has(&self, any: &[&str]) -> bool {
@@ -196,18 +207,21 @@ impl Said<'_> {
         })
     }
 
+    /// What the log may have: no word of the text, which may quote the prompt.
     fn detail(&self) -> String {
-        let mut end = self.text.len().min(DETAIL);
-        while !self.text.is_char_boundary(end) {
-            end -= 1;
-        }
-        match (end == self.text.len(), self.status) {
-            (true, Some(status)) if !self.lower.contains(&status.to_string()) => {
-                format!("{} (HTTP {status})", self.text)
-            }
-            (true, _) => self.text.to_owned(),
-            (false, _) => format!("{}…", &self.text[..end]),
-        }
+        let status = self.status.map(|status| format!("HTTP {status}, "));
+        let named = |name: &str| {
+            let word = self.field(name)?.as_str().filter(|word| is_identifier(word))?;
+            Some(format!("{name} {word}, "))
+        };
+        let parts = [status, named("code"), named("type"), Some(format!("{} bytes", self.text.len()))];
+        format!("codex or the model service said: {}", parts.into_iter().flatten().collect::<String>())
+    }
+
+    /// The upstream's message, or the whole text where there is no body with one.
+    fn said(&self) -> Said {
+        let message = self.field("message").or_else(|| self.field("detail")).and_then(Value::as_str);
+        Said::new(message.unwrap_or(self.text))
     }
 
     fn usage_limit(&self) -> Failure {
@@ -240,10 +254,8 @@ impl Said<'_> {
     }
 
     fn rejected(&self, code: Option<&str>) -> Failure {
-        let code = code
-            .or_else(|| self.code())
-            .filter(|code| code.len() <= 64 && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
-        Failure::UpstreamRejected { code: code.map(str::to_owned), detail: self.detail() }
+        let code = code.or_else(|| self.code()).filter(|code| is_identifier(code));
+        Failure::UpstreamRejected { code: code.map(str::to_owned), detail: self.detail(), said: self.said() }
     }
 
     fn auth(&self) -> Failure {

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::{Said, Turn};
+
 /// Why a request has no (complete) answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Failure {
@@ -140,41 +142,45 @@ pub enum Failure {
     },
     /// Codex, or the upstream behind it, refused the account's credentials.
     UpstreamAuth {
-        /// What Codex said.
+        /// What happened, without Codex's own words, which may quote the prompt.
         detail: String,
     },
     /// The upstream refused the request for its content.
     UpstreamRejected {
         /// The upstream's own code, if it gave one.
         code: Option<String>,
-        /// What Codex said.
+        /// Status, code, type and length of what was said.
         detail: String,
+        /// What was said.
+        said: Said,
     },
     /// The upstream refused the lean request of `profile = model`.
     LeanRequestRefused {
-        /// What Codex said.
+        /// Status, code, type and length of what was said.
         detail: String,
+        /// What was said.
+        said: Said,
     },
     /// The upstream is overloaded.
     UpstreamOverloaded {
-        /// What Codex said.
+        /// What happened, without Codex's own words, which may quote the prompt.
         detail: String,
     },
     /// The upstream cannot be reached.
     UpstreamUnreachable {
-        /// What Codex said.
+        /// What happened, without Codex's own words, which may quote the prompt.
         detail: String,
     },
     /// The turn failed in Codex.
     CodexFailed {
-        /// What Codex said.
+        /// What happened, without Codex's own words, which may quote the prompt.
         detail: String,
     },
     /// The Codex process ended before it answered.
     CodexExited {
         /// Its exit, as `exit status: 1` or `signal: 9`.
         status: String,
-        /// The tail of its stderr.
+        /// The tail of its stderr, if it ended before it had the prompt.
         detail: String,
     },
     /// The turn completed without an answer.
@@ -271,7 +277,15 @@ impl Failure {
         Failure::bad(At::Field(path.into()), message)
     }
 
-    /// What only the log may see of it.
+    /// With what the sender of `turn` may read of the upstream's own words.
+    pub fn shown_to(mut self, turn: &Turn) -> Failure {
+        if let Failure::UpstreamRejected { said, .. } | Failure::LeanRequestRefused { said, .. } = &mut self {
+            said.show_to(turn);
+        }
+        self
+    }
+
+    /// What only the log may see of it: never the words of Codex or the upstream.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Failure::HomeRefused { detail }
@@ -279,7 +293,7 @@ impl Failure {
             | Failure::StateNotWritable { detail, .. }
             | Failure::UpstreamAuth { detail }
             | Failure::UpstreamRejected { detail, .. }
-            | Failure::LeanRequestRefused { detail }
+            | Failure::LeanRequestRefused { detail, .. }
             | Failure::UpstreamOverloaded { detail }
             | Failure::UpstreamUnreachable { detail }
             | Failure::CodexFailed { detail }

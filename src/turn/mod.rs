@@ -10,6 +10,7 @@ pub mod identity;
 pub mod json;
 pub mod pace;
 pub mod prompt;
+pub mod said;
 pub mod workdir;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_
 pub use failure::{At, Failure};
 pub use identity::Identity;
 pub use json::Json;
+pub use said::Said;
 pub use workdir::Workdir;
 
 /// One question to the model: a whole conversation and how it is to be answered.
@@ -46,6 +48,29 @@ pub struct Turn {
     pub tools: Arc<[Tool]>,
     /// Whether a function must be called.
     pub tool_choice: ToolChoice,
+}
+
+impl Turn {
+    /// The memory that the conversation takes, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let part = |part: &Part| {
+            size_of::<Part>()
+                + match part {
+                    Part::Text(text) => text.len(),
+                    Part::Image(image) => image.base64.len() + image.media_type.len(),
+                }
+        };
+        let parts = |parts: &[Part]| parts.iter().map(part).sum::<usize>();
+        let item = |item: &Item| {
+            size_of::<Item>()
+                + match item {
+                    Item::Message { content, .. } => parts(content),
+                    Item::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
+                    Item::ToolResult { call_id, content } => call_id.len() + parts(content),
+                }
+        };
+        self.conversation.iter().map(item).sum::<usize>() as u64
+    }
 }
 
 /// One entry of a conversation.

@@ -98,3 +98,35 @@ fn what_codex_takes_from_its_command_line_only_is_named() {
     wait::until("it is said at start", || proxy.log().contains(names));
     assert!(!proxy.log().contains("s3cret"));
 }
+
+/// The upstream quotes the prompt in its error; the client reads why, the log does not.
+fn told_to_the_client_only(setup: Setup, upstream: &Upstream) {
+    let proxy = setup.start();
+    let message = "Invalid schema for 's3cret prompt' in /srv/s3cret.txt of org-AbC123dEf456 (/etc/passwd).";
+    let error = serde_json::json!({
+        "message": message, "type": "invalid_request_error", "code": "invalid_json_schema", "param": "text.format" });
+    upstream.when("s3cret prompt", [Reply::status(400, error)]);
+    let answer = proxy.ask("s3cret prompt about /srv/s3cret.txt").send();
+    let error = answer.error(400, "invalid_request_error", "invalid_json_schema");
+    let expect = "The model service refused the request: Invalid schema for 's3cret prompt' in /srv/s3cret.txt of *** \
+                  (***).";
+    assert_eq!(error, expect);
+    assert!(answer.json()["error"]["param"].is_null());
+    let id = answer.header("x-request-id").unwrap().to_owned();
+    wait::until("the log has it", || {
+        proxy.log().lines().any(|line| line.contains(&id) && line.contains("code invalid_json_schema"))
+    });
+    assert!(!proxy.log().contains("s3cret"), "{}", proxy.log());
+}
+
+#[test]
+fn what_the_upstream_said_reaches_the_client_and_not_the_log() {
+    let Some((setup, upstream)) = crate::support::real() else { return };
+    told_to_the_client_only(setup, &upstream);
+}
+
+#[test]
+fn what_the_upstream_said_to_a_worker_reaches_the_client_and_not_the_log() {
+    let Some((setup, upstream)) = crate::support::real() else { return };
+    told_to_the_client_only(setup.set("engine", "app-server"), &upstream);
+}

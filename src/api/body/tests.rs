@@ -252,3 +252,17 @@ async fn all_bodies_share_one_budget() {
     drop((second, third));
     assert_eq!(buffers.taken(), 0);
 }
+
+#[tokio::test]
+async fn what_was_made_of_a_body_counts_in_its_place() {
+    let buffers = Buffers::new();
+    for made in [3, 0, 400] {
+        let mut claim = buffers.claim(100);
+        claim.grow(90).unwrap();
+        let held = Buffered { text: "x".repeat(90), claim }.becomes(made);
+        assert_eq!(buffers.taken(), made);
+        assert_eq!(buffers.claim(100).grow(98), if made < 3 { Ok(()) } else { Err(Failure::Overloaded) });
+        drop(held);
+        assert_eq!(buffers.taken(), 0);
+    }
+}

@@ -1,6 +1,7 @@
 use super::*;
 use crate::api::chat::CHAT;
 use crate::api::dialect::{Frames, Heading, RequestParts};
+use crate::turn::Said;
 use crate::turn::failure::Folder;
 
 const NOW: u64 = 1_700_000_000;
@@ -47,10 +48,18 @@ fn all() -> Vec<Failure> {
         Failure::StateNotWritable { folder: Folder::State, detail: detail() },
         Failure::StateNotWritable { folder: Folder::Home, detail: detail() },
         Failure::UpstreamAuth { detail: detail() },
-        Failure::UpstreamRejected { code: Some(text("invalid_image")), detail: detail() },
-        Failure::UpstreamRejected { code: Some(text("the prompt SECRET")), detail: detail() },
-        Failure::UpstreamRejected { code: None, detail: detail() },
-        Failure::LeanRequestRefused { detail: detail() },
+        Failure::UpstreamRejected {
+            code: Some(text("invalid_image")),
+            detail: detail(),
+            said: Said::new("SECRET"),
+        },
+        Failure::UpstreamRejected {
+            code: Some(text("the prompt SECRET")),
+            detail: detail(),
+            said: Said::new("SECRET"),
+        },
+        Failure::UpstreamRejected { code: None, detail: detail(), said: Said::new("SECRET") },
+        Failure::LeanRequestRefused { detail: detail(), said: Said::new("SECRET") },
         Failure::UpstreamOverloaded { detail: detail() },
         Failure::UpstreamUnreachable { detail: detail() },
         Failure::CodexFailed { detail: detail() },
@@ -103,9 +112,9 @@ const TABLE: &str = "\
 503 server_error state_not_writable - false - - | This server cannot write to the state folder (STATE_DIRECTORY, else ~/.codex-api-proxy): it is full, read-only or not permitted. `codex-api-proxy doctor` on its machine says more.
 503 server_error state_not_writable - false - - | This server cannot write to the isolated CODEX_HOME (app_server_codex_home): it is full, read-only or not permitted. `codex-api-proxy doctor` on its machine says more.
 502 api_error upstream_auth - false - - | The model service refused the account's credentials. Run `codex login` again on the machine of this server.
-400 invalid_request_error invalid_image - false - - | The model service refused the request for its content. The server's log has the reason.
-400 invalid_request_error upstream_rejected - false - - | The model service refused the request for its content. The server's log has the reason.
-400 invalid_request_error upstream_rejected - false - - | The model service refused the request for its content. The server's log has the reason.
+400 invalid_request_error invalid_image - false - - | The model service refused the request for its content.
+400 invalid_request_error upstream_rejected - false - - | The model service refused the request for its content.
+400 invalid_request_error upstream_rejected - false - - | The model service refused the request for its content.
 502 api_error lean_request_refused - false - - | The model service refused the request without Codex's own instructions. Set `profile` to `agent`.
 503 server_error upstream_overloaded - false - - | The model service is overloaded. Try again later.
 502 api_error upstream_unreachable - false - - | The model service cannot be reached. Check the network and `proxy`.

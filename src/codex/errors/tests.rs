@@ -117,14 +117,42 @@ fn the_text_alone_decides_as_well() {
 }
 
 #[test]
-fn the_kept_text_is_bounded_and_whole_characters() {
-    let message = "é".repeat(DETAIL);
-    let failure = classify(None, &message);
-    let detail = failure.detail().unwrap();
-    assert!(detail.len() <= DETAIL + '…'.len_utf8(), "{}", detail.len());
-    assert_eq!(detail.chars().filter(|c| *c == 'é').count(), DETAIL / 2);
-    let exact = "x".repeat(DETAIL);
-    assert_eq!(classify(None, &exact).detail(), Some(exact.as_str()));
+fn the_log_gets_no_word_of_what_was_said() {
+    let prompt = "s3cret prompt";
+    for (info, text, expect) in [
+        (
+            None,
+            format!(
+                r#"{{"error":{{"message":"bad: {prompt}","type":"invalid_request_error","code":"x_y"}}}}"#
+            ),
+            "code x_y, type invalid_request_error, ",
+        ),
+        (None, format!(r#"{{"error":{{"message":"bad","type":"{prompt}","code":"{prompt}"}}}}"#), ""),
+        (None, format!("unexpected status 500 Internal Server Error: {prompt}, url: http://x"), "HTTP 500, "),
+        (None, format!("something else: {prompt}"), ""),
+        (
+            Some(json!({"responseStreamDisconnected": {"httpStatusCode": 502}})),
+            prompt.to_owned(),
+            "HTTP 502, ",
+        ),
+        (Some(json!("badRequest")), prompt.to_owned(), ""),
+        (Some(json!("unauthorized")), prompt.to_owned(), ""),
+        (Some(json!("serverOverloaded")), prompt.to_owned(), ""),
+        (Some(json!("httpConnectionFailed")), prompt.to_owned(), ""),
+    ] {
+        let failure = classify(info.as_ref(), &text);
+        let expect = format!("codex or the model service said: {expect}{} bytes", text.len());
+        assert_eq!(failure.detail(), Some(expect.as_str()), "{text}");
+        let printed = format!("{failure} {failure:?}");
+        assert!(!printed.contains("s3cret"), "{printed}");
+    }
+    for (stderr, detail) in [
+        ("thread panicked at s3cret", "25 bytes on its stderr"),
+        ("error: unexpected argument '--x' found", "error: unexpected argument '--x' found"),
+        ("Error loading config.toml: no", "Error loading config.toml: no"),
+    ] {
+        assert_eq!(exited("exit status: 1", stderr).detail(), Some(detail));
+    }
 }
 
 #[test]
@@ -138,6 +166,7 @@ fn a_prompt_codex_does_not_take_is_too_long() {
     let long = r#"Error: turn/start failed: Input exceeds the maximum length of 1048576 characters. (code -32602), data: {"input_error_code":"input_too_large","max_chars":1048576}"#;
     assert_eq!(exited("exit status: 1", long), Failure::ContextLength);
     assert_eq!(kind(&classify(None, long)), "ContextLength");
-    let other = Failure::CodexExited { status: "exit status: 1".into(), detail: "boom".into() };
+    let other =
+        Failure::CodexExited { status: "exit status: 1".into(), detail: "4 bytes on its stderr".into() };
     assert_eq!(exited("exit status: 1", "boom"), other);
 }

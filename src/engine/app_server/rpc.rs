@@ -50,10 +50,16 @@ pub enum RpcError {
     Closed,
 }
 
+/// Where JSON is wrong, without serde's quotation of it, which may be of the prompt.
+pub(super) fn place(error: &serde_json::Error) -> String {
+    format!("{:?} error at column {}", error.classify(), error.column())
+}
+
 impl fmt::Display for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RpcError::Refused { code, message } => write!(f, "{message} ({code})"),
+            // The message may quote what it refuses.
+            RpcError::Refused { code, message } => write!(f, "refused ({code}, {} bytes)", message.len()),
             RpcError::Late { method, after } => write!(f, "no reply to {method} within {after:?}"),
             RpcError::Closed => f.write_str("the connection is closed"),
         }
@@ -346,7 +352,7 @@ impl Rpc {
                 }),
                 Ok(Envelope { id: Some(id), result, error, .. }) => self.resolve(id.get(), result, error),
                 Ok(_) => {}
-                Err(error) => break Ended::Broken(format!("it wrote a broken message: {error}")),
+                Err(error) => break Ended::Broken(format!("it wrote a broken message: {}", place(&error))),
             }
         };
         self.close();

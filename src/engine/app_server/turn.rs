@@ -290,11 +290,11 @@ impl Run {
 /// What it means that a request of a turn was refused; the caller's `tools` may be the cause.
 fn failure(error: &RpcError, tools: &[Tool], names: &Names) -> Failure {
     match error {
-        RpcError::Refused { code: OVERLOADED, message } => {
-            Failure::UpstreamOverloaded { detail: message.clone() }
-        }
+        RpcError::Refused { code: OVERLOADED, message } => Failure::UpstreamOverloaded {
+            detail: format!("the app-server is overloaded: {} bytes", message.len()),
+        },
         RpcError::Refused { message, .. } if !tools.is_empty() && message.contains("dynamic tool") => {
-            tracing::info!(message, "codex refused function tools");
+            tracing::info!(bytes = message.len(), "codex refused function tools");
             match refused_tool(message, tools, names) {
                 Some(index) => Failure::bad(At::Tool(index), "Codex does not accept this function's schema."),
                 None => Failure::bad(At::Tools, "Codex does not accept these function tools."),

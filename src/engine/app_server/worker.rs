@@ -24,12 +24,13 @@ use tokio::task::JoinHandle;
 
 use super::answer::{Answer, LatestLimits};
 use super::features::Features;
-use super::rpc::{self, Ended, OnReply, Rpc, RpcError, Sent, ServerMessage, Vital};
+use super::rpc::{self, Ended, OnReply, Rpc, RpcError, Sent, ServerMessage, Vital, place};
 use super::wire::{
     self, About, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized,
     RateLimitsNotification,
 };
 use super::{Link, Timing};
+use crate::codex::errors::before_prompt;
 use crate::codex::{Continuation, Installation, Login};
 use crate::os::process::unread;
 use crate::process::{Child, lines};
@@ -186,7 +187,8 @@ impl Worker {
     ) -> Result<T, Failure> {
         let broken = |what: String| Failure::CodexFailed { detail: format!("app-server, {method}: {what}") };
         let reply = self.rpc.call(method, params, limit).await.map_err(|error| broken(error.to_string()))?;
-        serde_json::from_str(reply.get()).map_err(|error| broken(format!("unexpected reply: {error}")))
+        serde_json::from_str(reply.get())
+            .map_err(|error| broken(format!("unexpected reply: {}", place(&error))))
     }
 
     /// A request on behalf of a turn.
@@ -234,7 +236,7 @@ impl Worker {
         };
         let reply = reply.inspect_err(|error| self.judge(error))?;
         serde_json::from_str(reply.get()).map_err(|error| {
-            let detail = format!("the app-server gave an unexpected reply to {method}: {error}");
+            let detail = format!("the app-server gave an unexpected reply to {method}: {}", place(&error));
             self.fail(Failure::CodexFailed { detail });
             RpcError::Closed
         })
@@ -377,8 +379,8 @@ impl Worker {
         let failure = stop_reason.unwrap_or_else(|| {
             let (status, stderr) = told;
             let detail = match ended {
-                Ended::Eof => stderr,
-                Ended::Broken(why) => format!("{why}; stderr: {stderr}"),
+                Ended::Eof => before_prompt(&stderr),
+                Ended::Broken(why) => format!("{why}; {}", before_prompt(&stderr)),
             };
             Failure::CodexExited { status, detail }
         });

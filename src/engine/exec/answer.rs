@@ -190,7 +190,12 @@ mod tests {
         let overflow = r#"{"type":"turn.failed","error":{"message":"Codex ran out of room in the model's context window."}}"#;
         let error = r#"{"type":"error","message":"Codex ran out of room in the model's context window."}"#;
         let half = message("half");
-        let exited = || Err(Failure::CodexExited { status: "exit status: 1".into(), detail: "tail".into() });
+        let exited = || {
+            Err(Failure::CodexExited {
+                status: "exit status: 1".into(),
+                detail: "4 bytes on its stderr".into(),
+            })
+        };
         let length = || Ok(Event::Done { finish: Finish::Length, usage: None });
         for (lines, text, end) in [
             (&[DONE][..], None, Err(Failure::NoAnswer)),

@@ -11,7 +11,7 @@ mod answer;
 mod files;
 mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
@@ -21,7 +21,7 @@ use crate::codex::{Codex, Continuation, Installation, args, folders};
 use crate::config::{Config, Live};
 use crate::process::{Child, Lines, lines};
 use crate::turn::{
-    Event, Events, Failure, Gone, Identity, Outcome, Output, Phase, Sink, Slot, Turn, events, prompt,
+    Event, Events, Failure, Gone, Identity, Item, Outcome, Output, Phase, Sink, Slot, Turn, events, prompt,
 };
 
 use answer::{Answer, Step};
@@ -46,21 +46,30 @@ impl Exec {
     }
 
     /// Runs a turn; see [`crate::engine::Engine::run`].
-    pub fn run(&self, turn: Turn, slot: Slot) -> Events {
+    pub fn run(&self, mut turn: Turn, slot: Slot) -> Events {
         let (sink, events) = events();
+        // Not kept beside the prompt that is made of it.
+        let conversation = std::mem::replace(&mut turn.conversation, Arc::new([]));
         let run =
             Run { config: self.live.get(), codex: self.codex.clone(), turn, sink, granted: Instant::now() };
-        tokio::spawn(run.complete(slot));
+        tokio::spawn(run.complete(conversation, slot));
         events
     }
 }
 
 /// What one turn needs before its process is started.
 struct Prepared {
-    prompt: String,
+    /// Kept only as long as Codex may have to be asked again.
+    prompt: Mutex<Option<Arc<String>>>,
     files: Option<TurnFiles>,
     /// The session under which it is to reach the upstream.
     rollout: Option<Rollout>,
+}
+
+impl Prepared {
+    fn prompt(&self) -> MutexGuard<'_, Option<Arc<String>>> {
+        self.prompt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a process left behind.
@@ -99,8 +108,8 @@ impl From<Failure> for Stop {
 }
 
 impl Run {
-    async fn complete(self, slot: Slot) {
-        let mut last = match self.answer().await {
+    async fn complete(self, conversation: Arc<[Item]>, slot: Slot) {
+        let mut last = match self.answer(conversation).await {
             Ok(items) => items,
             Err(Stop::Failed(failure)) => vec![Err(failure)],
             // Nobody is left to tell.
@@ -138,11 +147,11 @@ impl Run {
     }
 
     /// Runs the turn to its end; returns what is left to tell when the process is reaped.
-    async fn answer(&self) -> Result<Vec<Outcome>, Stop> {
+    async fn answer(&self, conversation: Arc<[Item]>) -> Result<Vec<Outcome>, Stop> {
         let installation = self.bounded(self.codex.ready()).await??;
 
         let start = Instant::now();
-        let prepared = self.prepare(&installation).await?;
+        let prepared = self.prepare(&installation, conversation).await?;
         let outcome = self.continued(&installation, &prepared, start).await;
         if prepared.files.is_some() || prepared.rollout.is_some() {
             tokio::task::spawn_blocking(move || drop(prepared));
@@ -209,7 +218,7 @@ impl Run {
         let mut answer = Answer::default();
         // From here on every way out waits until the process is reaped: the slot is held till then.
         let talked = match self.phase(Phase::CodexProcessSpawn, running - start).await {
-            Ok(()) => self.talk(&mut child, &prepared.prompt, &mut answer, running).await,
+            Ok(()) => self.talk(&mut child, prepared, recording, &mut answer, running).await,
             Err(gone) => Err(gone.into()),
         };
         match talked {
@@ -222,11 +231,16 @@ impl Run {
     }
 
     /// Writes the prompt and the turn's files, off the runtime: both may be large.
-    async fn prepare(&self, installation: &Installation) -> Result<Prepared, Stop> {
+    async fn prepare(
+        &self,
+        installation: &Installation,
+        conversation: Arc<[Item]>,
+    ) -> Result<Prepared, Stop> {
         let (turn, tmp) = (self.turn.clone(), self.config.state_dir.join("tmp"));
         let (continuation, home) = (installation.continuation(), installation.home.path.clone());
         let work = tokio::task::spawn_blocking(move || {
             turn.workdir.exists()?;
+            let turn = Turn { conversation, ..turn };
             let prompt = prompt::build(&turn.conversation, &turn.output);
             let schema = match &turn.output {
                 Output::JsonSchema(schema) => Some(schema.as_str()),
@@ -237,7 +251,7 @@ impl Run {
                 Continuation::Full(key) => record(&turn, &Identity::of(&turn, &key), &home),
                 Continuation::Threads { .. } | Continuation::Off { .. } => None,
             };
-            Ok(Prepared { prompt: prompt.text, files, rollout })
+            Ok(Prepared { prompt: Mutex::new(Some(Arc::new(prompt.text))), files, rollout })
         });
         let result: Result<_, Failure> = work
             .await
@@ -249,20 +263,27 @@ impl Run {
     async fn talk(
         &self,
         child: &mut Child,
-        prompt: &str,
+        prepared: &Prepared,
+        recording: Option<&str>,
         answer: &mut Answer,
         running: Instant,
     ) -> Result<(), Stop> {
         let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Failure::Internal { detail: "the codex process has no pipes".into() }.into());
         };
+        let prompt = match recording {
+            Some(_) => prepared.prompt().clone(),
+            None => prepared.prompt().take(),
+        };
+        let prompt = prompt.unwrap_or_default();
         let write = async move {
             // Codex may end without reading; then its output says why, not this.
             let _ = stdin.write_all(prompt.as_bytes()).await;
             drop(stdin);
+            drop(prompt);
             self.phase(Phase::CodexStdinWrite, running.elapsed()).await.map_err(Stop::from)
         };
-        let read = self.read(child, Lines::new(stdout, lines::LONGEST), answer, running);
+        let read = self.read(child, prepared, Lines::new(stdout, lines::LONGEST), answer, running);
         let both = async { tokio::try_join!(write, read).map(|_| ()) };
         self.bounded(both).await?
     }
@@ -270,6 +291,7 @@ impl Run {
     async fn read<R>(
         &self,
         child: &Child,
+        prepared: &Prepared,
         mut lines: Lines<R>,
         answer: &mut Answer,
         running: Instant,
@@ -303,7 +325,12 @@ impl Run {
             if std::mem::take(&mut first_line) {
                 self.phase(Phase::CodexFirstStdoutEvent, running.elapsed()).await?;
             }
-            match answer.line(line) {
+            let step = answer.line(line);
+            if answer.heard() {
+                // It has begun and is not asked again.
+                prepared.prompt().take();
+            }
+            match step {
                 Step::Quiet | Step::Over => {}
                 Step::Message { earlier } => {
                     if std::mem::take(&mut first_message) {

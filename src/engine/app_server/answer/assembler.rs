@@ -290,8 +290,11 @@ impl Assembler {
             let cause = error.additional_details.unwrap_or(error.message);
             let failure = match classify(error.codex_error_info.as_ref(), &cause) {
                 Failure::UpstreamUnreachable { detail } => Failure::UpstreamUnreachable { detail },
-                _ => Failure::CodexFailed {
-                    detail: format!("the answer broke off and was begun again: {cause}"),
+                failure => Failure::CodexFailed {
+                    detail: format!(
+                        "the answer broke off and was begun again: {}",
+                        failure.detail().unwrap_or_default()
+                    ),
                 },
             };
             self.fail(failure);

@@ -12,8 +12,10 @@ impl TurnContext {
     pub(super) fn failure(&self, error: &TurnError) -> Failure {
         match classify(error.codex_error_info.as_ref(), &error.message) {
             Failure::NoModel { model } => Failure::NoModel { model: self.model.clone().unwrap_or(model) },
-            Failure::UpstreamRejected { code: None, detail } if self.lean && refuses_lean(&detail) => {
-                Failure::LeanRequestRefused { detail }
+            Failure::UpstreamRejected { code: None, detail, said }
+                if self.lean && refuses_lean(said.expose()) =>
+            {
+                Failure::LeanRequestRefused { detail, said }
             }
             failure => failure,
         }
@@ -42,8 +44,8 @@ fn exhausted_until(limits: &LatestLimits) -> Option<u64> {
 
 /// Whether a refusal is about what only the lean request does: no instructions, no tools of
 /// Codex, an altered model entry. The ChatGPT backend says so as `{"detail": …}`, without a code.
-fn refuses_lean(detail: &str) -> bool {
-    let lower = detail.to_lowercase();
+fn refuses_lean(said: &str) -> bool {
+    let lower = said.to_lowercase();
     ["instructions", "additional_tools", "tool_mode", "client version"]
         .iter()
         .any(|part| lower.contains(part))

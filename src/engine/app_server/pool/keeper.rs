@@ -26,6 +26,7 @@ impl Shared {
     pub(super) async fn keep(self: Arc<Self>, index: usize) {
         let mut pause = Pause::new(self.timing);
         let mut reloads = self.reloads.subscribe();
+        let mut told: Option<Failure> = None;
         while index < self.wanted() {
             let started = tokio::select! {
                 started = self.start_worker() => started,
@@ -33,6 +34,7 @@ impl Shared {
             };
             let (seat, wait) = match started {
                 Ok(worker) => {
+                    told = None;
                     if let Some(Seat::Ready(old)) = self.seat(index, Seat::Ready(Arc::clone(&worker))) {
                         self.retire(old);
                     }
@@ -41,7 +43,7 @@ impl Shared {
                         Next::Leave => break,
                         Next::Died(why) => why,
                     };
-                    tracing::warn!(detail = why.detail(), pid = worker.pid, "a codex worker ended: {why:?}");
+                    tracing::warn!(pid = worker.pid, "a codex worker ended: {why}");
                     if worker.since.elapsed() >= self.timing.settled {
                         pause = Pause::new(self.timing);
                     }
@@ -49,7 +51,11 @@ impl Shared {
                     (Seat::Starting, pause.next().min(LONGEST_AFTER_DEATH))
                 }
                 Err(why) => {
-                    tracing::warn!(detail = why.detail(), "a codex worker did not start: {why:?}");
+                    // Once, not at every try.
+                    if told.as_ref() != Some(&why) {
+                        tracing::warn!("a codex worker did not start: {why}");
+                        told = Some(why.clone());
+                    }
                     (Seat::Failed { why, at: Instant::now(), again: Arc::default() }, pause.next())
                 }
             };
