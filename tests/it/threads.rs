@@ -107,7 +107,8 @@ fn an_edit_stays_in_its_session_and_nobody_else_does() {
     let requests = upstream.requests();
     assert_eq!(session(&requests[0]), session(&requests[1]));
     assert_ne!(session(&requests[0]), session(&requests[2]));
-    let texts: Vec<Value> = items(&requests[1]).iter().map(|item| item["content"][0]["text"].clone()).collect();
+    let texts: Vec<Value> =
+        items(&requests[1]).iter().map(|item| item["content"][0]["text"].clone()).collect();
     assert_eq!(texts, ["first", "edited", "Reply with exactly: c"]);
 }
 

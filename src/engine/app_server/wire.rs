@@ -15,8 +15,8 @@ pub use notifications::{
     TurnError, TurnNotification,
 };
 pub use requests::{
-    DynamicTool, ThreadConfig, ThreadFork, ThreadStart, ThreadStarted, ThreadUnsubscribe, TurnInterrupt, TurnStart,
-    TurnStarted,
+    DynamicTool, ThreadConfig, ThreadFork, ThreadStart, ThreadStarted, ThreadUnsubscribe, TurnInterrupt,
+    TurnStart, TurnStarted,
 };
 
 /// The `"result":…` or `"error":…` of our answer to a request of the app-server: nobody is there

@@ -63,8 +63,7 @@ impl Run {
         params.dynamic_tools = DynamicTool::all(&self.turn.tools, &self.names)?;
         // Raw events echo the whole history; they are needed for function calls alone.
         params.experimental_raw_events = !self.turn.tools.is_empty();
-        params.config =
-            self.turn.verbosity.map(ThreadConfig::new);
+        params.config = self.turn.verbosity.map(ThreadConfig::new);
         let started: wire::ThreadStarted = worker.call("thread/start", &params).await?;
         lock(&self.answer).thread_started(began);
         if agent && let Err(failure) = self.turn.workdir.is_still_there().await {
