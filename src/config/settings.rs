@@ -179,6 +179,10 @@ settings! {
         prewarm: usize = Text("0"), Shape::Count { least: 0, most: 64 };
         /// Whether requests that continue a conversation share a session id, so that the upstream's prompt cache works.
         continuation: ContinuationChoice = Text("auto"), Shape::Choice(ContinuationChoice::NAMES);
+        /// Conversations with functions whose threads the app-server workers keep for the next request (1.6 MB each).
+        parked_conversations: usize = Text("16"), Shape::Count { least: 0, most: 1024 };
+        /// Seconds that such a thread is kept at most.
+        parked_seconds: Duration = Text("600"), SOME_SECONDS;
         /// How reasoning summaries reach the client.
         reasoning: ReasoningOutput = Text("reasoning_content"), Shape::Choice(ReasoningOutput::NAMES);
     }

@@ -201,6 +201,11 @@ impl Sink {
         Ok(())
     }
 
+    /// Whether all that was handed over was also heard.
+    pub fn is_read(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0
+    }
+
     /// Resolves when nobody listens any more.
     pub async fn closed(&self) {
         self.sender.closed().await;

@@ -16,8 +16,10 @@ use std::time::Instant;
 pub use assembler::TurnContext;
 pub use settlement::{Settlement, Stage};
 
+use super::past::Said;
 use super::wire::RateLimits;
 use crate::turn::{Failure, Outcome};
+pub use assembler::Progress;
 use assembler::{Action, Assembler};
 use guard::Conversation;
 
@@ -30,18 +32,38 @@ pub struct Answer {
     assembler: Assembler,
     settlement: Settlement,
     limits: LatestLimits,
+    /// What the client was told, where the thread may be kept.
+    said: Option<Said>,
 }
 
 impl Answer {
     /// An answer of which nothing is there yet.
     pub fn new(settlement: Settlement, context: TurnContext, limits: LatestLimits) -> Answer {
-        Answer { assembler: Assembler::new(Arc::new(context)), settlement, limits }
+        Answer { assembler: Assembler::new(Arc::new(context)), settlement, limits, said: None }
     }
 
     /// Forgets what another worker did for the turn, none of which is out.
     pub fn start_over(&mut self) {
         self.assembler = Assembler::new(Arc::clone(&self.assembler.context));
         self.settlement.start_over();
+        self.said = None;
+    }
+
+    /// Its thread may be kept for the next turn of the conversation.
+    pub fn may_rest(&mut self) {
+        self.assembler.may_rest();
+        self.said.get_or_insert_default();
+    }
+
+    /// It is the answer of a thread that was kept, and left there.
+    pub fn goes_on(&mut self, from: &Progress) {
+        self.assembler.goes_on(from);
+        self.may_rest();
+    }
+
+    /// What was said, and where its thread is left, while [`Stage::Resting`].
+    pub fn rested(&mut self) -> (Said, Progress) {
+        (self.said.take().unwrap_or_default(), self.assembler.progress())
     }
 
     /// How far the turn is.
@@ -95,7 +117,13 @@ impl Answer {
     fn act(&mut self) {
         for action in self.assembler.actions() {
             match action {
-                Action::Tell(event) => self.settlement.tell(event),
+                Action::Tell(event) => {
+                    if let Some(said) = &mut self.said {
+                        said.note(&event);
+                    }
+                    self.settlement.tell(event);
+                }
+                Action::Rest { outcome, held } => self.settlement.rest(outcome, held),
                 Action::Stop(outcome) => self.settlement.stop(outcome),
                 Action::End(outcome) => {
                     self.settlement.end(outcome.map_err(|why| failed::dated(why, &self.limits)));

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   thread (see `thread`) -> inject_items, turn/start -> events -> [interrupt] -> unsubscribe
+//!   kept thread -> the rest of the items, or results of calls -> events ->  or kept (see `kept`)
 //! ```
 //! The conversation and the start of the turn go out together: Codex takes the requests of one
 //! thread in their order. If it refuses the conversation, or is seen to begin without it, nothing
@@ -10,6 +11,7 @@
 //! No request under way is abandoned: when the client leaves or time runs out, the outcome is told
 //! at once, and what was begun is then undone in order.
 
+mod kept;
 mod thread;
 
 use std::pin::pin;
@@ -24,9 +26,11 @@ use tokio::time::{sleep_until, timeout};
 
 use super::answer::{Answer, Stage};
 use super::rpc::RpcError;
+use super::pool::{Kept, Parked};
 use super::tool_names::Names;
 use super::wire::{self, InjectItems, ThreadUnsubscribe, TurnInterrupt, TurnStart};
 use super::worker::{Worker, lock};
+use crate::codex::Continuation;
 use crate::config::{Config, Profile, ReasoningOutput};
 use crate::turn::{At, Failure, Output, Sink, Tool, Turn};
 
@@ -44,6 +48,8 @@ pub enum Ended {
     /// alone causes requests, was never sent, or the system knows that it was never read. The
     /// answer is not over; another worker may try.
     Unsent(Failure),
+    /// Its answer is over, and its thread is kept under this number.
+    Kept(u64),
 }
 
 /// A turn under way and who waits for it.
@@ -62,6 +68,8 @@ pub struct Run {
     pub sink: Arc<Sink>,
     /// When the slot was granted.
     pub granted: Instant,
+    /// Where its thread may be kept.
+    pub parked: Arc<Parked>,
 }
 
 impl Run {
@@ -116,6 +124,22 @@ impl Run {
         work.await
     }
 
+    /// [`Run::on`] the thread that was kept, from the item `at` on. If nothing of it went upstream, the
+    /// thread is given up and the turn may begin another one.
+    pub async fn go_on(&self, kept: Kept, at: usize) -> Ended {
+        let worker = Arc::clone(&kept.worker);
+        let work = self.continued(kept, at);
+        tokio::pin!(work);
+        tokio::select! {
+            biased;
+            ended = &mut work => return ended,
+            late = self.given_up() => if late {
+                worker.doubt();
+            }
+        }
+        work.await
+    }
+
     async fn work(&self, worker: &Arc<Worker>) -> Ended {
         let thread = match self.thread(worker).await {
             Ok(thread) => thread,
@@ -127,9 +151,13 @@ impl Run {
         }
         worker.attach(&thread, Arc::clone(&self.answer));
         let mut begins = None;
-        let asked = self.ask(worker, &thread, &mut begins).await;
+        let asked = match self.ask(worker, &thread, &mut begins).await {
+            Ok(turn) => self.see_through(worker, &thread, turn).await,
+            Err(stop) => Err(stop),
+        };
         let ended = match asked {
-            Ok(()) => Ended::Over(Some(thread.clone())),
+            Ok(Some(number)) => return Ended::Kept(number),
+            Ok(None) => Ended::Over(Some(thread.clone())),
             Err(stop) => self.stopped(worker, stop, begins, Some(&thread)).await,
         };
         worker.detach(&thread);
@@ -150,27 +178,17 @@ impl Run {
 
     /// Hands the conversation over, starts the turn and waits for its end. `begins` is where the
     /// request that starts it stands in all that was written to the worker, once it was sent.
-    async fn ask(&self, worker: &Arc<Worker>, thread: &str, begins: &mut Option<u64>) -> Result<(), Stop> {
+    async fn ask(
+        &self,
+        worker: &Arc<Worker>,
+        thread: &str,
+        begins: &mut Option<u64>,
+    ) -> Result<Option<String>, Stop> {
         let hint = wire::hint(&self.turn, &self.names);
-        let items =
-            InjectItems { thread_id: thread, items: wire::items(&self.turn, &self.names, hint.as_deref()) };
-        let output_schema: Option<&RawValue> = match &self.turn.output {
-            Output::JsonSchema(schema) => Some(
-                serde_json::from_str(schema.as_str())
-                    .map_err(|_| Failure::bad(At::Schema, "The schema must be a JSON object."))?,
-            ),
-            Output::Text | Output::JsonObject => None,
-        };
-        let params = TurnStart {
-            thread_id: thread,
-            input: [],
-            model: self.turn.model.as_deref(),
-            environments: (self.config.profile() == Profile::Model).then_some([]),
-            effort: self.turn.effort.map(|effort| effort.name()),
-            summary: self.summary(),
-            service_tier: self.turn.service_tier.and_then(|tier| tier.upstream()),
-            output_schema,
-        };
+        let at_head = !matches!(worker.installation.continuation(), Continuation::Off { .. });
+        let items = wire::items(&self.turn.conversation, &self.names, hint.as_deref(), at_head);
+        let items = InjectItems { thread_id: thread, items };
+        let params = self.start_params(thread)?;
         let answer = Arc::clone(&self.answer);
         let (tools, names) = (Arc::clone(&self.turn.tools), Arc::clone(&self.names));
         let taken = move |reply: Result<(), &RpcError>| match reply {
@@ -193,7 +211,7 @@ impl Run {
             let history: Result<IgnoredAny, RpcError> = worker.reply(history).await;
             if self.stage() != Stage::Running {
                 self.over(Failure::CodexFailed { detail: "given up before it began".into() });
-                return Ok(());
+                return Ok(None);
             }
             (history, worker.reply(start().await?).await)
         } else {
@@ -205,7 +223,43 @@ impl Run {
             return Err(error.into());
         }
         lock(&self.answer).called(&started.turn.id);
+        Ok(Some(started.turn.id))
+    }
+
+    /// The request that starts the turn.
+    fn start_params<'a>(&'a self, thread: &'a str) -> Result<TurnStart<'a>, Stop> {
+        let output_schema: Option<&RawValue> = match &self.turn.output {
+            Output::JsonSchema(schema) => Some(
+                serde_json::from_str(schema.as_str())
+                    .map_err(|_| Failure::bad(At::Schema, "The schema must be a JSON object."))?,
+            ),
+            Output::Text | Output::JsonObject => None,
+        };
+        Ok(TurnStart {
+            thread_id: thread,
+            input: [],
+            model: self.turn.model.as_deref(),
+            environments: (self.config.profile() == Profile::Model).then_some([]),
+            effort: self.turn.effort.map(|effort| effort.name()),
+            summary: self.summary(),
+            service_tier: self.turn.service_tier.and_then(|tier| tier.upstream()),
+            output_schema,
+        })
+    }
+
+    /// Waits until the turn `turn` is over, and stops it if it is to be. Gives the number of its
+    /// thread if that was kept.
+    async fn see_through(
+        &self,
+        worker: &Arc<Worker>,
+        thread: &str,
+        turn: Option<String>,
+    ) -> Result<Option<u64>, Stop> {
+        let Some(turn) = turn else { return Ok(None) };
         self.wait_while(worker, |stage| stage == Stage::Running).await?;
+        if self.stage() == Stage::Resting {
+            return Ok(Some(self.keep(worker, thread)));
+        }
         if lock(&self.answer).was_early() && !worker.overtakes.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 pid = worker.pid,
@@ -213,9 +267,9 @@ impl Run {
             );
         }
         if self.stage() == Stage::Unwanted {
-            self.interrupt(worker, thread, &started.turn.id).await?;
+            self.interrupt(worker, thread, &turn).await?;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The operator's own choice of a summary is left alone.

@@ -8,9 +8,9 @@ mod notifications;
 mod requests;
 
 pub use handshake::{AuthStatus, GetAuthStatus, Initialize, Initialized};
-pub use items::{InjectItems, hint, items};
+pub use items::{InjectItems, hint, items, tool_result};
 pub use notifications::{
-    About, DeltaNotification, ErrorNotification, ItemNotification, RateLimits, RateLimitsNotification,
+    About, AboutCall, DeltaNotification, ErrorNotification, ItemNotification, RateLimits, RawItem, RateLimitsNotification,
     RawResponseCompletedNotification, RawResponseItemNotification, ThreadItem, TokenUsageNotification,
     TurnError, TurnNotification,
 };

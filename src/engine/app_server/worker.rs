@@ -7,7 +7,6 @@
 //!   end:   EOF, exit, broken output, failed -> process reaped -> whoever waits is told
 //! ```
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,9 +25,10 @@ use super::answer::{Answer, LatestLimits};
 use super::features::Features;
 use super::rpc::{self, Ended, OnReply, Rpc, RpcError, Sent, ServerMessage, Vital, place};
 use super::wire::{
-    self, About, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized,
+    self, About, AboutCall, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized,
     RateLimitsNotification,
 };
+use super::threads::{OpenCall, Threads};
 use super::{Link, Timing};
 use crate::codex::errors::before_prompt;
 use crate::codex::{Continuation, Installation, Login};
@@ -38,6 +38,9 @@ use crate::turn::Failure;
 
 /// How long the output of an ended process may still come.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Asks for the result of a function.
+const TOOL_CALL: &str = "item/tool/call";
 
 /// How long a process that closed its output may take to end.
 const GRACE: Duration = Duration::from_millis(500);
@@ -59,7 +62,9 @@ pub struct Worker {
     pub overtakes: AtomicBool,
     rpc: Rpc,
     features: OnceLock<Features>,
-    threads: Mutex<HashMap<String, Thread>>,
+    threads: Mutex<Threads>,
+    /// Whether its threads may be kept for later turns.
+    keeps: AtomicBool,
     warm: Mutex<Vec<String>>,
     warming: tokio::sync::Mutex<()>,
     limits: LatestLimits,
@@ -86,14 +91,6 @@ impl Exit {
     pub fn never_read(&self, sent: Option<u64>) -> bool {
         sent.is_none_or(|begins| self.read.is_some_and(|read| begins >= read))
     }
-}
-
-/// A thread with a turn on it.
-#[derive(Debug)]
-struct Thread {
-    answer: Arc<Mutex<Answer>>,
-    /// Ids of function calls that wait for a result the caller will send with its next request.
-    pending_tool_calls: Vec<String>,
 }
 
 /// Locks for a moment; nothing can panic while it is held.
@@ -124,6 +121,7 @@ impl Worker {
             rpc,
             features: OnceLock::new(),
             threads: Mutex::default(),
+            keeps: AtomicBool::new(true),
             warm: Mutex::default(),
             warming: tokio::sync::Mutex::default(),
             limits,
@@ -250,14 +248,46 @@ impl Worker {
 
     /// Sends what concerns this thread to `answer` from now on.
     pub fn attach(&self, thread: &str, answer: Arc<Mutex<Answer>>) {
-        lock(&self.threads).insert(thread.to_owned(), Thread { answer, pending_tool_calls: Vec::new() });
+        lock(&self.threads).attach(thread, answer);
+    }
+
+    /// Keeps a thread for later: nobody listens to it meanwhile.
+    pub fn park(&self, thread: &str) {
+        lock(&self.threads).park(thread);
+    }
+
+    /// Sends what concerns a kept thread to `answer` from now on. False if it is of no use any more.
+    pub fn resume(&self, thread: &str, answer: Arc<Mutex<Answer>>) -> bool {
+        lock(&self.threads).resume(thread, answer)
+    }
+
+    /// Gives Codex the result of a call: now, or as soon as it asks. Gives where the answer begins
+    /// in all that is written to the worker, if it was sent.
+    ///
+    /// # Errors
+    /// As [`Worker::call`].
+    pub async fn supply(&self, thread: &str, call_id: &str, result: String) -> Result<Option<u64>, RpcError> {
+        let due = lock(&self.threads).supply(thread, call_id, result);
+        let Some((call, result)) = due else { return Ok(None) };
+        let sent = self.rpc.respond(&call.request, &result, self.timing.rpc).await;
+        sent.map(Some).inspect_err(|error| self.judge(error))
+    }
+
+    /// Whether its threads may be kept for later turns.
+    pub fn keeps_threads(&self) -> bool {
+        self.is_alive() && self.keeps.load(Ordering::Relaxed)
+    }
+
+    /// Keeps no threads any more: it is to be replaced.
+    pub fn keep_no_threads(&self) {
+        self.keeps.store(false, Ordering::Relaxed);
     }
 
     /// Forgets a thread, and answers what Codex still waits for on it.
     pub fn detach(&self, thread: &str) {
-        let gone = lock(&self.threads).remove(thread);
-        for id in gone.into_iter().flat_map(|thread| thread.pending_tool_calls) {
-            self.rpc.answer(&id, wire::refusal("item/tool/call"));
+        let open = lock(&self.threads).detach(thread);
+        for call in open {
+            self.rpc.answer(&call.request, wire::refusal(TOOL_CALL));
         }
     }
 
@@ -400,9 +430,9 @@ impl Worker {
         }
         if method == "item/agentMessage/delta" {
             if let Ok(DeltaNotification { thread_id, item_id, delta }) = serde_json::from_str(params)
-                && let Some(thread) = lock(&self.threads).get(&*thread_id.0)
+                && let Some(answer) = self.listener(&thread_id.0, method)
             {
-                lock(&thread.answer).message_delta(&item_id.0, delta);
+                lock(&answer).message_delta(&item_id.0, delta);
             }
         } else if method == "account/rateLimits/updated" {
             if let Ok(RateLimitsNotification { rate_limits }) = serde_json::from_str(params)
@@ -411,22 +441,29 @@ impl Worker {
                 *lock(&self.limits) = Some(rate_limits);
             }
         } else if let Ok(About { thread_id: Some(thread_id) }) = serde_json::from_str(params) {
-            let answer = lock(&self.threads).get(&*thread_id.0).map(|thread| Arc::clone(&thread.answer));
-            if let Some(answer) = answer {
+            if let Some(answer) = self.listener(&thread_id.0, method) {
                 lock(&answer).hear(method, params);
             }
         }
     }
 
+    fn listener(&self, thread: &str, method: &str) -> Option<Arc<Mutex<Answer>>> {
+        let spoils = matches!(method, "error" | "turn/completed" | "thread/closed" | "thread/compacted");
+        lock(&self.threads).listener(thread, spoils)
+    }
+
     /// The app-server asks something. Only calls of the caller's functions wait: an answer to one
     /// of several parallel calls would set the others aside.
     fn requested(&self, method: &str, params: &str, id: &str) {
-        if method == "item/tool/call"
-            && let Ok(About { thread_id: Some(thread_id) }) = serde_json::from_str(params)
-            && let Some(thread) = lock(&self.threads).get_mut(&*thread_id.0)
+        if method == TOOL_CALL
+            && let Ok(AboutCall { thread_id, call_id }) = serde_json::from_str(params)
         {
-            thread.pending_tool_calls.push(id.to_owned());
-            return;
+            let call = OpenCall { call_id: call_id.0.into_owned(), request: id.to_owned() };
+            match lock(&self.threads).called(&thread_id.0, call) {
+                Ok(None) => return,
+                Ok(Some((call, result))) => return self.rpc.answer(&call.request, &result),
+                Err(_) => {}
+            }
         }
         tracing::debug!(method, "declined what the app-server asked");
         self.rpc.answer(id, wire::refusal(method));

@@ -10,11 +10,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
+
 use super::guard::{Conversation, Reasoning, Text};
 use crate::codex::errors::{classify, is_output_limit};
 use crate::engine::app_server::tool_names::Names;
 use crate::engine::app_server::wire::{
-    DeltaNotification, ErrorNotification, ItemNotification, RawResponseCompletedNotification,
+    DeltaNotification, ErrorNotification, ItemNotification, RawItem, RawResponseCompletedNotification,
     RawResponseItemNotification, ThreadItem, TokenUsageNotification, TurnError, TurnNotification,
 };
 use crate::turn::{Event, Failure, Finish, Outcome, ToolCall, Usage};
@@ -39,8 +41,27 @@ pub enum Action {
     Tell(Event),
     /// The outcome is known while Codex still works on the turn, which it shall stop.
     Stop(Outcome),
+    /// The answer is complete, and its thread may be kept. Codex waits for results if it is `held`,
+    /// else nothing of the turn runs any more.
+    Rest {
+        /// The outcome.
+        outcome: Outcome,
+        /// Whether Codex waits.
+        held: bool,
+    },
     /// Nothing of the turn runs any more. The outcome counts unless there was one before.
     End(Outcome),
+}
+
+/// Where a thread is left when it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The turn that waits for results of its calls, if one does.
+    pub held: Option<String>,
+    /// What was told of the thread's cost so far.
+    accounted: Usage,
+    /// Messages of the turn that waits.
+    known: Vec<String>,
 }
 
 /// What came of one turn so far.
@@ -58,7 +79,22 @@ pub struct Assembler {
     error: Option<TurnError>,
     responses: Option<Usage>,
     thread: Option<Usage>,
+    finish: Option<Finish>,
     actions: Vec<Action>,
+    rest: Rest,
+}
+
+/// Whether the thread may be kept.
+#[derive(Debug, Default)]
+struct Rest {
+    wanted: bool,
+    /// Codex has something in its history that neither the caller sent nor the model said to it, or
+    /// may have.
+    spoilt: bool,
+    /// How many requests to the upstream were answered.
+    responses: usize,
+    /// Where the thread was left before.
+    from: Progress,
 }
 
 /// One agent message.
@@ -86,8 +122,51 @@ impl Assembler {
             error: None,
             responses: None,
             thread: None,
+            finish: None,
             actions: Vec::new(),
+            rest: Rest::default(),
         }
+    }
+
+    /// The thread may be kept.
+    pub fn may_rest(&mut self) {
+        self.rest.wanted = true;
+    }
+
+    /// The thread was kept, and left there.
+    pub fn goes_on(&mut self, from: &Progress) {
+        self.turn_id.clone_from(&from.held);
+        if from.held.is_some() {
+            self.conversation.taken();
+        }
+        self.rest.from = from.clone();
+    }
+
+    /// Where the thread is left.
+    pub fn progress(&self) -> Progress {
+        let mut accounted = self.rest.from.accounted;
+        accounted += self.usage().unwrap_or_default();
+        let called = self.finish == Some(Finish::ToolCalls);
+        let messages = self.messages.iter().map(|message| message.id.clone());
+        let known = self.rest.from.known.iter().cloned().chain(messages);
+        Progress {
+            held: self.turn_id.clone().filter(|_| called),
+            accounted,
+            known: if called { known.collect() } else { Vec::new() },
+        }
+    }
+
+    /// A complete answer. More than one request to the upstream means that Codex answered the model
+    /// by itself in between.
+    fn complete(&mut self, finish: Finish) -> Option<Outcome> {
+        self.finish = Some(finish);
+        let rests = self.rest.wanted && !self.rest.spoilt && self.rest.responses <= 1;
+        let outcome = Ok(Event::Done { finish, usage: self.usage() });
+        if !rests {
+            return Some(outcome);
+        }
+        self.actions.push(Action::Rest { outcome, held: finish == Finish::ToolCalls });
+        None
     }
 
     /// What is to be done, in order; then nothing is, until more is heard.
@@ -122,6 +201,9 @@ impl Assembler {
     /// A delta of an agent message: by far the most frequent of all.
     pub fn message_delta(&mut self, item_id: &str, delta: String) {
         self.check_order();
+        if self.is_known(item_id) {
+            return;
+        }
         let known = self.messages.iter().rposition(|message| message.id == item_id);
         let index = known.unwrap_or_else(|| self.begin_message(item_id, false));
         let Some(message) = self.messages.get_mut(index) else { return };
@@ -150,8 +232,10 @@ impl Assembler {
             "rawResponse/completed" => self.response_completed(params),
             "thread/tokenUsage/updated" => {
                 if let Ok(news) = serde_json::from_str::<TokenUsageNotification>(params) {
-                    self.thread = Some(news.token_usage.total.into());
+                    self.thread = Some(less(news.token_usage.total.into(), self.rest.from.accounted));
                 }
+                // With functions the responses themselves are told of.
+                self.rest.responses += usize::from(self.context.offered.is_empty());
                 self.response_ended();
             }
             "error" => self.heard_error(params),
@@ -167,6 +251,11 @@ impl Assembler {
             "thread/compacted" => self.history_cut(),
             _ => {}
         }
+    }
+
+    /// Whether the message was told with an earlier answer of the same turn.
+    fn is_known(&self, id: &str) -> bool {
+        self.rest.from.known.iter().any(|known| known == id)
     }
 
     fn say(&mut self, text: String) {
@@ -201,6 +290,7 @@ impl Assembler {
     fn item(&mut self, params: &str, take: impl FnOnce(&mut Self, ThreadItem<'_>)) {
         if let Ok(ItemNotification { item }) = serde_json::from_str(params) {
             match &*item.kind.0 {
+                "agentMessage" if self.is_known(&item.id.0) => {}
                 "agentMessage" => take(self, item),
                 "contextCompaction" => self.history_cut(),
                 _ => {}
@@ -238,17 +328,34 @@ impl Assembler {
             Some(id) => *id == turn_id.0,
             None => !turn_id.0.starts_with("auto-compact"),
         };
-        if !ours || item.kind.0 != "function_call" {
+        if !ours || self.is_part_of_the_answer(&item) || item.kind.0 == "function_call_output" {
+            return;
+        }
+        if item.kind.0 != "function_call" {
+            self.rest.spoilt = true;
             return;
         }
         let (Some(id), Some(name)) = (item.call_id, item.name) else { return };
         // A name nobody offered: Codex tells the model so and lets it try again.
         if !self.context.offered.contains(&*name.0) {
+            self.rest.spoilt = true;
             return;
         }
         let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
         let arguments = serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
+        // The same with arguments that are no JSON.
+        self.rest.spoilt |= serde_json::from_str::<IgnoredAny>(&arguments).is_err();
         self.calls.push(ToolCall { id, name: self.context.names.back(&name.0).to_owned(), arguments });
+    }
+
+    /// What the model says or thinks. What else it is, or who else says something, ends a thread.
+    fn is_part_of_the_answer(&self, item: &RawItem<'_>) -> bool {
+        let models = || item.role.as_ref().is_none_or(|role| role.0 == "assistant");
+        match &*item.kind.0 {
+            "message" => models(),
+            "reasoning" => true,
+            _ => false,
+        }
     }
 
     /// One request to the upstream is answered. With calls of the client's functions in it, that
@@ -257,18 +364,20 @@ impl Assembler {
         if let Ok(RawResponseCompletedNotification { usage: Some(usage) }) = serde_json::from_str(params) {
             *self.responses.get_or_insert_default() += usage.into();
         }
+        self.rest.responses += 1;
         self.response_ended();
         if !self.calls.is_empty() {
-            let outcome = self.hand_over_calls();
-            self.actions.push(Action::Stop(outcome));
+            self.tell_calls();
+            if let Some(outcome) = self.complete(Finish::ToolCalls) {
+                self.actions.push(Action::Stop(outcome));
+            }
         }
     }
 
-    fn hand_over_calls(&mut self) -> Outcome {
+    fn tell_calls(&mut self) {
         for call in std::mem::take(&mut self.calls) {
             self.tell(Event::ToolCall(call));
         }
-        Ok(Event::Done { finish: Finish::ToolCalls, usage: self.usage() })
     }
 
     fn response_ended(&mut self) {
@@ -283,7 +392,8 @@ impl Assembler {
             self.error = Some(error);
             return;
         }
-        // The response under way begins again from its start.
+        // The response under way begins again from its start; what of it Codex keeps is not known.
+        self.rest.spoilt = true;
         self.calls.clear();
         self.reasoning.begun_again();
         if self.text == Text::Told {
@@ -307,9 +417,15 @@ impl Assembler {
                 .over(Err(Failure::CodexFailed { detail: "codex ended the turn in an unknown way".into() }));
         };
         let outcome = match &*turn.status.0 {
-            "completed" if !self.calls.is_empty() => self.hand_over_calls(),
+            "completed" if !self.calls.is_empty() => {
+                self.tell_calls();
+                Ok(Event::Done { finish: Finish::ToolCalls, usage: self.usage() })
+            }
             "completed" if self.text == Text::Untold => Err(Failure::NoAnswer),
-            "completed" => Ok(Event::Done { finish: Finish::Stop, usage: self.usage() }),
+            "completed" => match self.complete(Finish::Stop) {
+                Some(outcome) => outcome,
+                None => return,
+            },
             "interrupted" => Err(Failure::CodexFailed { detail: "codex interrupted the turn".into() }),
             status => match turn.error.or_else(|| self.error.take()) {
                 Some(error) if is_output_limit(&error.message) => {
@@ -327,6 +443,15 @@ impl Assembler {
     fn usage(&self) -> Option<Usage> {
         let spent = |usage: &Usage| usage.input + usage.output;
         self.thread.into_iter().chain(self.responses).max_by_key(spent)
+    }
+}
+
+fn less(all: Usage, before: Usage) -> Usage {
+    Usage {
+        input: all.input.saturating_sub(before.input),
+        cached_input: all.cached_input.saturating_sub(before.cached_input),
+        output: all.output.saturating_sub(before.output),
+        reasoning_output: all.reasoning_output.saturating_sub(before.reasoning_output),
     }
 }
 

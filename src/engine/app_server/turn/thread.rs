@@ -48,6 +48,12 @@ impl Run {
         if agent {
             self.turn.workdir.is_still_there().await?;
         }
+        let functions = !self.turn.tools.is_empty();
+        match worker.installation.continuation() {
+            Continuation::Off { .. } => {}
+            Continuation::Full(_) if !functions => {}
+            Continuation::Full(_) | Continuation::Threads { .. } => lock(&self.answer).may_rest(),
+        }
         if let Some(thread) = self.forked(worker).await? {
             lock(&self.answer).thread_started(began);
             return Ok(thread);
