@@ -159,7 +159,7 @@ mod tests {
     }
 
     fn call() -> ToolCall {
-        ToolCall { id: "1".into(), name: "f".into(), arguments: "{}".into() }
+        ToolCall::function("1", "f", "{}")
     }
 
     fn done(finish: Finish) -> Event {

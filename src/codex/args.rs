@@ -363,7 +363,7 @@ pub fn weakened(codex_configs: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::config::{EngineKind, ProfileChoice};
-    use crate::turn::{Output, ServiceTier, ToolChoice, Verbosity, Workdir};
+    use crate::turn::{ServiceTier, Verbosity, Workdir};
 
     const NEW: Version = Version(0, 169, 0);
 
@@ -489,14 +489,10 @@ mod tests {
             caller: crate::turn::Caller::Unknown,
             client_name: None,
             model: Some("gpt-5.5".into()),
-            conversation: [].into(),
-            workdir: Workdir::resolve(None, &dir, &[]).unwrap(),
-            output: Output::Text,
             effort: Some(Effort::XHigh),
             verbosity: Some(Verbosity::Low),
             service_tier: Some(ServiceTier::Flex),
-            tools: [].into(),
-            tool_choice: ToolChoice::Auto,
+            ..Turn::new([], Workdir::resolve(None, &dir, &[]).unwrap())
         };
         assert_eq!(
             text(&exec_turn(&turn, Some(Path::new("/s.json")), &["/a.png", "/b.png"], None)),

@@ -8,6 +8,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::tool::{Format, Tool, ToolKind};
 use super::{Caller, Item, Part, Role, Turn};
 
 /// What identities are made with: 32 random bytes of this installation.
@@ -66,9 +67,7 @@ impl Identity {
                 hash.text(turn.model.as_deref().unwrap_or_default());
                 hash.number(turn.tools.len());
                 for tool in turn.tools.iter() {
-                    hash.text(&tool.name);
-                    hash.text(&tool.description);
-                    hash.text(tool.parameters.as_str());
+                    hash.tool(tool);
                 }
                 hash.items(head);
             }
@@ -145,16 +144,34 @@ impl Fields {
         }
     }
 
+    fn tool(&mut self, tool: &Tool) {
+        self.text(&tool.full_name());
+        self.text(&tool.description);
+        match &tool.kind {
+            ToolKind::Function { parameters, .. } => self.text(parameters.as_str()),
+            ToolKind::Custom { format: Format::Text } => self.text("custom"),
+            ToolKind::Custom { format: Format::Grammar { syntax, definition } } => {
+                self.text("custom grammar");
+                self.text(syntax);
+                self.text(definition);
+            }
+        }
+    }
+
     fn items<'a>(&mut self, items: impl IntoIterator<Item = &'a Item>) {
         for item in items {
             match item {
-                Item::Message { role, content } => {
+                Item::Message { role, content, .. } => {
                     self.text(role.name());
                     self.parts(content);
                 }
+                Item::Reasoning { encrypted, .. } => {
+                    self.text("reasoning");
+                    self.text(encrypted);
+                }
                 Item::ToolCall(call) => {
                     self.text("call");
-                    self.text(&call.name);
+                    self.text(&call.full_name());
                     self.text(&call.arguments);
                 }
                 Item::ToolResult { content, .. } => {
@@ -197,13 +214,13 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use super::super::{Effort, Image, Output, ServiceTier, Tool, ToolCall, ToolChoice, Verbosity, Workdir};
+    use super::super::{Effort, Image, Output, ServiceTier, ToolCall, ToolChoice, Verbosity, Workdir};
     use super::*;
 
     const KEY: Key = Key([7; 32]);
 
     fn said(role: Role, text: &str) -> Item {
-        Item::Message { role, content: vec![Part::Text(text.into())] }
+        Item::message(role, vec![Part::Text(text.into())])
     }
 
     fn chat(items: &[(Role, &str)]) -> Arc<[Item]> {
@@ -213,21 +230,14 @@ mod tests {
     fn turn(items: &[(Role, &str)]) -> Turn {
         Turn {
             caller: Caller::User(1000),
-            client_name: None,
             model: Some("gpt-5.5".into()),
-            conversation: chat(items),
-            workdir: Workdir::unseen(Path::new("/work")),
-            output: Output::Text,
-            effort: None,
-            verbosity: None,
-            service_tier: None,
             tools: [tool("look"), tool("write")].into(),
-            tool_choice: ToolChoice::Auto,
+            ..Turn::new(chat(items), Workdir::unseen(Path::new("/work")))
         }
     }
 
     fn tool(name: &str) -> Tool {
-        Tool { name: name.into(), description: String::new(), parameters: "{}".into() }
+        Tool::function(name, "", "{}".into())
     }
 
     fn id(turn: &Turn) -> Identity {
@@ -259,7 +269,7 @@ mod tests {
         let first = turn(FIRST);
         let conversation =
             |rest: &[Item]| -> Arc<[Item]> { first.conversation.iter().chain(rest).cloned().collect() };
-        let call = ToolCall { id: "c1".into(), name: "look".into(), arguments: "{}".into() };
+        let call = ToolCall::function("c1", "look", "{}");
         let result = Item::ToolResult { call_id: "c1".into(), content: vec![Part::Text("x".into())] };
         for (what, later) in [
             (
@@ -299,7 +309,7 @@ mod tests {
         let picture = |base64: &str| {
             let image = Image { media_type: "image/png".into(), base64: base64.into() };
             let content = vec![Part::Text("hello".into()), Part::Image(image)];
-            Turn { conversation: [Item::Message { role: Role::User, content }].into(), ..plain.clone() }
+            Turn { conversation: [Item::message(Role::User, content)].into(), ..plain.clone() }
         };
         let all = [
             plain.clone(),

@@ -11,6 +11,7 @@ pub mod json;
 pub mod pace;
 pub mod prompt;
 pub mod said;
+pub mod tool;
 pub mod workdir;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use failure::{At, Failure};
 pub use identity::Identity;
 pub use json::Json;
 pub use said::Said;
+pub use tool::{CallKind, Format, Tool, ToolCall, ToolChoice, ToolKind};
 pub use workdir::Workdir;
 
 /// One question to the model: a whole conversation and how it is to be answered.
@@ -44,13 +46,38 @@ pub struct Turn {
     pub verbosity: Option<Verbosity>,
     /// Service tier, if the client chose one.
     pub service_tier: Option<ServiceTier>,
-    /// Functions the model may ask the caller to run. Empty on the exec engine.
+    /// Tools the model may ask the caller to run. Empty on the exec engine.
     pub tools: Arc<[Tool]>,
-    /// Whether a function must be called.
+    /// Whether a tool must be called.
     pub tool_choice: ToolChoice,
+    /// How much of the model's reasoning the client wants to read; the setting `reasoning` may
+    /// allow less.
+    pub reasoning: Summary,
+    /// Whether [`Event::Thought`] is wanted, with what only the upstream can read. Off unless
+    /// needed: it makes Codex repeat the whole conversation to us.
+    pub want_encrypted: bool,
 }
 
 impl Turn {
+    /// A question for text of nobody in particular, without tools or wishes.
+    pub fn new(conversation: impl Into<Arc<[Item]>>, workdir: Workdir) -> Turn {
+        Turn {
+            caller: Caller::Unknown,
+            client_name: None,
+            model: None,
+            conversation: conversation.into(),
+            workdir,
+            output: Output::Text,
+            effort: None,
+            verbosity: None,
+            service_tier: None,
+            tools: Arc::new([]),
+            tool_choice: ToolChoice::Auto,
+            reasoning: Summary::None,
+            want_encrypted: false,
+        }
+    }
+
     /// The memory that the conversation takes, in bytes.
     pub fn bytes(&self) -> u64 {
         let part = |part: &Part| {
@@ -65,6 +92,10 @@ impl Turn {
             size_of::<Item>()
                 + match item {
                     Item::Message { content, .. } => parts(content),
+                    Item::Reasoning { encrypted, summary } => {
+                        encrypted.len()
+                            + summary.iter().map(|part| size_of::<String>() + part.len()).sum::<usize>()
+                    }
                     Item::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
                     Item::ToolResult { call_id, content } => call_id.len() + parts(content),
                 }
@@ -82,16 +113,60 @@ pub enum Item {
         role: Role,
         /// Text and images in order.
         content: Vec<Part>,
+        /// Of the model: what it said that for, where known.
+        phase: Option<Saying>,
     },
-    /// The model asked the caller to run a function.
+    /// What the model thought, as [`Event::Thought`] gave it.
+    Reasoning {
+        /// What only the upstream can read.
+        encrypted: String,
+        /// The parts of its summary.
+        summary: Vec<String>,
+    },
+    /// The model asked the caller to run a tool.
     ToolCall(ToolCall),
-    /// What the caller's function answered.
+    /// What the caller's tool answered.
     ToolResult {
         /// The [`ToolCall::id`] this answers.
         call_id: String,
         /// The answer.
         content: Vec<Part>,
     },
+}
+
+impl Item {
+    /// Something said.
+    pub fn message(role: Role, content: Vec<Part>) -> Item {
+        Item::Message { role, content, phase: None }
+    }
+}
+
+/// What the model said a message for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saying {
+    /// To tell of its progress.
+    Commentary,
+    /// To answer.
+    Final,
+}
+
+impl Saying {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Saying::Commentary => "commentary",
+            Saying::Final => "final_answer",
+        }
+    }
+
+    /// What that name on the wire means.
+    pub fn from_name(name: &str) -> Option<Saying> {
+        match name {
+            "commentary" => Some(Saying::Commentary),
+            "final" | "final_answer" => Some(Saying::Final),
+            _ => None,
+        }
+    }
 }
 
 /// Who said a message.
@@ -137,17 +212,6 @@ pub struct Image {
     pub base64: String,
 }
 
-/// A function call of the model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToolCall {
-    /// The id the result must name.
-    pub id: String,
-    /// The function's name as the client offered it.
-    pub name: String,
-    /// The arguments exactly as the model wrote them (normally JSON text).
-    pub arguments: String,
-}
-
 /// A reasoning item of the model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Thought {
@@ -164,29 +228,6 @@ impl Thought {
     pub fn bytes(&self) -> usize {
         self.summary.iter().map(String::len).sum::<usize>() + self.encrypted.as_ref().map_or(0, String::len)
     }
-}
-
-/// A function the caller offers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tool {
-    /// `[A-Za-z0-9_-]{1,64}`.
-    pub name: String,
-    /// What it does; may be empty.
-    pub description: String,
-    /// The parameters' JSON Schema, an object.
-    pub parameters: Json,
-}
-
-/// Whether the model must call a function.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ToolChoice {
-    /// The model decides.
-    #[default]
-    Auto,
-    /// Some function must be called.
-    Required,
-    /// This function must be called.
-    Named(String),
 }
 
 /// The form of the answer.
@@ -252,6 +293,20 @@ closed_list! {
         Medium = "medium",
         /// Long answers.
         High = "high",
+    }
+}
+
+closed_list! {
+    /// How much of the model's reasoning is summed up for the reader.
+    Summary {
+        /// Nothing.
+        None = "none",
+        /// As much as the model offers.
+        Auto = "auto",
+        /// Little.
+        Concise = "concise",
+        /// Much.
+        Detailed = "detailed",
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Prompt {
 /// Writes the conversation as a prompt.
 pub fn build(conversation: &[Item], output: &Output) -> Prompt {
     let mut images = Vec::new();
-    if let [Item::Message { role: Role::User, content }] = conversation
+    if let [Item::Message { role: Role::User, content, .. }] = conversation
         && *output != Output::JsonObject
     {
         let text: String =
@@ -46,9 +46,11 @@ pub fn build(conversation: &[Item], output: &Output) -> Prompt {
     let mut text = String::from(PREAMBLE);
     for item in conversation {
         match item {
-            Item::Message { role, content } => block(&mut text, role.name(), content, &mut images),
+            Item::Message { role, content, .. } => block(&mut text, role.name(), content, &mut images),
+            // Only the upstream could read it, and only as an item.
+            Item::Reasoning { .. } => {}
             Item::ToolCall(call) => {
-                let header = format!("assistant calls {} as {}", word(&call.name), word(&call.id));
+                let header = format!("assistant calls {} as {}", word(&call.full_name()), word(&call.id));
                 block(&mut text, &header, &[Part::Text(call.arguments.clone())], &mut images);
             }
             Item::ToolResult { call_id, content } => {
@@ -122,7 +124,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn say(role: Role, text: &str) -> Item {
-        Item::Message { role, content: vec![Part::Text(text.into())] }
+        Item::message(role, vec![Part::Text(text.into())])
     }
 
     fn text(conversation: &[Item]) -> String {
@@ -148,7 +150,7 @@ mod tests {
         let conversation = [
             say(Role::System, "Be brief."),
             say(Role::User, "Weather?"),
-            Item::ToolCall(ToolCall { id: "call 1]".into(), name: "get".into(), arguments: "{}".into() }),
+            Item::ToolCall(ToolCall::function("call 1]", "get", "{}")),
             Item::ToolResult { call_id: "call 1]".into(), content: vec![Part::Text("3C".into())] },
             say(Role::Assistant, "3C"),
             say(Role::User, "Thanks"),
@@ -162,10 +164,9 @@ mod tests {
     fn images_are_numbered() {
         let image = |base64: &str| Image { media_type: "image/png".into(), base64: base64.into() };
         let content = vec![Part::Text("a".into()), Part::Image(image("1")), Part::Image(image("2"))];
-        let lone = build(&[Item::Message { role: Role::User, content: content.clone() }], &Output::Text);
+        let lone = build(&[Item::message(Role::User, content.clone())], &Output::Text);
         assert_eq!((lone.text.as_str(), lone.images.len()), ("a", 2));
-        let both =
-            build(&[say(Role::System, "s"), Item::Message { role: Role::User, content }], &Output::Text);
+        let both = build(&[say(Role::System, "s"), Item::message(Role::User, content)], &Output::Text);
         assert!(both.text.ends_with("[user]\na\n(attached image 1)\n(attached image 2)\n"), "{}", both.text);
         assert_eq!(both.images, [image("1"), image("2")]);
     }

@@ -55,13 +55,17 @@ impl Turn {
         };
         let item = |item: &Item| match item {
             Item::Message { content, .. } => parts(content),
+            Item::Reasoning { summary, .. } => summary.iter().any(|said| said.contains(text)),
             Item::ToolCall(call) => {
-                [&call.id, &call.name, &call.arguments].iter().any(|said| said.contains(text))
+                [&*call.id, &*call.full_name(), &*call.arguments].iter().any(|said| said.contains(text))
             }
             Item::ToolResult { call_id, content } => call_id.contains(text) || parts(content),
         };
         self.model.as_ref().is_some_and(|model| model.contains(text))
-            || self.tools.iter().any(|tool| tool.name.contains(text) || tool.description.contains(text))
+            || self
+                .tools
+                .iter()
+                .any(|tool| tool.full_name().contains(text) || tool.description.contains(text))
             || matches!(&self.output, Output::JsonSchema(schema) if schema.as_str().contains(text))
             || self.conversation.iter().any(item)
     }

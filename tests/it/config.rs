@@ -147,6 +147,8 @@ fn settings_of_both_engines_reach_codex() {
         "CODEX_CA_CERTIFICATE",
         "CODEX_HOME",
         "CODEX_API_KEY",
+        // Fixed by us, for Codex itself alone: no repository of the workspace is its own.
+        "GIT_DIR",
         "RUST_LOG",
         "MY_TOKEN",
     ];

@@ -136,7 +136,7 @@ impl Calls {
 
 fn said(role: Role, fields: &Fields) -> Result<Item, Failure> {
     let allowed = if role == Role::User { Allowed::TextAndImages } else { Allowed::Text };
-    Ok(Item::Message { role, content: content(fields, allowed)? })
+    Ok(Item::message(role, content(fields, allowed)?))
 }
 
 fn assistant(fields: &Fields, index: usize, items: &mut Vec<Item>, calls: &mut Calls) -> Result<(), Failure> {
@@ -152,7 +152,7 @@ fn assistant(fields: &Fields, index: usize, items: &mut Vec<Item>, calls: &mut C
     if parts.iter().any(|part| *part != Part::Text(String::new()))
         || (tool_calls.is_empty() && function_call.is_none())
     {
-        items.push(Item::Message { role: Role::Assistant, content: parts });
+        items.push(Item::message(Role::Assistant, parts));
     }
     for (number, call) in tool_calls.iter().enumerate() {
         let place = fields.path(&format!("tool_calls[{number}]."));
@@ -194,7 +194,7 @@ fn push_call(
     if !calls.add(id, name) {
         return Err(function.invalid("name", "gives the call an id that a tool call beside it has"));
     }
-    items.push(Item::ToolCall(ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() }));
+    items.push(Item::ToolCall(ToolCall::function(id, name, arguments)));
     Ok(())
 }
 

@@ -286,7 +286,7 @@ mod tests {
     }
 
     fn call() -> ToolCall {
-        ToolCall { id: "call_1".into(), name: "f".into(), arguments: "{\"a\": 1}".into() }
+        ToolCall::function("call_1", "f", "{\"a\": 1}")
     }
 
     #[test]

@@ -11,7 +11,9 @@ use crate::api::models;
 use crate::api::raw::Raw;
 use crate::api::stop::Stops;
 use crate::config::{Config, ContinuationChoice, EngineKind, Profile};
-use crate::turn::{At, Caller, Effort, Failure, Json, Output, ServiceTier, Turn, Verbosity, Workdir};
+use crate::turn::{
+    At, Caller, Effort, Failure, Json, Output, ServiceTier, Summary, Turn, Verbosity, Workdir,
+};
 
 use super::{messages, tools};
 
@@ -77,14 +79,14 @@ pub(super) fn decode(body: &str, config: &Config) -> Result<ChatRequest, Failure
         caller: Caller::Unknown,
         client_name: fields.string("prompt_cache_key")?.filter(|name| !name.is_empty()).map(Arc::from),
         model: models::upstream(model, config),
-        conversation: conversation.into(),
-        workdir: Workdir::unseen(Path::new(&config.default_cwd)),
         output: output(&fields, raw)?,
         effort: fields.choice("reasoning_effort", Effort::NAMES, Effort::from_name)?,
         verbosity: fields.choice("verbosity", Verbosity::NAMES, Verbosity::from_name)?,
         service_tier: fields.choice("service_tier", ServiceTier::NAMES, ServiceTier::from_name)?,
         tools: offer.tools.into(),
         tool_choice: offer.choice,
+        reasoning: Summary::Auto,
+        ..Turn::new(conversation, Workdir::unseen(Path::new(&config.default_cwd)))
     };
     check_no_effect(&fields)?;
     let ignored = ignored(&fields, &turn, cwd.is_some(), config);

@@ -69,11 +69,7 @@ fn tool(value: &Value, written: Option<Raw>, place: &str) -> Result<Tool, Failur
             .and_then(|tool| tool.get("function")?.get("parameters"))
             .map_or_else(|| parameters.to_string().as_str().into(), Raw::json),
     };
-    Ok(Tool {
-        name: name.to_owned(),
-        description: function.string("description")?.unwrap_or_default().to_owned(),
-        parameters,
-    })
+    Ok(Tool::function(name, function.string("description")?.unwrap_or_default(), parameters))
 }
 
 /// The choice; `None` for "none".

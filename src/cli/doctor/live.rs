@@ -1,6 +1,5 @@
 //! `--live`: one tiny turn, through the running service or, if there is none, through the engine here.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Finding;
@@ -11,7 +10,8 @@ use crate::cli::service::{State, World};
 use crate::cli::start::addresses;
 use crate::config::{Config, EngineKind};
 use crate::engine::{Engine, app_server, exec};
-use crate::turn::{Event, Failure, Item, Output, Part, Role, Slot, ToolChoice, Turn, Workdir};
+use crate::os::names::own_uid;
+use crate::turn::{Caller, Event, Failure, Item, Part, Role, Slot, Turn, Workdir};
 
 /// Short to ask, short to answer.
 const QUESTION: &str = "Reply with exactly: pong";
@@ -59,18 +59,11 @@ fn here(config: &Config, examined: &Examined) -> Result<String, String> {
     examined.usable.as_ref().map_err(explain)?;
     let workdir = Workdir::resolve(None, &config.default_cwd, &config.allowed_roots);
     let content = vec![Part::Text(QUESTION.into())];
+    let workdir = workdir.map_err(|failure| explain(&failure))?;
     let turn = Turn {
-        caller: crate::turn::Caller::User(crate::os::names::own_uid()),
-        client_name: None,
+        caller: Caller::User(own_uid()),
         model: config.model.clone(),
-        conversation: Arc::new([Item::Message { role: Role::User, content }]),
-        workdir: workdir.map_err(|failure| explain(&failure))?,
-        output: Output::Text,
-        effort: None,
-        verbosity: None,
-        service_tier: None,
-        tools: Arc::new([]),
-        tool_choice: ToolChoice::Auto,
+        ..Turn::new([Item::message(Role::User, content)], workdir)
     };
     examined.runtime.block_on(async {
         let (live, codex) = (examined.live.clone(), examined.codex.clone());

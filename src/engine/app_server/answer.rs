@@ -16,7 +16,7 @@ use std::time::Instant;
 pub use assembler::TurnContext;
 pub use settlement::{Settlement, Stage};
 
-use super::past::Said;
+use super::past::Told;
 use super::wire::RateLimits;
 use crate::turn::{Failure, Outcome};
 pub use assembler::Progress;
@@ -33,7 +33,7 @@ pub struct Answer {
     settlement: Settlement,
     limits: LatestLimits,
     /// What the client was told, where the thread may be kept.
-    said: Option<Said>,
+    said: Option<Told>,
 }
 
 impl Answer {
@@ -49,20 +49,20 @@ impl Answer {
         self.said = None;
     }
 
-    /// Its thread may be kept for the next turn of the conversation.
-    pub fn may_rest(&mut self) {
-        self.assembler.may_rest();
+    /// Its thread, with raw events or without, may be kept for the next turn of the conversation.
+    pub fn may_rest(&mut self, raw: bool) {
+        self.assembler.may_rest(raw);
         self.said.get_or_insert_default();
     }
 
     /// It is the answer of a thread that was kept, and left there.
     pub fn goes_on(&mut self, from: &Progress) {
         self.assembler.goes_on(from);
-        self.may_rest();
+        self.said.get_or_insert_default();
     }
 
     /// What was said, and where its thread is left, while [`Stage::Resting`].
-    pub fn rested(&mut self) -> (Said, Progress) {
+    pub fn rested(&mut self) -> (Told, Progress) {
         (self.said.take().unwrap_or_default(), self.assembler.progress())
     }
 

@@ -65,7 +65,8 @@ impl<T> Parking<T> {
             return None;
         }
         let (at, digest) = goes_on(turn, &self.hasher)?;
-        let fits = |spot: &Spot<T>| spot.digest == digest && spot.until > now && spot.past.continues(turn, at);
+        let fits =
+            |spot: &Spot<T>| spot.digest == digest && spot.until > now && spot.past.continues(turn, at);
         let index = self.spots.iter().rposition(fits)?;
         Some((self.spots.remove(index).thread, at))
     }

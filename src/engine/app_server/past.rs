@@ -8,11 +8,13 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 
-use crate::turn::{Event, Item, Part, Role, ToolCall, Turn};
+use crate::turn::{CallKind, Event, Item, Part, Role, ToolCall, Turn};
 
 /// What the model said in one answer.
 #[derive(Clone, Debug, Default)]
-pub struct Said {
+pub struct Told {
+    /// Its thoughts, as only the upstream can read them, where they were told.
+    thoughts: Vec<String>,
     messages: Vec<Spoken>,
     /// Its calls of the caller's functions, in its order.
     pub calls: Vec<ToolCall>,
@@ -24,7 +26,7 @@ struct Spoken {
     commentary: bool,
 }
 
-impl Said {
+impl Told {
     /// Notes what the client is told.
     pub fn note(&mut self, event: &Event) {
         match event {
@@ -36,17 +38,17 @@ impl Said {
                 None => self.messages.push(Spoken { text: text.clone(), commentary: false }),
             },
             Event::ToolCall(call) => self.calls.push(call.clone()),
-            Event::Phase(..)
-            | Event::ReasoningPart
-            | Event::Reasoning(_)
-            | Event::Thought(_)
-            | Event::Done { .. } => {}
+            Event::Thought(thought) => self.thoughts.extend(thought.encrypted.clone()),
+            Event::Phase(..) | Event::ReasoningPart | Event::Reasoning(_) | Event::Done { .. } => {}
         }
     }
 
     fn bytes(&self) -> usize {
         let calls = self.calls.iter().map(|call| call.id.len() + call.name.len() + call.arguments.len());
-        self.messages.iter().map(|message| message.text.len()).sum::<usize>() + calls.sum::<usize>()
+        let thoughts = self.thoughts.iter().map(String::len).sum::<usize>();
+        thoughts
+            + self.messages.iter().map(|message| message.text.len()).sum::<usize>()
+            + calls.sum::<usize>()
     }
 
     /// Whether this is what the client has of it: with the progress told on the way, or without, as
@@ -59,7 +61,12 @@ impl Said {
         };
         let mine: Vec<&ToolCall> = self.calls.iter().collect();
         let said = words.text();
-        words.images == 0 && same_calls(&mine, &words.calls) && (said == text(false) || said == text(true))
+        // The thread has them, whether the client gives them back or not.
+        let thoughts = words.thoughts.iter().all(|thought| self.thoughts.iter().any(|mine| mine == thought));
+        thoughts
+            && words.images == 0
+            && same_calls(&mine, &words.calls)
+            && (said == text(false) || said == text(true))
     }
 }
 
@@ -67,20 +74,18 @@ impl Said {
 #[derive(Clone, Debug)]
 pub struct Past {
     asked: Turn,
-    said: Said,
+    said: Told,
 }
 
 impl Past {
     /// Of a thread whose latest turn was this one.
-    pub fn new(asked: Turn, said: Said) -> Past {
+    pub fn new(asked: Turn, said: Told) -> Past {
         Past { asked, said }
     }
 
-    /// How much text it keeps, in bytes.
+    /// The memory it takes, in bytes; the tools are the same in all requests of a client, mostly.
     pub fn bytes(&self) -> usize {
-        let tools = self.asked.tools.iter();
-        let tools = tools.map(|tool| tool.name.len() + tool.description.len() + tool.parameters.as_str().len());
-        self.asked.conversation.iter().map(bytes).sum::<usize>() + tools.sum::<usize>() + self.said.bytes()
+        usize::try_from(self.asked.bytes()).unwrap_or(usize::MAX).saturating_add(self.said.bytes())
     }
 
     /// What [`goes_on`] must give for a request that goes on from here.
@@ -114,7 +119,7 @@ impl Past {
             .iter()
             .filter_map(|item| match item {
                 Item::ToolResult { call_id, .. } => Some(call_id.as_str()),
-                Item::Message { .. } | Item::ToolCall(_) => None,
+                Item::Message { .. } | Item::Reasoning { .. } | Item::ToolCall(_) => None,
             })
             .collect();
         let open: HashSet<&str> = self.said.calls.iter().map(|call| &*call.id).collect();
@@ -131,7 +136,7 @@ pub fn goes_on(turn: &Turn, hasher: &impl BuildHasher) -> Option<(usize, u64)> {
     let latest = items[..at].iter().rposition(|item| !is_models(item)).map_or(0, |before| before + 1);
     let calls = items[latest..at].iter().filter_map(|item| match item {
         Item::ToolCall(call) => Some(&*call.id),
-        Item::Message { .. } | Item::ToolResult { .. } => None,
+        Item::Message { .. } | Item::Reasoning { .. } | Item::ToolResult { .. } => None,
     });
     (at < items.len()).then(|| (at, digest(&items[..latest], calls, hasher)))
 }
@@ -151,6 +156,8 @@ fn same_question(a: &Turn, b: &Turn) -> bool {
         service_tier,
         tools,
         tool_choice,
+        reasoning,
+        want_encrypted,
     } = a;
     *caller == b.caller
         && *client_name == b.client_name
@@ -161,26 +168,13 @@ fn same_question(a: &Turn, b: &Turn) -> bool {
         && *service_tier == b.service_tier
         && *tools == b.tools
         && *tool_choice == b.tool_choice
+        && *reasoning == b.reasoning
+        && *want_encrypted == b.want_encrypted
 }
 
 fn is_models(item: &Item) -> bool {
-    matches!(item, Item::Message { role: Role::Assistant, .. } | Item::ToolCall(_))
-}
-
-fn bytes(item: &Item) -> usize {
-    let parts = |parts: &[Part]| -> usize { parts.iter().map(part_bytes).sum() };
-    match item {
-        Item::Message { content, .. } => parts(content),
-        Item::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
-        Item::ToolResult { call_id, content } => call_id.len() + parts(content),
-    }
-}
-
-fn part_bytes(part: &Part) -> usize {
-    match part {
-        Part::Text(text) => text.len(),
-        Part::Image(image) => image.base64.len(),
-    }
+    let said = matches!(item, Item::Message { role: Role::Assistant, .. });
+    said || matches!(item, Item::Reasoning { .. } | Item::ToolCall(_))
 }
 
 /// Cheap to compare; who finds two alike compares the whole. The model's words are left out: they
@@ -189,8 +183,10 @@ fn digest<'a>(items: &[Item], calls: impl Iterator<Item = &'a str>, hasher: &imp
     let mut hash = hasher.build_hasher();
     for item in items {
         let parts = match item {
-            Item::Message { role: Role::Assistant, .. } | Item::ToolCall(_) => continue,
-            Item::Message { role, content } => {
+            Item::Message { role: Role::Assistant, .. } | Item::Reasoning { .. } | Item::ToolCall(_) => {
+                continue;
+            }
+            Item::Message { role, content, .. } => {
                 hash.write(role.name().as_bytes());
                 content
             }
@@ -222,6 +218,7 @@ enum Entry<'a> {
 struct Words<'a> {
     texts: Vec<&'a str>,
     calls: Vec<&'a ToolCall>,
+    thoughts: Vec<&'a str>,
     images: usize,
 }
 
@@ -246,7 +243,10 @@ impl Entry<'_> {
         match (self, other) {
             (Entry::Item(a), Entry::Item(b)) => a == b,
             (Entry::Words(a), Entry::Words(b)) => {
-                (a.images, b.images) == (0, 0) && same_calls(&a.calls, &b.calls) && a.text() == b.text()
+                (a.images, b.images) == (0, 0)
+                    && a.thoughts == b.thoughts
+                    && same_calls(&a.calls, &b.calls)
+                    && a.text() == b.text()
             }
             _ => false,
         }
@@ -261,7 +261,9 @@ fn joined(texts: &[&str]) -> String {
 
 fn same_calls(a: &[&ToolCall], b: &[&ToolCall]) -> bool {
     let same = |(a, b): (&&ToolCall, &&ToolCall)| {
-        a.id == b.id && a.name == b.name && same_json(&a.arguments, &b.arguments)
+        let named = a.id == b.id && a.name == b.name && a.namespace == b.namespace && a.kind == b.kind;
+        let exact = a.kind == CallKind::Custom;
+        named && (a.arguments == b.arguments || (!exact && same_json(&a.arguments, &b.arguments)))
     };
     a.len() == b.len() && a.iter().zip(b).all(same)
 }
@@ -269,7 +271,7 @@ fn same_calls(a: &[&ToolCall], b: &[&ToolCall]) -> bool {
 /// Clients parse arguments and write them anew.
 fn same_json(a: &str, b: &str) -> bool {
     let read = |text: &str| serde_json::from_str::<serde_json::Value>(text);
-    a == b || matches!((read(a), read(b)), (Ok(a), Ok(b)) if a == b)
+    matches!((read(a), read(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 fn entries(items: &[Item]) -> Vec<Entry<'_>> {
@@ -285,6 +287,7 @@ fn entries(items: &[Item]) -> Vec<Entry<'_>> {
         let Some(Entry::Words(words)) = all.last_mut() else { continue };
         match item {
             Item::ToolCall(call) => words.calls.push(call),
+            Item::Reasoning { encrypted, .. } => words.thoughts.push(encrypted),
             Item::Message { content, .. } => {
                 for part in content {
                     match part {

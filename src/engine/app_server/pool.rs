@@ -118,7 +118,7 @@ impl Pool {
         let sink = Arc::new(sink);
         let names = Arc::new(Names::new(&turn.tools, &turn.conversation, config.profile() == Profile::Agent));
         let context = TurnContext {
-            offered: turn.tools.iter().map(|tool| names.out(&tool.name).to_owned()).collect(),
+            tools: Arc::clone(&turn.tools),
             names: Arc::clone(&names),
             model: turn.model.clone().or_else(|| config.model.clone()),
             lean: config.profile() == Profile::Model,

@@ -90,10 +90,4 @@ impl Threads {
     pub fn clear(&mut self) {
         self.0.clear();
     }
-
-    /// How many there are.
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
 }

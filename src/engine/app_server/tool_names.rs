@@ -34,11 +34,13 @@ const TAKEN_BY_THE_AGENT: &[&str] = &[
     "write_stdin",
 ];
 
-/// The stand-ins of one request. Names that can go out unchanged are not in here.
+/// The stand-ins of one request, for full names. Those that can go out unchanged have none.
 #[derive(Debug, Default)]
 pub struct Names {
     out: HashMap<String, String>,
     back: HashMap<String, String>,
+    /// The tools by the names they go out with.
+    offered: HashMap<String, usize>,
 }
 
 impl Names {
@@ -48,15 +50,15 @@ impl Names {
     /// same to the upstream at each request.
     pub fn new(tools: &[Tool], conversation: &[Item], agent: bool) -> Names {
         let called = conversation.iter().filter_map(|item| match item {
-            Item::ToolCall(call) => Some(call.name.as_str()),
+            Item::ToolCall(call) => Some(call.full_name()),
             _ => None,
         });
-        let all = || tools.iter().map(|tool| tool.name.as_str()).chain(called.clone());
-        let given: HashSet<&str> = all().collect();
+        let all: Vec<Cow<str>> = tools.iter().map(Tool::full_name).chain(called).collect();
+        let given: HashSet<&str> = all.iter().map(|name| &**name).collect();
         let mut names = Names::default();
         // The next number to try among names that look alike: a history may have thousands of them.
         let mut next: HashMap<String, u32> = HashMap::new();
-        for name in all() {
+        for name in all.iter().map(|name| &**name) {
             if !names.out.contains_key(name) && !passes(name, agent) {
                 let free = |candidate: &String| {
                     !given.contains(candidate.as_str()) && !names.back.contains_key(candidate)
@@ -71,7 +73,16 @@ impl Names {
                 names.out.insert(name.to_owned(), stand_in);
             }
         }
+        for (index, tool) in tools.iter().enumerate() {
+            let out = names.out(&tool.full_name()).to_owned();
+            names.offered.insert(out, index);
+        }
         names
+    }
+
+    /// Which of the tools goes out under that name.
+    pub fn offered(&self, out: &str) -> Option<usize> {
+        self.offered.get(out).copied()
     }
 
     /// The name to send to Codex.
@@ -80,7 +91,8 @@ impl Names {
     }
 
     /// The client's name for what Codex says.
-    pub fn back<'a>(&'a self, name: &'a str) -> &'a str {
+    #[cfg(test)]
+    fn back<'a>(&'a self, name: &'a str) -> &'a str {
         self.back.get(name).map_or(name, String::as_str)
     }
 }
@@ -115,10 +127,7 @@ mod tests {
     use crate::turn::ToolCall;
 
     fn check(offered: &[&str], agent: bool, expect: &[&str]) {
-        let tools: Vec<Tool> = offered
-            .iter()
-            .map(|name| Tool { name: (*name).into(), description: String::new(), parameters: "{}".into() })
-            .collect();
+        let tools: Vec<Tool> = offered.iter().map(|name| Tool::function(*name, "", "{}".into())).collect();
         let names = Names::new(&tools, &[], agent);
         let out: Vec<&str> = offered.iter().map(|name| names.out(name)).collect();
         assert_eq!(out, expect);
@@ -145,9 +154,7 @@ mod tests {
     fn very_many_names_that_look_alike_are_told_apart() {
         let names: Vec<String> =
             (0..50_000_u32).map(|n| format!("f{}", char::from_u32(0x4e00 + n).unwrap_or('.'))).collect();
-        let call = |name: &String| {
-            Item::ToolCall(ToolCall { id: "c".into(), name: name.clone(), arguments: "{}".into() })
-        };
+        let call = |name: &String| Item::ToolCall(ToolCall::function("c", name, "{}"));
         let made = Names::new(&[], &names.iter().map(call).collect::<Vec<_>>(), false);
         assert_eq!((made.out(&names[0]), made.out(&names[1])), ("client_f_", "client_f__1"));
         let distinct: HashSet<&String> = names.iter().collect();
@@ -157,9 +164,7 @@ mod tests {
 
     #[test]
     fn calls_in_the_history_are_renamed_alike() {
-        let call = |name: &str| {
-            Item::ToolCall(ToolCall { id: "c".into(), name: name.into(), arguments: "{}".into() })
-        };
+        let call = |name: &str| Item::ToolCall(ToolCall::function("c", name, "{}"));
         let names = Names::new(&[], &[call("exec_command"), call("plain")], false);
         assert_eq!(names.out("exec_command"), "client_exec_command");
         assert_eq!(names.out("plain"), "plain");

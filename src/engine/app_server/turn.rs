@@ -25,14 +25,14 @@ use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
 
 use super::answer::{Answer, Stage};
-use super::rpc::RpcError;
 use super::pool::{Kept, Parked};
+use super::rpc::RpcError;
 use super::tool_names::Names;
 use super::wire::{self, InjectItems, ThreadUnsubscribe, TurnInterrupt, TurnStart};
 use super::worker::{Worker, lock};
 use crate::codex::Continuation;
 use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{At, Failure, Output, Sink, Tool, Turn};
+use crate::turn::{At, Failure, Output, Sink, Summary, Tool, Turn};
 
 pub use thread::plain_thread;
 
@@ -277,8 +277,8 @@ impl Run {
         let theirs = |entry: &String| entry.trim_start().starts_with("model_reasoning_summary");
         match self.config.reasoning {
             _ if self.config.codex_configs.iter().any(theirs) => None,
-            ReasoningOutput::ReasoningContent => Some("auto"),
-            ReasoningOutput::Off => Some("none"),
+            ReasoningOutput::ReasoningContent => Some(self.turn.reasoning.name()),
+            ReasoningOutput::Off => Some(Summary::None.name()),
         }
     }
 
@@ -364,7 +364,7 @@ fn refused_tool(message: &str, tools: &[Tool], names: &Names) -> Option<usize> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let named = named.trim_start_matches(['`', '"', '\'']);
     let named = named.split(|c| !is_name(c)).next()?;
-    tools.iter().position(|tool| names.out(&tool.name) == named)
+    tools.iter().position(|tool| names.out(&tool.full_name()) == named)
 }
 
 /// Why a turn did not get its way.

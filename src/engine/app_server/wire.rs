@@ -2,17 +2,19 @@
 //!
 //! What goes out is serialized straight from the turn; what comes in is borrowed from its line.
 
+mod custom;
 mod handshake;
 mod items;
 mod notifications;
 mod requests;
 
+pub use custom::unwrapped;
 pub use handshake::{AuthStatus, GetAuthStatus, Initialize, Initialized};
 pub use items::{InjectItems, hint, items, tool_result};
 pub use notifications::{
-    About, AboutCall, DeltaNotification, ErrorNotification, ItemNotification, RateLimits, RawItem, RateLimitsNotification,
-    RawResponseCompletedNotification, RawResponseItemNotification, ThreadItem, TokenUsageNotification,
-    TurnError, TurnNotification,
+    About, AboutCall, DeltaNotification, ErrorNotification, ItemNotification, RateLimits,
+    RateLimitsNotification, RawItem, RawResponseCompletedNotification, RawResponseItemNotification,
+    ThreadItem, TokenUsageNotification, TurnError, TurnNotification,
 };
 pub use requests::{
     DynamicTool, ThreadConfig, ThreadFork, ThreadStart, ThreadStarted, ThreadUnsubscribe, TurnInterrupt,

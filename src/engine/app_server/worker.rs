@@ -24,11 +24,11 @@ use tokio::task::JoinHandle;
 use super::answer::{Answer, LatestLimits};
 use super::features::Features;
 use super::rpc::{self, Ended, OnReply, Rpc, RpcError, Sent, ServerMessage, Vital, place};
+use super::threads::{OpenCall, Threads};
 use super::wire::{
     self, About, AboutCall, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized,
     RateLimitsNotification,
 };
-use super::threads::{OpenCall, Threads};
 use super::{Link, Timing};
 use crate::codex::errors::before_prompt;
 use crate::codex::{Continuation, Installation, Login};

@@ -11,14 +11,12 @@ fn read(messages: Value) -> Result<Vec<Item>, (String, String)> {
 }
 
 fn text(role: Role, text: &str) -> Item {
-    Item::Message { role, content: vec![Part::Text(text.into())] }
+    Item::message(role, vec![Part::Text(text.into())])
 }
 
 #[test]
 fn every_role_and_form_is_carried() {
-    let call = |id: &str, name: &str| {
-        Item::ToolCall(ToolCall { id: id.into(), name: name.into(), arguments: "{\"a\": 1}".into() })
-    };
+    let call = |id: &str, name: &str| Item::ToolCall(ToolCall::function(id, name, "{\"a\": 1}"));
     let result = |id: &str, text: &str| Item::ToolResult {
         call_id: id.into(),
         content: vec![Part::Text(text.into())],
@@ -45,7 +43,7 @@ fn every_role_and_form_is_carried() {
     let expect = vec![
         text(Role::System, "s"),
         text(Role::Developer, "d"),
-        Item::Message { role: Role::User, content: user },
+        Item::message(Role::User, user),
         call("1", "f"),
         call("2", "f"),
         result("2", "two"),

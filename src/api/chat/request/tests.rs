@@ -2,7 +2,7 @@ use super::*;
 use crate::api::fields::{MOST_VALUES, values};
 use crate::api::models::upstream;
 use crate::config::ProfileChoice;
-use crate::turn::{Tool, ToolChoice};
+use crate::turn::{Tool, ToolChoice, ToolKind};
 use serde_json::json;
 
 fn with(extra: Value) -> Value {
@@ -199,8 +199,7 @@ fn tools_need_the_app_server_engine() {
     assert!(read(json!({"tools": []})).is_ok());
 
     let ask = app_server(tools.clone()).unwrap();
-    let expect =
-        Tool { name: "f".into(), description: String::new(), parameters: r#"{"type":"object"}"#.into() };
+    let expect = Tool::function("f", "", r#"{"type":"object"}"#.into());
     assert_eq!((&*ask.turn.tools, ask.turn.tool_choice), (&[expect][..], ToolChoice::Auto));
     let mut named = tools.clone();
     named["tool_choice"] = json!({"type": "function", "function": {"name": "f"}});
@@ -267,6 +266,13 @@ fn schemas_travel_as_written() {
     let config = Config { engine: EngineKind::AppServer, ..Config::default() };
     let turn = decode(&body, &config).unwrap().turn;
     assert_eq!(turn.output, Output::JsonSchema(sent.into()));
-    let parameters: Vec<&str> = turn.tools.iter().map(|tool| tool.parameters.as_str()).collect();
+    let parameters: Vec<&str> = turn
+        .tools
+        .iter()
+        .map(|tool| match &tool.kind {
+            ToolKind::Function { parameters, .. } => parameters.as_str(),
+            ToolKind::Custom { .. } => panic!("a function was offered"),
+        })
+        .collect();
     assert_eq!(parameters, [r#"{"type":"object","properties":{}}"#, sent]);
 }

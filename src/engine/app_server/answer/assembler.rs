@@ -7,7 +7,6 @@
 //!   calls          collected until their response ends, then told in the model's order
 //! ```
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::de::IgnoredAny;
@@ -17,17 +16,17 @@ use crate::codex::errors::{classify, is_output_limit};
 use crate::engine::app_server::tool_names::Names;
 use crate::engine::app_server::wire::{
     DeltaNotification, ErrorNotification, ItemNotification, RawItem, RawResponseCompletedNotification,
-    RawResponseItemNotification, ThreadItem, TokenUsageNotification, TurnError, TurnNotification,
+    RawResponseItemNotification, ThreadItem, TokenUsageNotification, TurnError, TurnNotification, unwrapped,
 };
-use crate::turn::{Event, Failure, Finish, Outcome, ToolCall, Usage};
+use crate::turn::{CallKind, Event, Failure, Finish, Outcome, Tool, ToolCall, Usage};
 
 /// What the answer is measured against.
 #[derive(Debug)]
 pub struct TurnContext {
     /// The stand-ins of function names.
     pub names: Arc<Names>,
-    /// The functions offered, by the names they went out with.
-    pub offered: HashSet<String>,
+    /// The tools offered.
+    pub tools: Arc<[Tool]>,
     /// The model asked for.
     pub model: Option<String>,
     /// Whether the request was the lean one of `profile = model`.
@@ -58,6 +57,8 @@ pub enum Action {
 pub struct Progress {
     /// The turn that waits for results of its calls, if one does.
     pub held: Option<String>,
+    /// Whether it has raw events.
+    raw: bool,
     /// What was told of the thread's cost so far.
     accounted: Usage,
     /// Messages of the turn that waits.
@@ -88,6 +89,8 @@ pub struct Assembler {
 #[derive(Debug, Default)]
 struct Rest {
     wanted: bool,
+    /// Responses themselves are told of, not only what they cost.
+    raw: bool,
     /// Codex has something in its history that neither the caller sent nor the model said to it, or
     /// may have.
     spoilt: bool,
@@ -128,9 +131,9 @@ impl Assembler {
         }
     }
 
-    /// The thread may be kept.
-    pub fn may_rest(&mut self) {
-        self.rest.wanted = true;
+    /// The thread, with raw events or without, may be kept.
+    pub fn may_rest(&mut self, raw: bool) {
+        (self.rest.wanted, self.rest.raw) = (true, raw);
     }
 
     /// The thread was kept, and left there.
@@ -139,6 +142,7 @@ impl Assembler {
         if from.held.is_some() {
             self.conversation.taken();
         }
+        self.may_rest(from.raw);
         self.rest.from = from.clone();
     }
 
@@ -151,6 +155,7 @@ impl Assembler {
         let known = self.rest.from.known.iter().cloned().chain(messages);
         Progress {
             held: self.turn_id.clone().filter(|_| called),
+            raw: self.rest.raw,
             accounted,
             known: if called { known.collect() } else { Vec::new() },
         }
@@ -234,8 +239,7 @@ impl Assembler {
                 if let Ok(news) = serde_json::from_str::<TokenUsageNotification>(params) {
                     self.thread = Some(less(news.token_usage.total.into(), self.rest.from.accounted));
                 }
-                // With functions the responses themselves are told of.
-                self.rest.responses += usize::from(self.context.offered.is_empty());
+                self.rest.responses += usize::from(!self.rest.raw);
                 self.response_ended();
             }
             "error" => self.heard_error(params),
@@ -337,15 +341,18 @@ impl Assembler {
         }
         let (Some(id), Some(name)) = (item.call_id, item.name) else { return };
         // A name nobody offered: Codex tells the model so and lets it try again.
-        if !self.context.offered.contains(&*name.0) {
+        let offered = self.context.names.offered(&name.0).and_then(|index| self.context.tools.get(index));
+        let Some(tool) = offered else {
             self.rest.spoilt = true;
             return;
-        }
+        };
         let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
         let arguments = serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
         // The same with arguments that are no JSON.
         self.rest.spoilt |= serde_json::from_str::<IgnoredAny>(&arguments).is_err();
-        self.calls.push(ToolCall { id, name: self.context.names.back(&name.0).to_owned(), arguments });
+        let (name, namespace, kind) = (tool.name.clone(), tool.namespace.clone(), tool.call_kind());
+        let arguments = if kind == CallKind::Custom { unwrapped(arguments) } else { arguments };
+        self.calls.push(ToolCall { id, name, namespace, kind, arguments });
     }
 
     /// What the model says or thinks. What else it is, or who else says something, ends a thread.
@@ -364,7 +371,7 @@ impl Assembler {
         if let Ok(RawResponseCompletedNotification { usage: Some(usage) }) = serde_json::from_str(params) {
             *self.responses.get_or_insert_default() += usage.into();
         }
-        self.rest.responses += 1;
+        self.rest.responses += usize::from(self.rest.raw);
         self.response_ended();
         if !self.calls.is_empty() {
             self.tell_calls();

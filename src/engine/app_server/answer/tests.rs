@@ -11,13 +11,10 @@ struct Case {
 
 fn case(tools: &[&str]) -> Case {
     let (sink, events) = backlogged_events();
-    let tools: Vec<Tool> = tools
-        .iter()
-        .map(|name| Tool { name: (*name).into(), description: String::new(), parameters: "{}".into() })
-        .collect();
+    let tools: Vec<Tool> = tools.iter().map(|name| Tool::function(*name, "", "{}".into())).collect();
     let names = Arc::new(Names::new(&tools, &[], false));
-    let offered = tools.iter().map(|tool| names.out(&tool.name).to_owned()).collect();
-    let context = TurnContext { names, offered, model: Some("gpt-x".into()), lean: true };
+    let tools = tools.into();
+    let context = TurnContext { names, tools, model: Some("gpt-x".into()), lean: true };
     let limits = Arc::new(Mutex::new(None));
     let settlement = Settlement::new(Arc::new(sink), Slot::new(()), Instant::now(), Arc::default());
     let mut answer = Answer::new(settlement, context, limits);

@@ -1,34 +1,20 @@
 use super::*;
-use crate::engine::app_server::past::Said;
-use crate::turn::{Caller, Event, Item, Output, Part, Role, ToolChoice, Workdir};
+use crate::engine::app_server::past::Told;
+use crate::turn::{Event, Item, Part, Role, Workdir};
 
 const NOTHING: [usize; 0] = [];
 
-const LIMITS: Limits = Limits { most: 2, lasts: Duration::from_secs(10), bytes: 100 };
+const LIMITS: Limits = Limits { most: 2, lasts: Duration::from_secs(10), bytes: 10_000 };
 
 fn turn(texts: &[&str]) -> Turn {
     let role = |index: usize| if index % 2 == 0 { Role::User } else { Role::Assistant };
-    let item = |(index, text): (usize, &&str)| Item::Message {
-        role: role(index),
-        content: vec![Part::Text((*text).into())],
-    };
-    Turn {
-        caller: Caller::Unknown,
-        client_name: None,
-        model: None,
-        conversation: texts.iter().enumerate().map(item).collect(),
-        workdir: Workdir::resolve(None, &std::env::temp_dir(), &[]).unwrap(),
-        output: Output::Text,
-        effort: None,
-        verbosity: None,
-        service_tier: None,
-        tools: [].into(),
-        tool_choice: ToolChoice::Auto,
-    }
+    let item = |(index, text): (usize, &&str)| Item::message(role(index), vec![Part::Text((*text).into())]);
+    let items: Vec<Item> = texts.iter().enumerate().map(item).collect();
+    Turn::new(items, Workdir::resolve(None, &std::env::temp_dir(), &[]).unwrap())
 }
 
 fn past(question: &str) -> Past {
-    let mut said = Said::default();
+    let mut said = Told::default();
     said.note(&Event::Text("yes".into()));
     Past::new(turn(&[question]), said)
 }
@@ -75,11 +61,11 @@ fn the_oldest_makes_room_and_time_ends() {
 #[test]
 fn text_is_bounded_too() {
     let (mut parking, now) = (Parking::default(), Instant::now());
-    let limits = Limits { most: 9, ..LIMITS };
-    let long = "x".repeat(47);
+    let long = "x".repeat(1000);
+    let limits = Limits { most: 9, bytes: 2 * past(&long).bytes(), ..LIMITS };
     assert_eq!(parking.park(past(&long), 1, limits, now).1, NOTHING);
-    assert_eq!(parking.park(past(&long), 2, limits, now).1, NOTHING, "100 bytes, with the answers");
-    let most = "x".repeat(98);
+    assert_eq!(parking.park(past(&long), 2, limits, now).1, NOTHING, "just as much as fits");
+    let most = "x".repeat(3000);
     assert_eq!(parking.park(past(&most), 3, limits, now).1, [3], "too much alone");
     assert_eq!(parking.park(past("a"), 4, limits, now).1, [1]);
     assert_eq!(parking.remove(|_, thread| *thread == 2), [2]);

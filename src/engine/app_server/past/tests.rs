@@ -2,10 +2,10 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use super::*;
-use crate::turn::{Caller, Effort, Output, Tool, ToolChoice, Workdir};
+use crate::turn::{Caller, Effort, Output, Summary, Tool, ToolChoice, Workdir};
 
 fn message(role: Role, text: &str) -> Item {
-    Item::Message { role, content: vec![Part::Text(text.into())] }
+    Item::message(role, vec![Part::Text(text.into())])
 }
 
 fn user(text: &str) -> Item {
@@ -21,7 +21,7 @@ fn call(id: &str, arguments: &str) -> Item {
 }
 
 fn tool_call(id: &str, arguments: &str) -> ToolCall {
-    ToolCall { id: id.into(), name: "f".into(), arguments: arguments.into() }
+    ToolCall::function(id, "f", arguments)
 }
 
 fn result(id: &str) -> Item {
@@ -29,23 +29,13 @@ fn result(id: &str) -> Item {
 }
 
 fn turn(items: &[Item]) -> Turn {
-    Turn {
-        caller: Caller::User(1),
-        client_name: None,
-        model: None,
-        conversation: items.into(),
-        workdir: Workdir::resolve(None, &std::env::temp_dir(), &[]).unwrap(),
-        output: Output::Text,
-        effort: None,
-        verbosity: None,
-        service_tier: None,
-        tools: Arc::new([Tool { name: "f".into(), description: String::new(), parameters: "{}".into() }]),
-        tool_choice: ToolChoice::Auto,
-    }
+    let workdir = Workdir::resolve(None, &std::env::temp_dir(), &[]).unwrap();
+    let tools = Arc::new([Tool::function("f", "", "{}".into())]);
+    Turn { caller: Caller::User(1), tools, ..Turn::new(items, workdir) }
 }
 
-fn said(events: &[Event]) -> Said {
-    let mut said = Said::default();
+fn said(events: &[Event]) -> Told {
+    let mut said = Told::default();
     events.iter().for_each(|event| said.note(event));
     said
 }
@@ -66,7 +56,7 @@ fn a_conversation_goes_on_only_from_what_was_said() {
     let next = |rest: &[Item]| turn(&[&asked[..], rest].concat());
     assert!(goes(&past, &next(&[model("de"), user("f")])));
     assert!(goes(&past, &next(&[model("de"), message(Role::Developer, "x"), user("f")])));
-    let empty = Item::Message { role: Role::Assistant, content: vec![] };
+    let empty = Item::message(Role::Assistant, vec![]);
     assert!(goes(&past, &next(&[empty, model("de"), user("f")])), "nothing was said in one of them");
     for (what, rest) in [
         ("nothing new", vec![model("de")]),
@@ -107,6 +97,8 @@ fn everything_that_is_asked_must_be_the_same() {
         ("verbosity", Turn { verbosity: Some(crate::turn::Verbosity::Low), ..next.clone() }),
         ("tier", Turn { service_tier: Some(crate::turn::ServiceTier::Flex), ..next.clone() }),
         ("tools", Turn { tools: Arc::new([]), ..next.clone() }),
+        ("summary", Turn { reasoning: Summary::Auto, ..next.clone() }),
+        ("thoughts", Turn { want_encrypted: true, ..next.clone() }),
         ("choice", Turn { tool_choice: ToolChoice::Required, ..next.clone() }),
     ] {
         assert!(!goes(&past, &other), "{what}");
@@ -166,6 +158,25 @@ fn formats_may_join_messages_and_leave_progress_out() {
         (vec![model("looking"), model("a"), model("b")], true),
         (vec![model("looking"), model("a")], false),
         (vec![model("ab")], false),
+    ] {
+        let next = turn(&[&[user("q")], &words[..], &[user("next")]].concat());
+        assert_eq!(goes(&past, &next), same, "{words:?}");
+    }
+}
+
+#[test]
+fn thoughts_that_come_back_must_be_those_that_were_told() {
+    let thought = |text: &str| {
+        let encrypted = Some(text.to_owned());
+        Event::Thought(crate::turn::Thought { id: String::new(), summary: vec![], encrypted })
+    };
+    let back = |text: &str| Item::Reasoning { encrypted: text.into(), summary: vec![] };
+    let past = Past::new(turn(&[user("q")]), said(&[thought("x"), Event::Text("a".into())]));
+    for (words, same) in [
+        (vec![back("x"), model("a")], true),
+        (vec![model("a")], true),
+        (vec![back("y"), model("a")], false),
+        (vec![back("x"), back("y"), model("a")], false),
     ] {
         let next = turn(&[&[user("q")], &words[..], &[user("next")]].concat());
         assert_eq!(goes(&past, &next), same, "{words:?}");

@@ -49,8 +49,7 @@ impl Parked {
 
     /// Keeps a thread, if there is room. Gives its number.
     pub fn park(&self, past: Past, kept: Kept, config: &Config) -> u64 {
-        let limits =
-            Limits { most: config.parked_conversations, lasts: config.parked_seconds, bytes: BYTES };
+        let limits = Limits { most: config.parked_conversations, lasts: config.parked_seconds, bytes: BYTES };
         let (number, gone) = {
             let mut parking = lock(&self.parking);
             // Looked at under the lock: whoever replaces the worker lets its threads go after that.

@@ -8,7 +8,7 @@ use super::keeper::Pause;
 use super::*;
 use crate::codex::{Confinement, Functions, Home, Installation, Login, Version};
 use crate::config::{EngineKind, ProfileChoice};
-use crate::turn::{At, Event, Finish, Item, Output, Part, Role, Tool, ToolChoice, Workdir};
+use crate::turn::{At, Event, Finish, Item, Part, Role, Tool, Workdir};
 
 const FAST: Timing = Timing {
     handshake: Duration::from_millis(300),
@@ -87,19 +87,8 @@ impl Drop for Counted {
 }
 
 fn plain() -> Turn {
-    Turn {
-        caller: crate::turn::Caller::Unknown,
-        client_name: None,
-        model: None,
-        conversation: Arc::new([Item::Message { role: Role::User, content: vec![Part::Text("hi".into())] }]),
-        workdir: Workdir::resolve(None, &std::env::temp_dir(), &[]).unwrap(),
-        output: Output::Text,
-        effort: None,
-        verbosity: None,
-        service_tier: None,
-        tools: Arc::new([]),
-        tool_choice: ToolChoice::Auto,
-    }
+    let workdir = Workdir::resolve(None, &std::env::temp_dir(), &[]).unwrap();
+    Turn::new([Item::message(Role::User, vec![Part::Text("hi".into())])], workdir)
 }
 
 impl House {
@@ -122,6 +111,7 @@ impl House {
             Seat::Ready(worker) => worker.load.load(Ordering::SeqCst) == 0,
             _ => true,
         };
+        assert!(self.pool.shared.parked.len() <= self.live.get().parked_conversations);
         until("every place is given back", || lock(&self.pool.shared.seats).iter().all(idle)).await;
     }
 }
@@ -320,7 +310,7 @@ async fn a_slow_client_loses_its_turn_and_delays_nobody() {
 #[tokio::test]
 async fn calls_end_the_turn_and_every_request_is_answered() {
     let house = house(Play::Calls(vec!["f", "client_exec_command", "f"]), config(|_| {}));
-    let tool = |name: &str| Tool { name: name.into(), description: String::new(), parameters: "{}".into() };
+    let tool = |name: &str| Tool::function(name, "", "{}".into());
     let turn = Turn { tools: Arc::new([tool("f"), tool("exec_command")]), ..plain() };
     let expect = "[c0 f {\"n\": 1}][c1 exec_command {\"n\": 1}][c2 f {\"n\": 1}]";
     assert_eq!(end(house.run(turn)).await, (expect.into(), Ok(Finish::ToolCalls)));
@@ -410,7 +400,7 @@ async fn threads_started_beforehand_serve_plain_turns_only() {
     until("two are there", || house.fake.count("thread/start") == 2).await;
     assert_eq!(end(house.run(plain())).await.1, Ok(Finish::Stop));
     until("it is made up for", || house.fake.count("thread/start") == 3).await;
-    let tools = Arc::new([Tool { name: "f".into(), description: String::new(), parameters: "{}".into() }]);
+    let tools = Arc::new([Tool::function("f", "", "{}".into())]);
     assert_eq!(end(house.run(Turn { tools, ..plain() })).await.1, Ok(Finish::Stop));
     assert!(house.fake.last("thread/start")["params"]["dynamicTools"].is_array());
     assert_eq!(house.fake.count("thread/start"), 4);
@@ -425,8 +415,7 @@ async fn what_the_installation_cannot_do_is_refused() {
     poor.functions = Functions::Never { reason: "a test".into() };
     house.latest.send_replace(Some(Arc::new(poor)));
     until("it is known", || house.pool.status().functions.is_some()).await;
-    let tools: Arc<[Tool]> =
-        Arc::new([Tool { name: "f".into(), description: String::new(), parameters: "{}".into() }]);
+    let tools: Arc<[Tool]> = Arc::new([Tool::function("f", "", "{}".into())]);
     let outcome = end(house.run(Turn { tools, ..plain() })).await.1;
     assert!(matches!(outcome, Err(Failure::Unsupported { at: At::Tools, .. })));
     house.at_rest().await;

@@ -1,7 +1,7 @@
 //! The thread of a turn: where it comes from, and what cannot be asked of it.
 //!
 //! ```text
-//!   without functions   thread/fork under the conversation's identity, each time
+//!   without functions, nor reasoning to give back   thread/fork under the conversation's identity, each time
 //!   otherwise, or where that is not possible   thread/start, or one started beforehand
 //! ```
 
@@ -48,17 +48,18 @@ impl Run {
         if agent {
             self.turn.workdir.is_still_there().await?;
         }
-        let functions = !self.turn.tools.is_empty();
+        // Raw events echo the whole history; only threads that live on keep what they tell of.
+        let raw = self.wants_raw_events();
         match worker.installation.continuation() {
             Continuation::Off { .. } => {}
-            Continuation::Full(_) if !functions => {}
-            Continuation::Full(_) | Continuation::Threads { .. } => lock(&self.answer).may_rest(),
+            Continuation::Full(_) if !raw => {}
+            Continuation::Full(_) | Continuation::Threads { .. } => lock(&self.answer).may_rest(raw),
         }
         if let Some(thread) = self.forked(worker).await? {
             lock(&self.answer).thread_started(began);
             return Ok(thread);
         }
-        let plain = self.turn.tools.is_empty() && self.turn.verbosity.is_none();
+        let plain = !raw && self.turn.verbosity.is_none();
         if plain
             && (params.cwd.is_none() || cwd == self.config.default_cwd)
             && let Some(thread) = worker.take_warm()
@@ -67,8 +68,7 @@ impl Run {
             return Ok(thread);
         }
         params.dynamic_tools = DynamicTool::all(&self.turn.tools, &self.names)?;
-        // Raw events echo the whole history; they are needed for function calls alone.
-        params.experimental_raw_events = !self.turn.tools.is_empty();
+        params.experimental_raw_events = raw;
         params.config = self.turn.verbosity.map(ThreadConfig::new);
         let started: wire::ThreadStarted = worker.call("thread/start", &params).await?;
         lock(&self.answer).thread_started(began);
@@ -77,6 +77,10 @@ impl Run {
             return Err(failure.into());
         }
         Ok(started.thread.id)
+    }
+
+    fn wants_raw_events(&self) -> bool {
+        !self.turn.tools.is_empty() || self.turn.want_encrypted
     }
 
     /// What this worker cannot do for this turn.
@@ -116,7 +120,7 @@ impl Run {
     /// A thread under the session id of the conversation; `None` where that is not possible.
     async fn forked(&self, worker: &Worker) -> Result<Option<String>, Stop> {
         let Continuation::Full(key) = worker.installation.continuation() else { return Ok(None) };
-        if !self.turn.tools.is_empty() || self.config.profile() != Profile::Model {
+        if self.wants_raw_events() || self.config.profile() != Profile::Model {
             return Ok(None);
         }
         let (turn, home) = (self.turn.clone(), worker.installation.home.path.clone());

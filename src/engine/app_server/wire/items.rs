@@ -1,10 +1,13 @@
 //! A conversation as items of the upstream's Responses API.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::custom::wrapped;
 use crate::engine::app_server::tool_names::Names;
-use crate::turn::{Item, Output, Part, Role, ToolChoice, Turn};
+use crate::turn::{CallKind, Item, Output, Part, Role, Saying, ToolChoice, Turn};
 
 /// `thread/inject_items`.
 #[derive(Debug, Serialize)]
@@ -21,9 +24,25 @@ pub struct InjectItems<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum ResponseItem<'a> {
-    Message { role: &'a str, content: Vec<Content<'a>> },
-    FunctionCall { call_id: &'a str, name: &'a str, arguments: &'a str },
-    FunctionCallOutput { call_id: &'a str, output: FunctionOutput<'a> },
+    Message {
+        role: &'a str,
+        content: Vec<Content<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phase: Option<&'a str>,
+    },
+    Reasoning {
+        summary: Vec<SummaryPart<'a>>,
+        encrypted_content: &'a str,
+    },
+    FunctionCall {
+        call_id: &'a str,
+        name: String,
+        arguments: Cow<'a, str>,
+    },
+    FunctionCallOutput {
+        call_id: &'a str,
+        output: FunctionOutput<'a>,
+    },
 }
 
 /// What a function answered: plain text, or parts.
@@ -33,6 +52,14 @@ pub enum ResponseItem<'a> {
 pub enum FunctionOutput<'a> {
     Text(&'a str),
     Parts(Vec<Content<'a>>),
+}
+
+/// A part of a reasoning summary.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum SummaryPart<'a> {
+    SummaryText { text: &'a str },
 }
 
 /// A part of a message.
@@ -67,6 +94,7 @@ pub fn items<'a>(
         let hint = ResponseItem::Message {
             role: Role::Developer.name(),
             content: vec![Content::InputText { text }],
+            phase: None,
         };
         items.insert(if at_head { 0 } else { items.len() }, hint);
     }
@@ -104,15 +132,23 @@ pub fn hint(turn: &Turn, names: &Names) -> Option<String> {
 
 fn response_item<'a>(item: &'a Item, names: &'a Names) -> ResponseItem<'a> {
     match item {
-        Item::Message { role, content } => ResponseItem::Message {
+        Item::Message { role, content, phase } => ResponseItem::Message {
             // Codex silently drops items of role "system".
             role: if *role == Role::System { Role::Developer.name() } else { role.name() },
             content: content.iter().map(|part| self::content(part, *role == Role::Assistant)).collect(),
+            phase: phase.map(Saying::name),
+        },
+        Item::Reasoning { encrypted, summary } => ResponseItem::Reasoning {
+            summary: summary.iter().map(|text| SummaryPart::SummaryText { text }).collect(),
+            encrypted_content: encrypted,
         },
         Item::ToolCall(call) => ResponseItem::FunctionCall {
             call_id: &call.id,
-            name: names.out(&call.name),
-            arguments: &call.arguments,
+            name: names.out(&call.full_name()).to_owned(),
+            arguments: match call.kind {
+                CallKind::Function => Cow::Borrowed(&call.arguments),
+                CallKind::Custom => Cow::Owned(wrapped(&call.arguments)),
+            },
         },
         Item::ToolResult { call_id, content } => ResponseItem::FunctionCallOutput {
             call_id,

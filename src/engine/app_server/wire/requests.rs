@@ -1,12 +1,14 @@
 //! The requests of a turn and their replies.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::custom;
 use crate::engine::app_server::tool_names::Names;
-use crate::turn::{self, At, Failure};
+use crate::turn::{self, At, Failure, ToolKind};
 
 /// `thread/start`.
 #[derive(Debug, Serialize)]
@@ -73,8 +75,8 @@ impl ThreadConfig {
 pub struct DynamicTool<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
-    name: &'a str,
-    description: &'a str,
+    name: String,
+    description: Cow<'a, str>,
     input_schema: &'a RawValue,
 }
 
@@ -85,12 +87,20 @@ impl<'a> DynamicTool<'a> {
     /// If parameters are not JSON.
     pub fn all(tools: &'a [turn::Tool], names: &'a Names) -> Result<Vec<DynamicTool<'a>>, Failure> {
         let one = |(index, tool): (usize, &'a turn::Tool)| {
-            let input_schema = serde_json::from_str(tool.parameters.as_str())
+            let (description, schema) = match &tool.kind {
+                ToolKind::Function { parameters, .. } => {
+                    (Cow::Borrowed(&*tool.description), parameters.as_str())
+                }
+                ToolKind::Custom { format } => {
+                    (Cow::Owned(custom::description(&tool.description, format)), custom::PARAMETERS)
+                }
+            };
+            let input_schema = serde_json::from_str(schema)
                 .map_err(|_| Failure::bad(At::Tool(index), "The parameters must be a JSON object."))?;
             Ok(DynamicTool {
                 kind: "function",
-                name: names.out(&tool.name),
-                description: &tool.description,
+                name: names.out(&tool.full_name()).to_owned(),
+                description,
                 input_schema,
             })
         };
@@ -136,7 +146,7 @@ pub struct TurnStart<'a> {
     /// Reasoning effort.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effort: Option<&'static str>,
-    /// Reasoning summary: `auto` or `none`.
+    /// Reasoning summary: `none`, `auto`, `concise`, `detailed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<&'static str>,
     /// Service tier.

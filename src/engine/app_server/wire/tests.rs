@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use super::*;
@@ -12,44 +10,31 @@ fn text(text: &str) -> Vec<Part> {
 
 fn turn(conversation: Vec<Item>) -> Turn {
     let here = std::env::temp_dir();
-    Turn {
-        caller: crate::turn::Caller::Unknown,
-        client_name: None,
-        model: None,
-        conversation: conversation.into(),
-        workdir: Workdir::resolve(None, &here, &[]).unwrap(),
-        output: Output::Text,
-        effort: None,
-        verbosity: None,
-        service_tier: None,
-        tools: Arc::new([]),
-        tool_choice: ToolChoice::Auto,
-    }
+    Turn::new(conversation, Workdir::resolve(None, &here, &[]).unwrap())
 }
 
 #[test]
 fn a_conversation_becomes_items_one_to_one() {
     let image = Image { media_type: "image/png".into(), base64: "AAAA".into() };
     let turn = turn(vec![
-        Item::Message { role: Role::System, content: text("be brief") },
-        Item::Message { role: Role::User, content: vec![Part::Text("look".into()), Part::Image(image)] },
-        Item::ToolCall(ToolCall {
-            id: "c1".into(),
-            name: "exec_command".into(),
-            arguments: "{\"a\": 1}".into(),
-        }),
+        Item::message(Role::System, text("be brief")),
+        Item::message(Role::User, vec![Part::Text("look".into()), Part::Image(image)]),
+        Item::ToolCall(ToolCall::function("c1", "exec_command", "{\"a\": 1}")),
         Item::ToolResult { call_id: "c1".into(), content: text("3C") },
         Item::ToolResult {
             call_id: "c2".into(),
             content: vec![Part::Text("a".into()), Part::Text("b".into())],
         },
         Item::ToolResult { call_id: "c3".into(), content: vec![] },
-        Item::Message { role: Role::Assistant, content: text("it is 3C") },
-        Item::Message { role: Role::Developer, content: text("go on") },
+        Item::message(Role::Assistant, text("it is 3C")),
+        Item::message(Role::Developer, text("go on")),
     ]);
     let names = Names::new(&turn.tools, &turn.conversation, false);
-    let got =
-        serde_json::to_value(InjectItems { thread_id: "T", items: items(&turn.conversation, &names, None, false) }).unwrap();
+    let got = serde_json::to_value(InjectItems {
+        thread_id: "T",
+        items: items(&turn.conversation, &names, None, false),
+    })
+    .unwrap();
     assert_eq!(
         got,
         json!({"threadId": "T", "items": [
@@ -70,7 +55,7 @@ fn a_conversation_becomes_items_one_to_one() {
 
 #[test]
 fn what_no_field_carries_is_said_at_one_end() {
-    let mut turn = turn(vec![Item::Message { role: Role::User, content: text("x") }]);
+    let mut turn = turn(vec![Item::message(Role::User, text("x"))]);
     let names = Names::default();
     let mut check = |choice: ToolChoice, output: Output, expect: Option<&str>| {
         turn.tool_choice = choice;
@@ -95,15 +80,14 @@ fn what_no_field_carries_is_said_at_one_end() {
 
 #[test]
 fn tools_keep_their_schema_text() {
-    let tools =
-        [Tool { name: "a.b".into(), description: "d".into(), parameters: r#"{"b":1,"a":2.50}"#.into() }];
+    let tools = [Tool::function("a.b", "d", r#"{"b":1,"a":2.50}"#.into())];
     let names = Names::new(&tools, &[], false);
     let got = serde_json::to_string(&DynamicTool::all(&tools, &names).unwrap()).unwrap();
     assert_eq!(
         got,
         r#"[{"type":"function","name":"client_a_b","description":"d","inputSchema":{"b":1,"a":2.50}}]"#
     );
-    let broken = [Tool { name: "a".into(), description: String::new(), parameters: "{".into() }];
+    let broken = [Tool::function("a", "", "{".into())];
     assert!(DynamicTool::all(&broken, &names).is_err());
 }
 
