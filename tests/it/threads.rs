@@ -188,7 +188,7 @@ fn step(proxy: &Proxy, messages: &mut Vec<Value>) -> Value {
 /// The results of all calls of a message, in the reverse order.
 fn results(messages: &mut Vec<Value>, message: &Value, text: &str) {
     for call in message["tool_calls"].as_array().unwrap().iter().rev() {
-        messages.push(json!({ "role": "tool", "tool_call_id": call["id"], "content": format!("{text} {}", call["id"]) }));
+        messages.push(json!({ "role": "tool", "tool_call_id": call["id"], "content": format!("{text} {}", call["id"].as_str().unwrap()) }));
     }
 }
 
@@ -266,7 +266,6 @@ fn a_request_that_does_not_go_on_begins_anew() {
         results(&mut messages, &message, "cold");
         messages
     };
-    let conversation = |messages: &[Value]| messages.len();
     for (what, change) in
         [("another question", 0_usize), ("another result id", 1), ("no result", 2), ("other tools", 3)]
     {
@@ -291,7 +290,7 @@ fn a_request_that_does_not_go_on_begins_anew() {
         let requests = upstream.requests();
         assert_eq!(requests.len(), before + 1, "{what}");
         let last = requests.last().unwrap();
-        assert_eq!(kinds(last).len(), conversation(&messages), "{what}: {:?}", kinds(last));
+        assert_eq!(kinds(last).len(), messages.len(), "{what}: {:?}", kinds(last));
         let text = last.text();
         assert!(!text.contains("turn_aborted") && !text.contains("cancelled"), "{what}: {text}");
     }
@@ -313,7 +312,7 @@ fn held_calls_take_no_slot_and_may_be_lost() {
         .collect();
     assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong");
     let sessions: Vec<String> = upstream.requests().iter().map(session).collect();
-    for (number, messages) in held.iter_mut().enumerate() {
+    for (number, messages) in held.iter_mut().enumerate().rev() {
         upstream.reply(Reply::text(format!("answer {number}")));
         assert_eq!(step(&proxy, messages)["content"], format!("answer {number}"));
         let requests = upstream.requests();

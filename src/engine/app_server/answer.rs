@@ -55,9 +55,9 @@ impl Answer {
         self.said.get_or_insert_default();
     }
 
-    /// It is the answer of a thread that was kept, and left there.
-    pub fn goes_on(&mut self, from: &Progress) {
-        self.assembler.goes_on(from);
+    /// It is the answer of a thread that was kept, and left there. So many `messages` are put in besides.
+    pub fn goes_on(&mut self, from: &Progress, messages: usize) {
+        self.assembler.goes_on(from, messages);
         self.said.get_or_insert_default();
     }
 

@@ -94,6 +94,8 @@ struct Rest {
     /// Codex has something in its history that neither the caller sent nor the model said to it, or
     /// may have.
     spoilt: bool,
+    /// Messages of the caller that are still to be repeated to us as of this turn.
+    echoes: usize,
     /// How many requests to the upstream were answered.
     responses: usize,
     /// Where the thread was left before.
@@ -136,11 +138,13 @@ impl Assembler {
         (self.rest.wanted, self.rest.raw) = (true, raw);
     }
 
-    /// The thread was kept, and left there.
-    pub fn goes_on(&mut self, from: &Progress) {
+    /// The thread was kept, and left there. So many `messages` are put in besides.
+    pub fn goes_on(&mut self, from: &Progress, messages: usize) {
         self.turn_id.clone_from(&from.held);
         if from.held.is_some() {
             self.conversation.taken();
+            // What is put in while a turn waits is repeated as its own.
+            self.rest.echoes = messages;
         }
         self.may_rest(from.raw);
         self.rest.from = from.clone();
@@ -336,7 +340,9 @@ impl Assembler {
             return;
         }
         if item.kind.0 != "function_call" {
-            self.rest.spoilt = true;
+            let echo = item.kind.0 == "message" && self.rest.echoes > 0;
+            self.rest.echoes -= usize::from(echo);
+            self.rest.spoilt |= !echo;
             return;
         }
         let (Some(id), Some(name)) = (item.call_id, item.name) else { return };

@@ -36,7 +36,9 @@ impl Run {
 
     pub(super) async fn continued(&self, kept: Kept, at: usize) -> Ended {
         let (worker, began) = (Arc::clone(&kept.worker), Instant::now());
-        lock(&self.answer).goes_on(&kept.progress);
+        let rest = self.turn.conversation.get(at..).unwrap_or_default();
+        let messages = rest.iter().filter(|item| matches!(item, Item::Message { .. })).count();
+        lock(&self.answer).goes_on(&kept.progress, messages);
         if !worker.resume(&kept.thread, Arc::clone(&self.answer)) {
             self.parked.give_up([kept]);
             return Ended::Unsent(Failure::CodexFailed { detail: "a kept thread ended".into() });
