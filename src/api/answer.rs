@@ -11,6 +11,15 @@ use crate::turn::{Event, Failure, Finish, Output, ToolChoice, Usage, pace};
 use super::dialect::{Piece, join};
 use super::stop::{Passed, StopFilter, Stops};
 
+/// Where messages are joined.
+#[derive(Clone, Debug, Default)]
+struct Joint {
+    /// There is text already.
+    begun: bool,
+    /// What follows is another message's.
+    gap: bool,
+}
+
 /// One answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -21,6 +30,8 @@ pub struct Answer {
     stopped: bool,
     /// The text under way is progress, not answer: neither cut nor checked.
     commentary: bool,
+    /// Set for a format that has one text for each answer.
+    joined: Option<Joint>,
     withheld: Vec<Piece>,
     /// What it cost, once known.
     pub usage: Option<Usage>,
@@ -36,9 +47,16 @@ impl Answer {
             called: false,
             stopped: false,
             commentary: false,
+            joined: None,
             withheld: Vec::new(),
             usage: None,
         }
+    }
+
+    /// The same for a format that has one text for each answer: its messages are joined by a blank
+    /// line, which stop strings may span, and commentary is reasoning.
+    pub fn joined(self) -> Answer {
+        Answer { joined: Some(Joint::default()), ..self }
     }
 
     /// Whether a stop string ended it: whatever the turn still says is not part of the answer.
@@ -63,6 +81,17 @@ impl Answer {
                 }
             }
             Event::Thought(thought) => out.push(Piece::Thought(thought)),
+            Event::Message { commentary, .. } if self.joined.is_some() => {
+                self.commentary = commentary;
+                if commentary {
+                    out.push(Piece::ReasoningPart);
+                } else if let Some(joint) = &mut self.joined {
+                    joint.gap = joint.begun;
+                }
+            }
+            Event::Text(text) if self.joined.is_some() && self.commentary => {
+                out.push(Piece::Reasoning(text));
+            }
             Event::Message { id, commentary } => {
                 // A stop string does not span messages.
                 let rest = self.stop.finish();
@@ -71,14 +100,17 @@ impl Answer {
                 self.release(Piece::Message { id, commentary }, &mut out);
             }
             Event::Text(text) if self.commentary => self.release(Piece::Text(text), &mut out),
-            Event::Text(text) => match self.stop.push(text) {
-                Passed::Text(text) => self.release(Piece::Text(text), &mut out),
-                Passed::Stopped(text) => {
-                    self.stopped = true;
-                    self.release(Piece::Text(text), &mut out);
-                    self.finish(Finish::Stop, &mut out)?;
+            Event::Text(text) => {
+                let text = self.placed(text);
+                match self.stop.push(text) {
+                    Passed::Text(text) => self.release(Piece::Text(text), &mut out),
+                    Passed::Stopped(text) => {
+                        self.stopped = true;
+                        self.release(Piece::Text(text), &mut out);
+                        self.finish(Finish::Stop, &mut out)?;
+                    }
                 }
-            },
+            }
             Event::ToolCall(call) => {
                 self.called = true;
                 // Text said before the call comes before it.
@@ -96,6 +128,13 @@ impl Answer {
             }
         }
         Ok(out)
+    }
+
+    /// The text with the blank line that joins it to the message before it.
+    fn placed(&mut self, text: String) -> String {
+        let Some(joint) = &mut self.joined else { return text };
+        joint.begun = true;
+        if std::mem::take(&mut joint.gap) { format!("\n\n{text}") } else { text }
     }
 
     fn release(&mut self, piece: Piece, out: &mut Vec<Piece>) {
@@ -243,6 +282,46 @@ mod tests {
         assert_eq!(run(object(), events), Err(Failure::InvalidJsonOutput));
         let events = vec![open(true), text("hm"), open(false), text("{"), text("}"), done(Finish::Stop)];
         assert_eq!(run(object(), events), ended(vec![opened(true), say("hm"), opened(false), say("{}")]));
+    }
+
+    #[test]
+    fn joined_messages_are_one_text_to_a_stop_string_and_commentary_is_reasoning() {
+        let open = |commentary| Event::Message { id: "m".into(), commentary };
+        let events = vec![
+            open(true),
+            text("hm END"),
+            open(false),
+            text("on"),
+            text("e"),
+            open(true),
+            text("so"),
+            open(false),
+            open(false),
+            text("two"),
+            text(" x"),
+            done(Finish::Stop),
+        ];
+        let think = |text: &str| [Piece::ReasoningPart, Piece::Reasoning(text.into())];
+        let join = |stop: &[&str]| {
+            let pieces = run(plain(stop, Output::Text, ToolChoice::Auto).joined(), events.clone()).unwrap();
+            let (mut said, mut thought) = (String::new(), Vec::new());
+            for piece in pieces {
+                match piece {
+                    Piece::Text(text) => said.push_str(&text),
+                    Piece::Finish(_) => {}
+                    other => thought.push(other),
+                }
+            }
+            (said, thought)
+        };
+        let thought: Vec<Piece> = think("hm END").into_iter().chain(think("so")).collect();
+        assert_eq!(join(&[]), ("one\n\ntwo x".into(), thought.clone()));
+        assert_eq!(join(&["END"]), ("one\n\ntwo x".into(), thought.clone()));
+        for stop in ["e\n\nt", "\n\nt"] {
+            let kept = "one".strip_suffix(stop.split('\n').next().unwrap()).unwrap();
+            assert_eq!(join(&[stop]), (kept.into(), thought.clone()), "{stop:?}");
+        }
+        assert_eq!(join(&["\n\n"]), ("one".into(), thought));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use futures_util::{Stream, StreamExt};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::turn::Failure;
 
@@ -39,22 +40,52 @@ impl Limits {
 }
 
 /// The memory all bodies together may take: `max_buffered_bytes`. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Buffers(Arc<AtomicU64>);
+#[derive(Clone, Debug)]
+pub struct Buffers {
+    taken: Arc<AtomicU64>,
+    /// A permit for each [`UNIT`] that may be read at a time.
+    readers: Arc<Semaphore>,
+}
+
+/// Bodies of so many bytes together are made into conversations at a time: meanwhile they are there
+/// twice.
+const READ_AT_ONCE: usize = 16 << 20;
+
+/// What the turns of reading are counted in, in bytes.
+const UNIT: usize = 64 << 10;
+
+/// The right to read a body now; others wait until it is dropped.
+#[derive(Debug)]
+pub struct ReadTurn(#[allow(dead_code, reason = "given back when dropped")] OwnedSemaphorePermit);
 
 impl Buffers {
     /// An empty budget.
     pub fn new() -> Buffers {
-        Buffers::default()
+        Buffers { taken: Arc::default(), readers: Arc::new(Semaphore::new(READ_AT_ONCE / UNIT)) }
     }
 
     /// How much is taken, in bytes.
     pub fn taken(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a body of so many bytes may be read, first come, first served; a body larger than
+    /// all that may be read at a time is read alone.
+    pub async fn turn(&self, bytes: usize) -> Option<ReadTurn> {
+        let units = bytes.min(READ_AT_ONCE).div_ceil(UNIT);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        // It is never closed.
+        Arc::clone(&self.readers).acquire_many_owned(units).await.ok().map(ReadTurn)
     }
 
     fn claim(&self, max: u64) -> Claim {
         Claim { buffers: self.clone(), max, bytes: 0 }
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Buffers {
+        Buffers::new()
     }
 }
 
@@ -69,7 +100,7 @@ struct Claim {
 impl Claim {
     fn grow(&mut self, by: u64) -> Result<(), Failure> {
         let fits = |taken: u64| taken.checked_add(by).filter(|sum| *sum <= self.max);
-        let grown = self.buffers.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        let grown = self.buffers.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         grown.map_err(|_| Failure::Overloaded)?;
         self.bytes += by;
         Ok(())
@@ -77,15 +108,15 @@ impl Claim {
 
     /// Counts so many bytes from now on, which are held already.
     fn set(&mut self, bytes: u64) {
-        self.buffers.0.fetch_add(bytes, Ordering::Relaxed);
-        self.buffers.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.buffers.taken.fetch_add(bytes, Ordering::Relaxed);
+        self.buffers.taken.fetch_sub(self.bytes, Ordering::Relaxed);
         self.bytes = bytes;
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.buffers.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.buffers.taken.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -133,17 +164,27 @@ pub async fn read<B: Buf, E>(
     let coding = Coding::of(headers)?;
     let too_large = Failure::BodyTooLarge { limit: limits.bytes };
     // Refused before it is read, so that a client that waits for `100 Continue` sends nothing.
-    if announced_length(headers).is_some_and(|length| length > limits.bytes) {
+    let announced = announced_length(headers);
+    if announced.is_some_and(|length| length > limits.bytes) {
         return Err(too_large);
     }
-    let mut text =
-        Text { bytes: Vec::new(), limit: limits.bytes, claim: buffers.claim(max_buffered), refusal: None };
+    let announced = announced.filter(|_| coding == Coding::Identity);
+    let mut text = Text {
+        bytes: Vec::new(),
+        announced,
+        limit: limits.bytes,
+        claim: buffers.claim(max_buffered),
+        refusal: None,
+    };
     let result = fill(coding.decoder(&mut text), body, limits).await;
     // The decoder reports only that its writer failed; the writer knows why.
     if let Some(failure) = text.refusal {
         return Err(failure);
     }
     result?;
+    if text.bytes.capacity() > UNIT {
+        text.bytes.shrink_to_fit();
+    }
     let Ok(utf8) = String::from_utf8(text.bytes) else {
         return Err(broken("The request body is not valid UTF-8."));
     };
@@ -257,6 +298,8 @@ impl Coding {
 /// Where the decoded bytes go: no further than the limits, so that a bomb stops there.
 struct Text {
     bytes: Vec<u8>,
+    /// How long it will be, if that is known.
+    announced: Option<u64>,
     limit: u64,
     claim: Claim,
     refusal: Option<Failure>,
@@ -268,8 +311,22 @@ impl Text {
             return Err(Failure::BodyTooLarge { limit: self.limit });
         }
         self.claim.grow(piece.len() as u64)?;
+        self.make_room(piece.len());
         self.bytes.extend_from_slice(piece);
         Ok(())
+    }
+}
+
+impl Text {
+    /// A buffer that grows is there twice while it does: once a client has begun to send what it
+    /// announced, there is room for all of it.
+    fn make_room(&mut self, more: usize) {
+        let grows = self.bytes.len() + more > self.bytes.capacity().max(UNIT);
+        if grows && let Some(all) = self.announced.take() {
+            let rest = usize::try_from(all).unwrap_or(0).saturating_sub(self.bytes.len());
+            // Without it, it grows as it must.
+            let _ = self.bytes.try_reserve_exact(rest);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Config;
 use crate::turn::{At, Failure, Finish, Thought, ToolCall, Turn, Usage};
@@ -48,6 +49,11 @@ pub trait Dialect: Sync {
         let _ = (request_id, headers);
     }
 
+    /// Whether an answer has one text, in which its messages are joined, commentary apart.
+    fn one_text(&self) -> bool {
+        false
+    }
+
     /// Whether a request to a path that belongs to no format (a list, an unknown one) comes from a
     /// client of this one.
     fn recognizes(&self, headers: &HeaderMap) -> bool {
@@ -66,6 +72,30 @@ pub struct RequestParts<'a> {
     pub query: Option<&'a str>,
     /// What the answer is to be named by.
     pub heading: Heading,
+    /// To be asked between the parts of a long request.
+    pub wanted: &'a Wanted,
+}
+
+/// Whether the client still waits for its request to be read. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted(CancellationToken);
+
+impl Wanted {
+    /// Whether reading is to go on.
+    ///
+    /// # Errors
+    /// [`Failure::Internal`], which nobody is left to read.
+    pub fn check(&self) -> Result<(), Failure> {
+        match self.0.is_cancelled() {
+            false => Ok(()),
+            true => Err(Failure::Internal { detail: "the client left while its request was read".into() }),
+        }
+    }
+
+    /// Dropped when the client leaves.
+    pub fn guard(&self) -> DropGuard {
+        self.0.clone().drop_guard()
+    }
 }
 
 /// What all parts of one reply share.

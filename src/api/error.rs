@@ -260,12 +260,16 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
             "The model service cannot be reached. Check the network and `proxy`.",
         ),
         Failure::CodexFailed { .. } => {
-            bad_gateway("codex_failed", "Codex failed to answer. The server's log has the reason.")
+            // Its own words may quote the prompt and are in no log.
+            bad_gateway(
+                "codex_failed",
+                "Codex failed to answer. The server's log has the status and code that it told, under this request's id.",
+            )
         }
         Failure::CodexExited { status, .. } => bad_gateway(
             "codex_exited",
             format!(
-                "The Codex process ended before it answered ({status}). The server's log has the reason."
+                "The Codex process ended before it answered ({status}). The server's log has what can be told of it, under this request's id."
             ),
         ),
         Failure::NoAnswer => bad_gateway("no_answer", "The turn completed without an answer."),

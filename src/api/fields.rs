@@ -1,75 +1,47 @@
-//! Reading JSON with errors that name the field: each reader takes the object and the key.
+//! Reading a JSON object's fields with errors that name the field. Nothing is copied until it is kept:
+//! see [`Raw`].
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 use crate::turn::Failure;
 
-/// The most JSON values in one body. A body of tiny values takes many times its size once read, so
-/// that its length alone would not bound the memory; no conversation comes near this.
-pub(in crate::api) const MOST_VALUES: usize = 1_000_000;
-
-/// How many values a JSON text has, give or take one for each container: a glance, not a parser.
-pub(in crate::api) fn values(body: &str) -> usize {
-    let (mut count, mut in_string, mut escaped) = (0, false, false);
-    for byte in body.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b',' | b'[' | b'{' if !in_string => count += 1,
-            _ => {}
-        }
-    }
-    count
-}
-
-/// Reads a request body, which must be a JSON object.
-///
-/// # Errors
-/// [`Failure::BadRequest`] on the body as a whole.
-pub(in crate::api) fn parse(body: &str) -> Result<Value, Failure> {
-    let bad = |message| Failure::BadRequest { at: None, message };
-    if values(body) > MOST_VALUES {
-        return Err(bad(format!("The request body has more than {MOST_VALUES} JSON values.")));
-    }
-    let value: Value = serde_json::from_str(body)
-        .map_err(|error| bad(format!("The request body is not valid JSON: {error}.")))?;
-    match value {
-        Value::Object(_) => Ok(value),
-        other => Err(bad(format!("The request body must be a JSON object, not {}.", kind(&other)))),
-    }
-}
+use super::dialect::Wanted;
+use super::raw::{Entries, Items, Raw};
 
 /// A JSON object and where it is in the request (`messages[0].`), for messages.
-#[derive(Clone, Copy)]
+#[derive(Clone, Debug)]
 pub(in crate::api) struct Fields<'a> {
-    map: &'a Map<String, Value>,
-    place: &'a str,
-}
-
-/// What a value is, for messages.
-pub(in crate::api) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
+    entries: Entries<'a>,
+    place: String,
 }
 
 /// The error for a value of the wrong type.
-pub(in crate::api) fn wrong(path: &str, expected: &str, value: &Value) -> Failure {
-    Failure::bad_field(path, format!("{path} must be {expected}, not {}.", kind(value)))
+pub(in crate::api) fn wrong(path: &str, expected: &str, value: Raw) -> Failure {
+    Failure::bad_field(path, format!("{path} must be {expected}, not {}.", value.kind()))
 }
 
 impl<'a> Fields<'a> {
+    /// Checks a whole request body, which must be an object, and gives its fields.
+    ///
+    /// # Errors
+    /// [`Failure::BadRequest`] on the body as a whole; what `wanted` says.
+    pub(in crate::api) fn body(text: &'a str, wanted: &Wanted) -> Result<Fields<'a>, Failure> {
+        let body = Raw::check(text, wanted)?;
+        match body.fields() {
+            Some(entries) => Ok(Fields { entries, place: String::new() }),
+            None => Err(Failure::BadRequest {
+                at: None,
+                message: format!("The request body must be a JSON object, not {}.", body.kind()),
+            }),
+        }
+    }
+
     /// The fields of `value`, which must be an object. `place` ends with a dot, or is empty.
-    pub(in crate::api) fn of(value: &'a Value, place: &'a str) -> Result<Fields<'a>, Failure> {
-        match value {
-            Value::Object(map) => Ok(Fields { map, place }),
-            other => Err(wrong(place.trim_end_matches('.'), "an object", other)),
+    pub(in crate::api) fn of(value: Raw<'a>, place: impl Into<String>) -> Result<Fields<'a>, Failure> {
+        let place = place.into();
+        match value.fields() {
+            Some(entries) => Ok(Fields { entries, place }),
+            None => Err(wrong(place.trim_end_matches('.'), "an object", value)),
         }
     }
 
@@ -79,13 +51,13 @@ impl<'a> Fields<'a> {
     }
 
     /// The value, unless it is absent or `null`, which SDKs send for "not set".
-    pub(in crate::api) fn get(&self, key: &str) -> Option<&'a Value> {
-        self.map.get(key).filter(|value| !value.is_null())
+    pub(in crate::api) fn get(&self, key: &str) -> Option<Raw<'a>> {
+        self.entries.get(key).filter(|value| !value.is_null())
     }
 
     /// The names of all fields that are set.
-    pub(in crate::api) fn names(&self) -> impl Iterator<Item = &'a str> {
-        self.map.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())
+    pub(in crate::api) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name)
     }
 
     /// The error for a field that must be there.
@@ -104,7 +76,7 @@ impl<'a> Fields<'a> {
         &self,
         key: &str,
         expected: &str,
-        read: impl Fn(&'a Value) -> Option<T>,
+        read: impl Fn(Raw<'a>) -> Option<T>,
     ) -> Result<Option<T>, Failure> {
         match self.get(key) {
             None => Ok(None),
@@ -115,20 +87,20 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(in crate::api) fn string(&self, key: &str) -> Result<Option<&'a str>, Failure> {
-        self.read(key, "a string", Value::as_str)
+    pub(in crate::api) fn string(&self, key: &str) -> Result<Option<Cow<'a, str>>, Failure> {
+        self.read(key, "a string", Raw::string)
     }
 
     pub(in crate::api) fn boolean(&self, key: &str) -> Result<Option<bool>, Failure> {
-        self.read(key, "a boolean", Value::as_bool)
+        self.read(key, "a boolean", Raw::boolean)
     }
 
-    pub(in crate::api) fn array(&self, key: &str) -> Result<Option<&'a [Value]>, Failure> {
-        self.read(key, "an array", |value| value.as_array().map(Vec::as_slice))
+    pub(in crate::api) fn array(&self, key: &str) -> Result<Option<Items<'a>>, Failure> {
+        self.read(key, "an array", Raw::items)
     }
 
-    pub(in crate::api) fn object(&self, key: &str) -> Result<Option<&'a Value>, Failure> {
-        self.read(key, "an object", |value| value.is_object().then_some(value))
+    pub(in crate::api) fn object(&self, key: &str) -> Result<Option<Raw<'a>>, Failure> {
+        self.read(key, "an object", |value| (value.kind() == "an object").then_some(value))
     }
 
     /// A number inside a range.
@@ -137,7 +109,7 @@ impl<'a> Fields<'a> {
         key: &str,
         range: std::ops::RangeInclusive<f64>,
     ) -> Result<Option<f64>, Failure> {
-        let number = self.read(key, "a number", Value::as_f64)?;
+        let number = self.read(key, "a number", |value| value.number()?.as_f64())?;
         match number {
             Some(number) if !range.contains(&number) => {
                 Err(self.invalid(key, &format!("must be between {} and {}", range.start(), range.end())))
@@ -152,7 +124,7 @@ impl<'a> Fields<'a> {
         key: &str,
         range: std::ops::RangeInclusive<i64>,
     ) -> Result<Option<i64>, Failure> {
-        let number = self.read(key, "an integer", Value::as_i64)?;
+        let number = self.read(key, "an integer", |value| value.number()?.as_i64())?;
         match number {
             Some(number) if !range.contains(&number) && *range.end() == i64::MAX => {
                 Err(self.invalid(key, &format!("must be at least {}", range.start())))
@@ -172,7 +144,7 @@ impl<'a> Fields<'a> {
         read: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, Failure> {
         let Some(word) = self.string(key)? else { return Ok(None) };
-        match read(word) {
+        match read(&word) {
             Some(choice) => Ok(Some(choice)),
             None => Err(self.invalid(key, &format!("must be one of {}", names.join(", ")))),
         }

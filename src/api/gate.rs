@@ -13,7 +13,7 @@ use http::header::{
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
-use crate::config::{Config, Secret};
+use crate::config::{Config, Key};
 use crate::observe::repeats;
 use crate::os::names;
 use crate::turn::failure::Rule;
@@ -66,7 +66,7 @@ pub struct Rules {
     hosts: Vec<String>,
     origins: Vec<String>,
     users: Vec<u32>,
-    keys: Vec<(Arc<str>, Secret)>,
+    keys: Vec<Key>,
 }
 
 impl Rules {
@@ -91,10 +91,7 @@ impl Rules {
         }
         let mut users = names::resolve_users(&config.allowed_users)?;
         users.extend([0, names::own_uid()]);
-        // By place, which tells nothing of the key.
-        let named = |(index, key): (usize, &Secret)| (format!("key-{}", index + 1).into(), key.clone());
-        let keys = config.keys.iter().enumerate().map(named).collect();
-        Ok(Rules { hosts, origins, users, keys })
+        Ok(Rules { hosts, origins, users, keys: config.keys.clone() })
     }
 
     /// Decides. The path and the method are known to exist; the body is not read yet.
@@ -111,9 +108,9 @@ impl Rules {
         let presented = presented_keys(head.headers)?;
         // Every key is compared with every other, so that the time tells nothing about them.
         let mut found = None;
-        for (name, key) in &self.keys {
+        for Key { name, secret } in &self.keys {
             for candidate in &presented {
-                if key.matches(candidate) {
+                if secret.matches(candidate) {
                     found = Some(name);
                 }
             }

@@ -22,9 +22,9 @@ use crate::turn::pace::Pace;
 use crate::turn::{Caller, Events, Failure, Phase, Slot, Turn, Workdir};
 
 use super::answer::Answer;
-use super::body::{self, Buffered, Held, Limits};
+use super::body::{self, Buffered, Held, Limits, ReadTurn};
 use super::connection::Connection;
-use super::dialect::{Decoded, Dialect, Encoder, GenerationRequest, Heading, RequestParts};
+use super::dialect::{Decoded, Dialect, Encoder, GenerationRequest, Heading, RequestParts, Wanted};
 use super::error::{self, ErrorReply};
 use super::respond::{Reply, StreamBody, WholeBody, note_failure};
 use super::turns::{Run, Turns};
@@ -112,6 +112,9 @@ async fn decode<'a, B: Buf, E>(
         Err(failure) => return Err(call.refuse(&failure, None)),
     };
     let large = body.text().len() > INLINE;
+    let wanted = Wanted::default();
+    // Leaves with the client.
+    let _waits = wanted.guard();
     let reading = Reading {
         dialect: call.dialect,
         config: Arc::clone(&call.config),
@@ -124,10 +127,12 @@ async fn decode<'a, B: Buf, E>(
             fingerprint: status::fingerprint(call.app),
         },
         body,
+        wanted,
     };
     // Off the runtime where it takes its time: a large body, or a directory on a disk.
     let (decoded, body) = if large || needs_directory(&call.config) {
-        match tokio::task::spawn_blocking(|| reading.read()).await {
+        let turn = if large { call.app.buffers.turn(reading.body.text().len()).await } else { None };
+        match tokio::task::spawn_blocking(|| reading.read(turn)).await {
             Ok(read) => read,
             Err(error) => {
                 let failure = Failure::Internal { detail: format!("reading the request: {error}") };
@@ -135,7 +140,7 @@ async fn decode<'a, B: Buf, E>(
             }
         }
     } else {
-        reading.read()
+        reading.read(None)
     };
     let (Decoded { mut request, encoder }, workdir, took) = match decoded {
         Ok(decoded) => decoded,
@@ -145,6 +150,9 @@ async fn decode<'a, B: Buf, E>(
     call.trace.phase(Phase::PromptBuild, took[0]);
     call.trace.phase(Phase::CwdResolve, took[1]);
     request.turn.caller = call.caller.clone();
+    if let Err(failure) = call.app.engine.check(&request.turn) {
+        return Err(call.refuse(&failure, Some(&*encoder)));
+    }
     match workdir {
         Ok(None) => {}
         Ok(Some(workdir)) => request.turn.workdir = workdir,
@@ -163,21 +171,27 @@ struct Reading {
     query: Option<String>,
     heading: Heading,
     body: Buffered,
+    wanted: Wanted,
 }
 
 /// A decoded request, its directory if it needs one, and how long either took.
 type Read = Result<(Decoded, Result<Option<Workdir>, Failure>, [Duration; 2]), Failure>;
 
 impl Reading {
-    fn read(self) -> (Read, Buffered) {
+    /// `turn` is what allows a large body to be read now.
+    fn read(self, turn: Option<ReadTurn>) -> (Read, Buffered) {
         let start = Instant::now();
         let parts = RequestParts {
             body: self.body.text(),
             headers: &self.headers,
             query: self.query.as_deref(),
             heading: self.heading,
+            wanted: &self.wanted,
         };
-        let decoded = self.dialect.decode(&parts, &self.config).map(|decoded| {
+        let decoded = self.dialect.decode(&parts, &self.config);
+        // The directory may take its time.
+        drop(turn);
+        let decoded = decoded.map(|decoded| {
             let read = start.elapsed();
             let workdir = workdir(&decoded.request, &self.config);
             (decoded, workdir, [read, start.elapsed() - read])
@@ -214,6 +228,7 @@ fn run(admitted: Admitted<'_>) -> Running<'_> {
     let GenerationRequest { turn, stop, n, stream, ignored, .. } = request;
     let engine = &call.app.engine;
     let answer = Answer::new(&stop, &turn.output, &turn.tool_choice);
+    let answer = if call.dialect.one_text() { answer.joined() } else { answer };
     let start = |mut place: Place| match place.granted_at_once() {
         Some(Ok(permit)) => {
             let granted = Instant::now();

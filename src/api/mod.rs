@@ -15,6 +15,7 @@ mod fields;
 pub mod gate;
 mod generate;
 pub mod ids;
+mod image;
 pub mod models;
 pub mod peer;
 mod raw;

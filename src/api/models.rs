@@ -1,5 +1,7 @@
 //! `/v1/models`: what may be named as `model`.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -26,7 +28,7 @@ pub fn names(config: &Config, listed: &[String]) -> Vec<String> {
 ///
 /// # Errors
 /// [`Failure::BadRequest`] naming the field.
-pub(super) fn plain<'a>(fields: &Fields<'a>, key: &str) -> Result<&'a str, Failure> {
+pub(super) fn plain<'a>(fields: &Fields<'a>, key: &str) -> Result<Cow<'a, str>, Failure> {
     let model = fields.string(key)?.ok_or_else(|| fields.missing(key))?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:/-".contains(&b);
     if model.len() > 128

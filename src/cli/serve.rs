@@ -46,6 +46,7 @@ pub fn run(sources: Sources) -> ExitCode {
 
 fn serve(sources: Sources) -> Result<(), Exit> {
     process::private_umask();
+    let unhidden = process::keep_memory_private().err();
     // Before anything else opens a file: the descriptors are known by number.
     let inherited = listen::inherited().map_err(Exit::Failure)?;
     let unraised = descriptors::raise().err();
@@ -59,6 +60,9 @@ fn serve(sources: Sources) -> Result<(), Exit> {
         Err(_) => log::start(&Config::default()),
     };
     let log = log.map_err(Exit::Config)?;
+    if let Some(error) = unhidden {
+        tracing::warn!(%error, "memory of this process, prompts and keys in it, may be dumped");
+    }
     if let Some(error) = unraised {
         tracing::warn!(%error, "the limit of descriptors stays as it is");
     }
@@ -229,7 +233,7 @@ impl Server {
         for address in &addresses {
             tracing::info!("listening on {address}");
         }
-        let service = Service::start(Arc::clone(&app), worries);
+        let service = Service::start(Arc::clone(&app), worries, &addresses);
 
         loop {
             tokio::select! {

@@ -12,6 +12,7 @@ use super::service::{Address, Service, State, World, sockets};
 use super::{Exit, install, out, serve, socket, warn};
 use crate::config::schema::replaced_notices;
 use crate::config::{Config, Loaded, edit, layers, load, render};
+use crate::os::systemd;
 
 /// How long the service may take from the manager's "started" to answering turns.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -193,7 +194,7 @@ impl Launch {
 
     /// Where the service and its sockets listen now.
     fn held(&self, socket: &super::service::Socket) -> Vec<Address> {
-        let mut held = self.service.pid.map(sockets::of_process).unwrap_or_default();
+        let mut held = bound(&self.service);
         held.extend(socket.addresses.iter().filter(|_| socket.listening).cloned());
         held
     }
@@ -306,9 +307,17 @@ pub struct Ready {
     pub page: Answer,
 }
 
+/// Where the service's process listens, by its own word or the system's.
+fn bound(service: &Service) -> Vec<Address> {
+    let Some(pid) = service.pid else { return vec![] };
+    let says = service.says.as_deref().unwrap_or_default();
+    let told: Vec<Address> = systemd::listening_in(says).filter_map(Address::parse).collect();
+    if told.is_empty() { sockets::of_process(pid) } else { told }
+}
+
 /// Where the service really listens: its process is asked, then its sockets, then the settings.
 pub fn addresses(service: &Service, config: &Config) -> Vec<Address> {
-    let bound = service.pid.map(sockets::of_process).unwrap_or_default();
+    let bound = bound(service);
     match bound.is_empty() {
         false => bound,
         true if service.socket.listening => service.socket.addresses.clone(),
@@ -318,7 +327,8 @@ pub fn addresses(service: &Service, config: &Config) -> Vec<Address> {
 
 /// Asks the service whether it is ready, with its key if it has one.
 pub fn ask_ready(addresses: &[Address], config: &Config) -> std::io::Result<Answer> {
-    let ask = Ask { path: "/ready", key: config.keys.first().map(|key| key.expose()), ..Ask::default() };
+    let ask =
+        Ask { path: "/ready", key: config.keys.first().map(|key| key.secret.expose()), ..Ask::default() };
     let none = Err(std::io::Error::other("it listens nowhere"));
     addresses
         .iter()

@@ -1,5 +1,4 @@
-//! `status`: what the service manager knows, what the kernel says it listens on, and what the service
-//! says of itself.
+//! `status`: what the service manager knows, and what the service says of itself.
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value as Json, json};

@@ -332,6 +332,7 @@ pub fn weakened(codex_configs: &[String]) -> Vec<String> {
         "model_supports_reasoning_summaries",
         "service_tier",
         "tool_output_token_limit",
+        "sqlite_home",
         "openai_base_url",
         "chatgpt_base_url",
         "cli_auth_credentials_store",

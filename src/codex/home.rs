@@ -11,7 +11,7 @@ use crate::os::trust;
 use crate::turn::Failure;
 use crate::turn::failure::Folder;
 
-use super::folders;
+use super::{databases, folders};
 
 /// Says that a folder is ours to tidy.
 pub const MARKER: &str = ".codex-api-proxy";
@@ -94,7 +94,7 @@ fn claim(path: &Path, uid: u32, refused: &dyn Fn(String) -> Failure) -> Result<(
     })
 }
 
-/// Removes what would configure Codex, and whatever is not ours: it was put there while others could.
+/// Removes what would configure Codex, logs that are written elsewhere now, and whatever is not ours: it was put there while others could.
 fn tidy(path: &Path, uid: u32) -> std::io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
@@ -102,9 +102,11 @@ fn tidy(path: &Path, uid: u32) -> std::io::Result<()> {
         let text = name.to_string_lossy();
         let agents =
             text.to_ascii_lowercase().starts_with("agents") && text.to_ascii_lowercase().ends_with(".md");
+        let old_log = databases::is_old_log(&text);
         // `--profile NAME` layers `NAME.config.toml`.
         let foreign = ![uid, 0].contains(&entry.metadata()?.uid());
-        if foreign || REMOVED.contains(&text.as_ref()) || agents || text.ends_with(".config.toml") {
+        if foreign || REMOVED.contains(&text.as_ref()) || agents || old_log || text.ends_with(".config.toml")
+        {
             remove(&entry.path())?;
         } else if name == OsStr::new("skills") && entry.file_type()?.is_dir() {
             for skill in fs::read_dir(entry.path())? {
@@ -214,6 +216,8 @@ mod tests {
             "AGENTS.md",
             "AGENTS.override.md",
             "state_5.sqlite",
+            "logs_2.sqlite",
+            "logs_2.sqlite-wal",
             "prompts/x",
         ] {
             fs::write(inside(name), "").unwrap();

@@ -7,6 +7,7 @@
 pub mod args;
 pub mod catalog;
 pub mod continuation;
+mod databases;
 pub mod environment;
 pub mod errors;
 pub mod folders;
@@ -32,6 +33,7 @@ use crate::turn::Failure;
 pub use args::Confinement;
 pub use catalog::Functions;
 pub use continuation::Continuation;
+pub use databases::Databases;
 pub use home::Home;
 pub use version::Version;
 
@@ -107,11 +109,6 @@ impl Installation {
             ),
         }
     }
-
-    /// A command of this CLI.
-    pub fn command(&self, args: Vec<OsString>, cwd: PathBuf) -> Command {
-        Command { program: self.program.clone(), args, env: Arc::clone(&self.env), cwd, held: None }
-    }
 }
 
 /// What a look at the machine found, usable or not.
@@ -164,6 +161,7 @@ struct Shared {
     inherited: Vec<(OsString, OsString)>,
     latest: watch::Sender<Option<Arc<Survey>>>,
     look_again: Notify,
+    databases: databases::Common,
     /// Something that no file tells has changed: the next look is a whole survey.
     doubted: AtomicBool,
 }
@@ -177,6 +175,7 @@ impl Codex {
             inherited,
             latest: watch::Sender::new(None),
             look_again: Notify::new(),
+            databases: databases::Common::default(),
             doubted: AtomicBool::new(false),
         });
         tokio::spawn(keep_surveying(Arc::downgrade(&shared)));
@@ -249,6 +248,32 @@ impl Codex {
     pub fn doubt(&self) {
         self.shared.doubted.store(true, Ordering::Relaxed);
         self.look_again();
+    }
+
+    /// A command of that CLI for one turn, or for many if the process `lasts`; and the databases that
+    /// it has for itself then.
+    ///
+    /// # Errors
+    /// [`Failure::StateRefused`] or [`Failure::StateNotWritable`] for a state folder that does not take
+    /// its databases.
+    pub async fn command(
+        &self,
+        installation: &Installation,
+        args: Vec<OsString>,
+        cwd: PathBuf,
+        lasts: bool,
+    ) -> Result<(Command, Option<Arc<Databases>>), Failure> {
+        let (shared, config) = (Arc::clone(&self.shared), Arc::clone(&installation.config));
+        let databases =
+            survey::off_runtime(move || databases::for_process(&config, &shared.databases, lasts));
+        let databases = databases.await??;
+        let env = match &databases {
+            Some(databases) => installation.env.iter().cloned().chain([databases.variable()]).collect(),
+            None => Arc::clone(&installation.env),
+        };
+        let uses = databases.clone().map(|databases| databases as _);
+        let command = Command { program: installation.program.clone(), args, env, cwd, held: None, uses };
+        Ok((command, databases))
     }
 
     /// Who starts processes.

@@ -241,6 +241,7 @@ impl Ask<'_> {
             env: Arc::clone(env),
             cwd: cwd.into(),
             held: None,
+            uses: None,
         };
         let (status, stdout, stderr) = self.spawner.output(command, PATIENCE).await?;
         Ok((status.success(), String::from_utf8_lossy(&stdout).into_owned(), stderr))

@@ -37,10 +37,29 @@ pub fn alias(text: &str) -> Result<String, &'static str> {
 /// # Errors
 /// The rule, if `text` breaks it.
 pub fn key(text: &str) -> Result<String, &'static str> {
+    // What an editor puts before a text is no part of it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     rule(
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
         text,
         "visible ASCII characters without spaces, at least one",
+    )
+}
+
+/// The name of a caller who has a key; it stands in queues and logs.
+///
+/// # Errors
+/// The rule, if `text` breaks it.
+pub fn key_name(text: &str) -> Result<String, &'static str> {
+    let letter = |byte: &u8| byte.is_ascii_alphanumeric() || b"._@-".contains(byte);
+    let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let digits = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+    let taken = text.strip_prefix("key-").is_some_and(digits);
+    rule(
+        first && !taken && text.len() <= 64 && text.as_bytes().iter().all(letter),
+        text,
+        "1 to 64 ASCII letters, digits or any of `._@-`, beginning with a letter or digit, and not like `key-1`, as \
+         keys without a name are called",
     )
 }
 
@@ -206,6 +225,9 @@ mod tests {
             &[
                 ("12345", Some("12345")),
                 ("~!x", Some("~!x")),
+                ("\u{feff}a", Some("a")),
+                ("\u{feff}", None),
+                ("a\u{feff}", None),
                 ("", None),
                 ("a b", None),
                 ("ä", None),

@@ -23,6 +23,11 @@ impl Trusted {
         self.mode & GROUP_WRITE != 0
     }
 
+    /// What is about to be written, as private as it will be.
+    pub fn draft(text: &str) -> Trusted {
+        Trusted { text: text.to_owned(), mode: 0o600 }
+    }
+
     /// Group or everybody may read it.
     pub fn readable_by_others(&self) -> bool {
         self.mode & OTHERS_READ != 0
@@ -109,23 +114,6 @@ pub(super) fn drop_ins(folder: &Path, uid: u32) -> Result<Vec<PathBuf>, String> 
     }
     files.sort();
     Ok(files)
-}
-
-/// The keys of a key file: one a line, `#` begins a comment.
-///
-/// # Errors
-/// What is wrong, by line; never the text of a line.
-pub(super) fn keys(text: &str) -> Result<Vec<String>, String> {
-    let mut keys = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let key = super::check::key(line).map_err(|must| format!("line {}: a key must be {must}", at + 1))?;
-        keys.push(key);
-    }
-    if keys.is_empty() { Err("holds no key".into()) } else { Ok(keys) }
 }
 
 /// The directory as the disk has it, links resolved as far as it exists.
@@ -220,14 +208,6 @@ mod tests {
         assert_eq!(drop_ins(&dir.path().join("none"), uid), Ok(vec![]));
         mode(dir.path(), 0o707);
         assert!(drop_ins(dir.path(), uid).err().unwrap().contains("written by everybody"));
-    }
-
-    #[test]
-    fn key_files() {
-        assert_eq!(keys("# mine\n one \n\ntwo\n"), Ok(vec!["one".into(), "two".into()]));
-        assert_eq!(keys("# none\n\n"), Err("holds no key".into()));
-        assert_eq!(keys(""), Err("holds no key".into()));
-        assert!(keys("ok\nnot ok").unwrap_err().starts_with("line 2: "));
     }
 
     #[test]

@@ -17,10 +17,11 @@ use figment::Figment;
 use figment::value::{Dict, Value};
 
 use super::files::{self, Trusted};
+use super::keys::{self, Found};
 use super::origin::{Layer, Origin, origin};
 use super::schema::{Bad, Base, Initial, PREFIX, Setting, Shape};
 use super::shape::printable;
-use super::{Config, SETTINGS, Secret, Sources, review};
+use super::{Config, SETTINGS, Sources, review};
 
 /// Settings and all there is to say about them.
 #[derive(Clone, Debug)]
@@ -110,6 +111,8 @@ struct Reader<'a> {
     wrong_keys: BTreeSet<&'static str>,
     warnings: Vec<String>,
     files: Vec<(PathBuf, bool)>,
+    /// The key of the systemd credential.
+    credential: Option<Found>,
 }
 
 impl Reader<'_> {
@@ -122,6 +125,7 @@ impl Reader<'_> {
             wrong_keys: BTreeSet::new(),
             warnings: vec![],
             files: vec![],
+            credential: None,
         };
         let mut values = Dict::new();
         for setting in SETTINGS {
@@ -176,7 +180,12 @@ impl Reader<'_> {
 
     fn file(&mut self, path: &Path, required: bool) {
         let place = path.display();
-        let file = match files::read(path, self.sources.uid) {
+        let draft = self.sources.draft.as_ref().filter(|(draft, _)| draft == path);
+        let file = match draft {
+            Some((_, text)) => Ok(Some(Trusted::draft(text))),
+            None => files::read(path, self.sources.uid),
+        };
+        let file = match file {
             Ok(file) => file,
             Err(why) => {
                 self.files.push((path.into(), true));
@@ -274,20 +283,23 @@ impl Reader<'_> {
         let Some(path) = self.sources.credentials_dir.as_ref().map(|folder| folder.join("api-key")) else {
             return;
         };
+        let place = path.display();
         let keys = match files::read(&path, self.sources.uid) {
             Ok(None) => return,
-            Ok(Some(file)) => files::keys(&file.text),
-            Err(why) => Err(why),
+            Ok(Some(file)) => keys::parse(&file.text),
+            Err(why) => Err(vec![why]),
         };
-        match keys.as_deref() {
-            Ok([key]) => {
-                let values = Dict::from([("api_key".into(), key.as_str().into())]);
-                self.merge(Origin::Credential(path), values);
-            }
-            Ok(_) => {
-                self.wrong.push(format!("{} must hold one key; api_key_file takes several", path.display()))
-            }
-            Err(why) => self.wrong.push(format!("{} {why}", path.display())),
+        match keys {
+            Ok((keys, warnings)) => match <[Found; 1]>::try_from(keys) {
+                Ok([key]) => {
+                    self.warnings.extend(warnings.iter().map(|why| format!("{place} {why}")));
+                    let values = Dict::from([("api_key".into(), key.secret.expose().into())]);
+                    self.credential = Some(key);
+                    self.merge(Origin::Credential(path), values);
+                }
+                Err(_) => self.wrong.push(format!("{place} must hold one key; api_key_file takes several")),
+            },
+            Err(wrong) => self.wrong.extend(wrong.iter().map(|why| format!("{place} {why}"))),
         }
     }
 
@@ -328,8 +340,8 @@ impl Reader<'_> {
                 return Err(Errors { lines: vec![], only_flags: false });
             }
         };
-        review::resolve(&mut config);
-        self.keys(&mut config);
+        review::resolve(&mut config, &origins);
+        self.keys(&mut config, &origins);
         let sources = self.sources;
         let folders = [&sources.etc_dir, &sources.user_dir, &sources.credentials_dir, &config.api_key_file];
         let files = self.files.iter().filter(|(_, exists)| *exists).map(|(path, _)| path);
@@ -341,10 +353,16 @@ impl Reader<'_> {
     }
 
     /// Collects every accepted key.
-    fn keys(&mut self, config: &mut Config) {
-        let mut keys: Vec<Secret> = config.api_key.iter().cloned().collect();
+    fn keys(&mut self, config: &mut Config, origins: &BTreeMap<&'static str, Origin>) {
+        let mut found = Vec::new();
+        if let Some(secret) = &config.api_key {
+            let from_credential = matches!(origins.get("api_key"), Some(Origin::Credential(_)));
+            let name = self.credential.take().filter(|_| from_credential).and_then(|found| found.name);
+            found.push(Found { place: "api_key".into(), name, secret: secret.clone() });
+        }
+        let mut place = "api_key_file".to_owned();
         if let Some(path) = &config.api_key_file {
-            let place = format!("api_key_file {}", path.display());
+            place += &format!(" {}", path.display());
             match files::read(path, self.sources.uid) {
                 Ok(Some(file)) => {
                     if file.readable_by_others() {
@@ -355,19 +373,21 @@ impl Reader<'_> {
                     if file.group_writable() {
                         self.warnings.push(format!("{place} can be written by its group (chmod g-w)"));
                     }
-                    match files::keys(&file.text) {
-                        Ok(found) => keys.extend(found.into_iter().map(Secret::new)),
-                        Err(why) => self.wrong.push(format!("{place} {why}")),
+                    match keys::parse(&file.text) {
+                        Ok((more, warnings)) => {
+                            found.extend(more);
+                            self.warnings.extend(warnings.iter().map(|why| format!("{place} {why}")));
+                        }
+                        Err(wrong) => self.wrong.extend(wrong.iter().map(|why| format!("{place} {why}"))),
                     }
                 }
                 Ok(None) => self.wrong.push(format!("{place} does not exist")),
                 Err(why) => self.wrong.push(format!("{place} {why}")),
             }
         }
-        for key in keys {
-            if !config.keys.contains(&key) {
-                config.keys.push(key);
-            }
+        match keys::named(found) {
+            Ok(keys) => config.keys = keys,
+            Err(why) => self.wrong.push(format!("{place} {why}")),
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod edit;
 mod files;
+pub mod keys;
 pub mod layers;
 pub mod origin;
 pub mod original;
@@ -21,6 +22,7 @@ mod table;
 
 use std::sync::{Arc, RwLock};
 
+pub use keys::Key;
 pub use layers::{Errors, Loaded, load};
 pub use origin::Origin;
 pub use secret::Secret;

@@ -11,9 +11,18 @@ use super::{AgentReads, Config, EngineKind, Isolation, Origin};
 type Origins = BTreeMap<&'static str, Origin>;
 
 /// Fills in what follows from other settings.
-pub(super) fn resolve(config: &mut Config) {
-    if config.allowed_roots.is_empty() {
-        config.allowed_roots = vec![config.default_cwd.clone()];
+pub(super) fn resolve(config: &mut Config, origins: &Origins) {
+    let roots = config.allowed_roots.iter().map(PathBuf::as_path);
+    match config.allowed_roots.first() {
+        None => config.allowed_roots = vec![config.default_cwd.clone()],
+        // Nobody chose the workspace, but somebody chose where Codex may work.
+        Some(first)
+            if origins.get("default_cwd") == Some(&Origin::Default)
+                && !inside(&config.default_cwd, roots) =>
+        {
+            config.default_cwd = first.clone();
+        }
+        Some(_) => {}
     }
     if config.first_event_timeout_seconds == Some(Duration::ZERO) {
         config.first_event_timeout_seconds = None;
@@ -41,7 +50,8 @@ pub(super) fn errors(config: &Config, origins: &Origins, known: &BTreeSet<&str>,
     if good(places) && !inside(&config.default_cwd, config.allowed_roots.iter().map(PathBuf::as_path)) {
         let roots: Vec<_> = config.allowed_roots.iter().map(|root| root.display().to_string()).collect();
         wrong.push(format!(
-            "{}default_cwd {} must be inside allowed_roots ({})",
+            "{}default_cwd {} must be inside allowed_roots ({}): add it to these, or set default_cwd to a folder inside \
+             one of them",
             place(places),
             config.default_cwd.display(),
             roots.join(", ")
@@ -77,6 +87,14 @@ pub(super) fn warnings(config: &Config, origins: &Origins) -> Vec<String> {
     let mut notes = Vec::new();
     let set = |key: &str| origins.get(key).is_some_and(|origin| *origin != Origin::Default);
     let mut say = |when: bool, text: String| when.then(|| notes.push(text));
+
+    if let (Some(key), Some(origin)) = (&config.api_key, origins.get("api_key"))
+        // That of a credential was looked at when it was read.
+        && !matches!(origin, Origin::Credential(_))
+        && let Some(why) = super::keys::odd(key.expose())
+    {
+        say(true, format!("{origin}: api_key: {why}"));
+    }
 
     let exposure = config.exposure();
     say(exposure.is_some(), exposure.unwrap_or_default());

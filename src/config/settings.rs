@@ -129,7 +129,7 @@ settings! {
     "Access" {
         /// Key that API requests must carry as `Authorization: Bearer KEY`.
         api_key: Option<Secret> = Unset { means: "no key", example: "a-long-random-text" }, Shape::Text(check::key), hide All;
-        /// File of further accepted keys, one a line, with `#` comments.
+        /// File of further accepted keys, one a line as `KEY` or `NAME KEY`, with `#` comments.
         api_key_file: Option<PathBuf> = Unset { means: "no file", example: "~/.config/codex-api-proxy/keys" }, Shape::Path;
         /// Further host names that a request's `Host` header may carry.
         allowed_hosts: Vec<String> = Text(""), HOSTS;

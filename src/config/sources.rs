@@ -33,6 +33,8 @@ pub struct Sources {
     pub cwd: PathBuf,
     /// Files of others than root and this user are refused.
     pub uid: u32,
+    /// A settings file as it is about to be written: read instead of what is there.
+    pub draft: Option<(PathBuf, String)>,
 }
 
 impl Sources {
@@ -72,6 +74,7 @@ impl Sources {
             home,
             state_directory: state,
             uid: effective_uid()?,
+            draft: None,
         })
     }
 

@@ -50,7 +50,7 @@ macro_rules! settings {
         pub struct Config {
             $($( $(#[doc = $doc])+ pub $key: $type, )*)*
             /// Every accepted key: `api_key` and those of `api_key_file`, without repeats. Not a setting.
-            pub keys: Vec<$crate::config::Secret>,
+            pub keys: Vec<$crate::config::Key>,
             /// `$STATE_DIRECTORY`, else `~/.codex-api-proxy`. Not a setting.
             pub state_dir: std::path::PathBuf,
             /// The files and folders that settings and keys are read from, there or not. Not a setting.

@@ -30,6 +30,17 @@ impl Engine {
         }
     }
 
+    /// Whether it can run such a turn at all, told before the turn waits for anything.
+    ///
+    /// # Errors
+    /// [`Failure::Unsupported`] with the part it cannot carry.
+    pub fn check(&self, turn: &Turn) -> Result<(), Failure> {
+        match self {
+            Engine::Exec(_) => exec::check(turn),
+            Engine::AppServer(_) => Ok(()),
+        }
+    }
+
     /// The setting's word for it.
     pub fn name(&self) -> &'static str {
         match self {

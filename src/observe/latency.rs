@@ -69,6 +69,8 @@ pub struct Trace {
     started: Instant,
     phases: [Option<Duration>; PHASES],
     first_content: Option<Duration>,
+    /// What comes is commentary; of whichever turn spoke last.
+    commentary: bool,
     first_sse: Option<Duration>,
     first_content_sse: Option<Duration>,
     usage: Option<Usage>,
@@ -86,6 +88,7 @@ impl Trace {
             started: at,
             phases: [None; PHASES],
             first_content: None,
+            commentary: false,
             first_sse: None,
             first_content_sse: None,
             usage: None,
@@ -123,6 +126,9 @@ impl Trace {
     pub fn see(&mut self, item: &Outcome, at: Instant) {
         match item {
             Ok(Event::Phase(phase, took)) => self.phase(*phase, *took),
+            Ok(Event::Message { commentary, .. }) => self.commentary = *commentary,
+            // Progress told on the way is no content.
+            Ok(Event::Text(_)) if self.commentary => {}
             Ok(Event::Text(_) | Event::ToolCall(_)) => {
                 self.first_content.get_or_insert_with(|| at.saturating_duration_since(self.started));
             }
@@ -132,7 +138,6 @@ impl Trace {
                 Event::ReasoningPart
                 | Event::Reasoning(_)
                 | Event::Thought(_)
-                | Event::Message { .. }
                 | Event::Done { usage: None, .. },
             )
             | Err(_) => {}

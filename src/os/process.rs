@@ -14,6 +14,35 @@ pub fn private_umask() {
     }
 }
 
+/// Sees that the memory of this process, which holds prompts, answers and keys, is written to no core
+/// file and (Linux) can be read by no other process of this user: see PR_SET_DUMPABLE in prctl(2).
+///
+/// Children may not dump core either; else they are as any process, for exec undoes the rest. Who is
+/// not root no longer finds our open files and environment in `/proc`.
+///
+/// # Errors
+/// What setrlimit or prctl said.
+pub fn keep_memory_private() -> std::io::Result<()> {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: setrlimit(2) reads a structure of ours.
+    #[allow(unsafe_code)]
+    let limited = unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
+    if limited != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // The limit does not keep programs from seeing a dump that the kernel pipes to them.
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: this prctl(2) takes a number and has no memory effects.
+        #[allow(unsafe_code)]
+        let hidden = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+        if hidden != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Whether this process may make entries in that folder, as access(2) judges it.
 pub fn may_write(folder: &Path) -> bool {
     let Ok(path) = CString::new(folder.as_os_str().as_bytes()) else { return false };

@@ -132,6 +132,7 @@ mod linux {
             0 => {
                 let reaper = Reaper::new(pid, pidfd).inspect_err(|_| end(pid))?;
                 let pid = u32::try_from(pid).map_err(io::Error::other)?;
+                first_to_go(pid);
                 Ok(Spawned { pid, stdin, stdout, stderr, reaper })
             }
             error => {
@@ -140,6 +141,16 @@ mod linux {
                 Err(io::Error::from_raw_os_error(error))
             }
         }
+    }
+
+    /// When memory runs out, a turn is lost rather than the service and all its turns: each child is
+    /// the first choice of the kernel, see proc_pid_oom_score_adj(5). Raising it is anybody's right;
+    /// where /proc is hidden it stays as it was.
+    ///
+    /// Not done by the child before exec: until then it has our memory, and with it files in `/proc`
+    /// that are root's; see [`keep_memory_private`](crate::os::process::keep_memory_private).
+    fn first_to_go(pid: u32) {
+        let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "1000");
     }
 
     /// What the child does between clone and exec.
@@ -176,14 +187,6 @@ mod linux {
             // The parent may have died before the signal was armed.
             if libc::getppid() != plan.parent {
                 libc::_exit(127);
-            }
-            // When memory runs out, a turn is lost rather than the service and all its turns: each is
-            // the first choice of the kernel, see proc_pid_oom_score_adj(5). Raising it is anybody's
-            // right; where /proc is hidden it stays as it was.
-            let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-            if score >= 0 {
-                libc::write(score, c"1000".as_ptr().cast(), 4);
-                libc::close(score);
             }
             // Before the descriptors 0 to 2 are replaced: it may be one of them.
             let entered = match plan.held {

@@ -25,6 +25,22 @@ pub fn status(status: &str) {
     tell(&[NotifyState::Status(status)]);
 }
 
+const LISTENING: &str = "listening on ";
+
+/// The last part of a status line: where the service listens, as URLs.
+pub fn listening(urls: &[String]) -> String {
+    format!("{LISTENING}{}", urls.join(", "))
+}
+
+/// The URLs that [`listening`] put into a status line; none if it says nothing of it.
+pub fn listening_in(status: &str) -> impl Iterator<Item = &str> {
+    let told = match status.rfind(LISTENING) {
+        Some(at) if at == 0 || status[..at].ends_with("; ") => &status[at + LISTENING.len()..],
+        _ => "",
+    };
+    told.split(", ").filter(|url| !url.is_empty())
+}
+
 /// The settings are being loaded again; [`ready`] ends it.
 pub fn reloading() {
     // systemd 253 and newer wants the time too; older ones ignore it.
@@ -53,4 +69,19 @@ pub fn watchdog() -> Option<Duration> {
 /// Nothing hangs.
 pub fn alive() {
     tell(&[NotifyState::Watchdog]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_line_tells_where_the_service_listens() {
+        let urls = ["http://127.0.0.1:1".to_owned(), "unix:/a;b".to_owned()];
+        let line = format!("ready; listening on nothing else; {}", listening(&urls));
+        assert_eq!(listening_in(&line).collect::<Vec<_>>(), urls);
+        for none in ["", "ready", "not ready: not listening on x", "misconfigured, listening on x"] {
+            assert_eq!(listening_in(none).count(), 0, "{none}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! One child process: spawned from a thread of its own, ended with its whole group.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,6 +36,8 @@ pub struct Command {
     pub cwd: PathBuf,
     /// That directory held open: entered whatever `cwd` leads to by now.
     pub held: Option<Arc<OwnedFd>>,
+    /// What the process uses, kept until it is reaped.
+    pub uses: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
@@ -124,6 +127,8 @@ pub struct Child {
     reaper: Reaper,
     stderr: StderrTail,
     reaped: bool,
+    /// Dropped with it.
+    _uses: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Child {
@@ -138,6 +143,7 @@ impl Child {
             reaper: child.reaper,
             stderr: StderrTail::default(),
             reaped: false,
+            _uses: command.uses.clone(),
         };
         started.stdin = Some(pipe::Sender::from_owned_fd(child.stdin)?);
         started.stdout = Some(pipe::Receiver::from_owned_fd(child.stdout)?);
@@ -269,6 +275,7 @@ mod tests {
             env: Arc::new([("PATH".into(), "/usr/bin:/bin".into())]),
             cwd: "/".into(),
             held: None,
+            uses: None,
         }
     }
 
@@ -298,10 +305,9 @@ mod tests {
     async fn a_child_is_the_first_choice_when_memory_runs_out() {
         let own = || std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
         let before = own();
-        let spawner = Spawner::start().unwrap();
-        let read = sh("cat /proc/self/oom_score_adj");
-        let (_, stdout, _) = spawner.output(read, Duration::from_secs(10)).await.unwrap();
-        assert_eq!(stdout, b"1000\n");
+        let child = Spawner::start().unwrap().spawn(sh("read never")).await.unwrap();
+        let path = format!("/proc/{}/oom_score_adj", child.pid());
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "1000\n");
         assert_eq!(own(), before, "nobody else is");
     }
 

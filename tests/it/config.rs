@@ -101,6 +101,53 @@ fn set_and_unset_keep_the_comments() {
 }
 
 #[test]
+fn set_writes_nothing_that_the_check_refuses() {
+    let (setup, _fake) = Setup::fake("");
+    let file = setup.scratch().write("config/codex-api-proxy/config.toml", "port = 1001\n");
+    let text = || std::fs::read_to_string(&file).unwrap();
+    let set = |words: &[&str]| run(&setup, &[&["config", "set"], words].concat());
+    // As the shell hands on the help's own example.
+    let (src, data) = (setup.scratch().path().join("src"), setup.scratch().path().join("data"));
+    let (src, data) = (src.to_str().unwrap(), data.to_str().unwrap());
+    let ran = set(&["allowed_roots", src, data]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(run(&setup, &["config", "check"]).code, Some(0));
+    let shown: serde_json::Value =
+        serde_json::from_str(&run(&setup, &["config", "show", "--json"]).out).unwrap();
+    assert_eq!(shown["settings"]["default_cwd"]["value"], src, "{shown}");
+
+    let below_a_file = file.join("x");
+    let below_a_file = below_a_file.to_str().unwrap();
+    let before = text();
+    let mend = "add it to these, or set default_cwd to a folder inside one of them";
+    for (words, parts) in [
+        (&["default_cwd", "/srv"][..], &["default_cwd /srv must be inside allowed_roots", mend][..]),
+        (&["max_buffered_bytes", "1"], &["must be at least max_body_bytes"]),
+        (&["api_key_file", "/no/such/keys"], &["api_key_file /no/such/keys does not exist"]),
+        (&["allowed_users", "nobody-of-that-name"], &["there is no user `nobody-of-that-name`"]),
+        (&["allowed_roots", below_a_file], &["cannot create default_cwd", "config.toml is not a folder"]),
+    ] {
+        let ran = set(words);
+        assert_eq!(ran.code, Some(78), "{words:?}: {} {}", ran.out, ran.err);
+        for part in parts.iter().chain(&[&*format!("{} is left as it was", words[0])]) {
+            assert!(ran.err.contains(part), "{part} in {}", ran.err);
+        }
+        assert_eq!(text(), before, "{words:?}");
+    }
+    // What was refused already is said, and mended by what mends it.
+    setup.scratch().write(
+        "config/codex-api-proxy/config.toml",
+        "max_buffered_bytes = 10\nmax_body_bytes = 20\nport = 1\n",
+    );
+    assert_eq!(set(&["port", "2"]).code, Some(78));
+    assert_eq!(set(&["max_body_bytes", "10"]).code, Some(0));
+    let before = text();
+    let ran = run(&setup, &["config", "unset", "max_body_bytes"]);
+    assert_eq!((ran.code, text()), (Some(78), before), "{}", ran.err);
+    assert!(ran.err.contains("max_body_bytes is left as it was"), "{}", ran.err);
+}
+
+#[test]
 fn settings_of_both_engines_reach_codex() {
     let (setup, fake) = Setup::fake("start\nanswer pong\ndone");
     let proxy = setup

@@ -68,6 +68,68 @@ fn nothing_leaks(setup: Setup, upstream: &Upstream) {
     assert_nothing_leaked(upstream, &mark);
 }
 
+/// Codex's databases lie in folders of ours, gone with the service; in a shared home they are the user's.
+#[test]
+fn codexs_own_log_does_not_stay() {
+    for (engine, isolation) in
+        [("exec", "strict"), ("app-server", "strict"), ("exec", "shared"), ("app-server", "shared")]
+    {
+        let Some((setup, _upstream)) = real() else { return };
+        let scratch = setup.scratch().path().to_owned();
+        // Of an earlier version.
+        if isolation == "strict" {
+            setup.scratch().write("home/.codex-api-proxy/codex-home/.codex-api-proxy", "");
+            setup.scratch().write("home/.codex-api-proxy/codex-home/logs_2.sqlite", "old");
+        }
+        let mut proxy = setup.set("engine", engine).set("isolation", isolation).start();
+        for _ in 0..3 {
+            assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong");
+        }
+        let names = |folder: &str| {
+            let entries =
+                std::fs::read_dir(scratch.join("home").join(folder)).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        let ours = || names(".codex-api-proxy/codex-databases");
+        let logs = |folder: &str| names(folder).iter().any(|name| name.starts_with("logs_"));
+        assert!(!logs(".codex-api-proxy/codex-home"), "{engine}");
+        assert_eq!(logs(".codex"), isolation == "shared", "{engine}");
+        match isolation {
+            "strict" => {
+                let folders = ours();
+                assert_eq!(folders.len(), 1, "{engine}: one for all turns of exec, one for the worker");
+                assert!(logs(&format!(".codex-api-proxy/codex-databases/{}", folders[0])), "{engine}");
+            }
+            _ => assert!(!scratch.join("home/.codex-api-proxy/codex-databases").exists(), "{engine}"),
+        }
+        proxy.signal("TERM");
+        proxy.wait_exit();
+        assert_eq!(ours(), [""; 0], "{engine}");
+    }
+}
+
+/// Services that share a state folder leave each other's databases alone; what one that died left
+/// behind is removed by the next.
+#[test]
+fn databases_are_removed_if_nobody_uses_them() {
+    let (setup, _fake) = Setup::fake("");
+    let all = "home/.codex-api-proxy/codex-databases";
+    for name in ["1-0", "1-1"] {
+        setup.scratch().write(&format!("{all}/{name}/logs_2.sqlite"), "old");
+    }
+    for folder in ["home", "home/.codex-api-proxy", all] {
+        let path = setup.scratch().dir(folder);
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    }
+    let used = std::fs::File::open(setup.scratch().dir(&format!("{all}/1-1"))).unwrap();
+    rustix::fs::flock(&used, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let proxy = setup.start();
+    proxy.ask("hi").send().answer();
+    let folder = proxy.scratch().dir(all);
+    assert!(folder.join("1-1").is_dir() && !folder.join("1-0").exists());
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 2, "its own and the other one's");
+}
+
 #[test]
 fn what_is_put_into_the_isolated_home_is_cleared_away() {
     let Some((setup, upstream)) = real() else { return };

@@ -13,7 +13,8 @@ SOCKET = {"SockNodeName": str, "SockServiceName": str, "SockFamily": str, "SockT
 KEYS = {
     "Label": str, "ProgramArguments": [str], "UserName": str, "EnvironmentVariables": {None: str},
     "Sockets": {None: SOCKET}, "KeepAlive": {"SuccessfulExit": bool}, "ThrottleInterval": int, "ExitTimeOut": int,
-    "ProcessType": str, "Umask": int, "SoftResourceLimits": {"NumberOfFiles": int},
+    "ProcessType": str, "Umask": int, "SoftResourceLimits": {"NumberOfFiles": int, "Core": int},
+    "HardResourceLimits": {"Core": int},
     "StandardOutPath": str, "StandardErrorPath": str,
 }
 
@@ -39,6 +40,7 @@ for path in map(pathlib.Path, sys.argv[1:]):
     assert plist["KeepAlive"] == {"SuccessfulExit": False}
     # Above drain_seconds (30), last words (1) and last processes (3).
     assert plist["ExitTimeOut"] > 34 and plist["Umask"] == 0o077
+    assert plist["SoftResourceLimits"]["Core"] == plist["HardResourceLimits"]["Core"] == 0
     sockets = plist["Sockets"]
     assert list(sockets) == ["Listeners"], "the name that src/os/launchd.rs asks for"
     assert sockets["Listeners"]["SockNodeName"] == "127.0.0.1" and sockets["Listeners"]["SockServiceName"] == "8765"

@@ -54,6 +54,42 @@ fn another_login_gets_another_worker_and_then_there_is_rest() {
     assert!(!proxy.log().contains("sk-"));
 }
 
+/// By turns, by memory, by what its log takes: another one takes over, and no turn fails of it.
+#[test]
+fn a_worn_worker_is_replaced_and_nobody_notices() {
+    for (script, why, turns) in [
+        ("", "it has had its turns", 1100),
+        ("app-server heavy 520", "its memory has grown", 100),
+        ("app-server log 65", "its log has grown", 100),
+        ("app-server heavy 400\napp-server log 64", "", 100),
+    ] {
+        let (setup, _fake) = Setup::fake(script);
+        let proxy =
+            setup.set("engine", "app-server").set("turns_per_worker", 4).set("max_concurrency", 4).start();
+        let before = only_worker(&proxy);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..turns / 4 {
+                        assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong", "{script}");
+                    }
+                });
+            }
+        });
+        if why.is_empty() {
+            assert_eq!(only_worker(&proxy), before, "{script}");
+            assert!(!proxy.log().contains("is replaced"));
+            continue;
+        }
+        wait::until("another one took over", || workers(&proxy).iter().all(|now| *now != before));
+        assert!(proxy.log().contains(&format!("a codex worker is replaced: {why}")), "{}", proxy.log());
+        let databases = proxy.scratch().path().join("home/.codex-api-proxy/codex-databases");
+        wait::until("what it wrote is gone", || {
+            std::fs::read_dir(&databases).unwrap().count() == workers(&proxy).len()
+        });
+    }
+}
+
 /// Streams that complete, streams whose client leaves and streams whose worker is killed, all at once.
 #[test]
 fn dying_workers_under_load_leave_everything_in_its_place() {

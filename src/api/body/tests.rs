@@ -266,3 +266,32 @@ async fn what_was_made_of_a_body_counts_in_its_place() {
         assert_eq!(buffers.taken(), 0);
     }
 }
+
+#[tokio::test]
+async fn large_bodies_are_read_in_turn() {
+    let buffers = Buffers::new();
+    let first = buffers.turn(READ_AT_ONCE - UNIT).await;
+    let small = buffers.turn(UNIT).await;
+    let mut waits = std::pin::pin!(buffers.turn(1));
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    drop(small);
+    let second = waits.await;
+    // One that is larger than all of it is read alone.
+    let mut waits = std::pin::pin!(buffers.turn(usize::MAX));
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    drop(first);
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    drop(second);
+    assert!(waits.await.is_some());
+}
+
+#[tokio::test]
+async fn what_was_announced_has_room_when_it_begins_to_come() {
+    let text = "x".repeat(1_000_000);
+    for (list, expect) in [(vec![("content-length", "1000000")], true), (vec![], true)] {
+        let list: Vec<_> = [("content-type", "application/json")].into_iter().chain(list).collect();
+        let (list, text) = (headers(&list), pieces(text.as_bytes(), 10_000));
+        let body = read(&list, text, Limits::of(1_000_000), &Buffers::new(), u64::MAX).await.unwrap();
+        assert_eq!((body.text().len(), body.text.capacity() == body.text.len()), (1_000_000, expect));
+    }
+}

@@ -1,54 +1,53 @@
 //! `messages` as conversation items.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use crate::turn::{At, Failure, Item, Part, Role, ToolCall};
 
-use crate::turn::{At, Failure, Image, Item, Part, Role, ToolCall};
-
+use crate::api::dialect::Wanted;
 use crate::api::fields::{Fields, wrong};
-
-/// What images Codex's upstream takes.
-const IMAGE_TYPES: &[&str] = &["image/png", "image/jpeg", "image/gif", "image/webp"];
+use crate::api::image;
+use crate::api::raw::{Items, Raw};
 
 const ROLES: &str = "system, developer, user, assistant, tool, function";
 
 /// Reads the list. With the items comes of which message each was made, by its index.
 ///
 /// # Errors
-/// [`Failure::BadRequest`] or [`Failure::Unsupported`] naming `messages[i].…`.
-pub(super) fn decode(messages: &[Value]) -> Result<(Vec<Item>, Vec<usize>), Failure> {
-    let mut items = Vec::with_capacity(messages.len());
-    let mut origins = Vec::with_capacity(messages.len());
+/// [`Failure::BadRequest`] or [`Failure::Unsupported`] naming `messages[i].…`; what `wanted` says.
+pub(super) fn decode(messages: Items, wanted: &Wanted) -> Result<(Vec<Item>, Vec<usize>), Failure> {
+    let mut items = Vec::new();
+    let mut origins = Vec::new();
     let mut calls = Calls::default();
-    for (index, message) in messages.iter().enumerate() {
-        let place = format!("messages[{index}].");
-        let fields = Fields::of(message, &place)?;
+    let mut count = 0;
+    for (index, message) in messages.enumerate() {
+        wanted.check()?;
+        count += 1;
+        let fields = Fields::of(message, format!("messages[{index}]."))?;
         let role = fields.string("role")?.ok_or_else(|| fields.missing("role"))?;
-        if !matches!(role, "tool" | "function") {
+        if !matches!(&*role, "tool" | "function") {
             calls.all_answered(&fields)?;
         }
-        match role {
+        match &*role {
             "system" => items.push(said(Role::System, &fields)?),
             "developer" => items.push(said(Role::Developer, &fields)?),
             "user" => items.push(said(Role::User, &fields)?),
             "assistant" => assistant(&fields, index, &mut items, &mut calls)?,
             "tool" => {
                 let id = fields.string("tool_call_id")?.ok_or_else(|| fields.missing("tool_call_id"))?;
-                calls.answer(id).ok_or_else(|| {
+                calls.answer(&id).ok_or_else(|| {
                     fields.invalid("tool_call_id", "names no tool call of the preceding assistant message")
                 })?;
                 items.push(Item::ToolResult {
-                    call_id: id.to_owned(),
+                    call_id: id.into_owned(),
                     content: content(&fields, Allowed::Text)?,
                 });
             }
             "function" => {
                 let name = fields.string("name")?.ok_or_else(|| fields.missing("name"))?;
-                let call_id = calls.answer_function(name).ok_or_else(|| {
+                let call_id = calls.answer_function(&name).ok_or_else(|| {
                     fields.invalid("name", "names no function call of the preceding assistant message")
                 })?;
                 items.push(Item::ToolResult { call_id, content: content(&fields, Allowed::Text)? });
@@ -57,7 +56,7 @@ pub(super) fn decode(messages: &[Value]) -> Result<(Vec<Item>, Vec<usize>), Fail
         }
         origins.resize(items.len(), index);
     }
-    calls.all_answered_at_end(messages.len())?;
+    calls.all_answered_at_end(count)?;
     Ok((items, origins))
 }
 
@@ -140,24 +139,23 @@ fn said(role: Role, fields: &Fields) -> Result<Item, Failure> {
 }
 
 fn assistant(fields: &Fields, index: usize, items: &mut Vec<Item>, calls: &mut Calls) -> Result<(), Failure> {
-    let tool_calls = fields.array("tool_calls")?.unwrap_or_default();
+    let tool_calls = fields.array("tool_calls")?;
+    let none_called = tool_calls.as_ref().is_none_or(Items::is_empty);
     let function_call = fields.object("function_call")?;
     let says = fields.get("content").is_some();
     let refusal = fields.string("refusal")?;
-    if !says && refusal.is_none() && tool_calls.is_empty() && function_call.is_none() {
+    if !says && refusal.is_none() && none_called && function_call.is_none() {
         return Err(fields.missing("content"));
     }
     let mut parts = if says { content(fields, Allowed::Text)? } else { Vec::new() };
-    parts.extend(refusal.map(|text| Part::Text(text.to_owned())));
-    if parts.iter().any(|part| *part != Part::Text(String::new()))
-        || (tool_calls.is_empty() && function_call.is_none())
+    parts.extend(refusal.map(|text| Part::Text(text.into_owned())));
+    if parts.iter().any(|part| *part != Part::Text(String::new())) || (none_called && function_call.is_none())
     {
         items.push(Item::message(Role::Assistant, parts));
     }
-    for (number, call) in tool_calls.iter().enumerate() {
-        let place = fields.path(&format!("tool_calls[{number}]."));
-        let call = Fields::of(call, &place)?;
-        match call.string("type")? {
+    for (number, call) in tool_calls.into_iter().flatten().enumerate() {
+        let call = Fields::of(call, fields.path(&format!("tool_calls[{number}].")))?;
+        match call.string("type")?.as_deref() {
             None | Some("function") => {}
             Some(_) => return Err(call.invalid("type", "must be function")),
         }
@@ -165,23 +163,23 @@ fn assistant(fields: &Fields, index: usize, items: &mut Vec<Item>, calls: &mut C
         if id.is_empty() || id.len() > 256 || id.chars().any(char::is_control) {
             return Err(call.invalid("id", "must be 1 to 256 characters without control characters"));
         }
-        if calls.by_id.contains_key(id) {
+        if calls.by_id.contains_key(&*id) {
             return Err(call.invalid("id", "is used by two tool calls"));
         }
         let function = call.object("function")?.ok_or_else(|| call.missing("function"))?;
-        push_call(id, function, &call.path("function."), items, calls)?;
+        push_call(&id, function, call.path("function."), items, calls)?;
     }
     if let Some(function) = function_call {
         let id = format!("call_function_{index}");
-        push_call(&id, function, &fields.path("function_call."), items, calls)?;
+        push_call(&id, function, fields.path("function_call."), items, calls)?;
     }
     Ok(())
 }
 
 fn push_call(
     id: &str,
-    function: &Value,
-    place: &str,
+    function: Raw,
+    place: String,
     items: &mut Vec<Item>,
     calls: &mut Calls,
 ) -> Result<(), Failure> {
@@ -191,7 +189,7 @@ fn push_call(
         return Err(function.invalid("name", "must not be empty"));
     }
     let arguments = function.string("arguments")?.ok_or_else(|| function.missing("arguments"))?;
-    if !calls.add(id, name) {
+    if !calls.add(id, &name) {
         return Err(function.invalid("name", "gives the call an id that a tool call beside it has"));
     }
     items.push(Item::ToolCall(ToolCall::function(id, name, arguments)));
@@ -206,52 +204,50 @@ enum Allowed {
 }
 
 fn content(fields: &Fields, allowed: Allowed) -> Result<Vec<Part>, Failure> {
-    match fields.get("content") {
-        None => Err(fields.missing("content")),
-        Some(Value::String(text)) => Ok(vec![Part::Text(text.clone())]),
-        Some(Value::Array(parts)) if parts.is_empty() => {
-            Err(fields.invalid("content", "must not be an empty array"))
-        }
-        Some(Value::Array(parts)) => parts
-            .iter()
-            .enumerate()
-            .map(|(index, value)| {
-                let place = fields.path(&format!("content[{index}]."));
-                part(&Fields::of(value, &place)?, allowed)
-            })
-            .collect(),
-        Some(other) => Err(wrong(&fields.path("content"), "a string or an array of parts", other)),
+    let value = fields.get("content").ok_or_else(|| fields.missing("content"))?;
+    if let Some(text) = value.string() {
+        return Ok(vec![Part::Text(text.into_owned())]);
     }
+    let Some(parts) = value.items() else {
+        return Err(wrong(&fields.path("content"), "a string or an array of parts", value));
+    };
+    if parts.is_empty() {
+        return Err(fields.invalid("content", "must not be an empty array"));
+    }
+    let part = |(index, value)| {
+        let place = fields.path(&format!("content[{index}]."));
+        part(&Fields::of(value, place)?, allowed)
+    };
+    parts.enumerate().map(part).collect()
 }
 
 fn part(fields: &Fields, allowed: Allowed) -> Result<Part, Failure> {
     let kind = fields.string("type")?.ok_or_else(|| fields.missing("type"))?;
-    match kind {
+    match &*kind {
         "text" | "input_text" | "output_text" => {
             let text = fields.string("text")?.ok_or_else(|| fields.missing("text"))?;
-            Ok(Part::Text(text.to_owned()))
+            Ok(Part::Text(text.into_owned()))
         }
         "refusal" => {
             let text = fields.string("refusal")?.ok_or_else(|| fields.missing("refusal"))?;
-            Ok(Part::Text(text.to_owned()))
+            Ok(Part::Text(text.into_owned()))
         }
         "image_url" | "input_image" if allowed == Allowed::Text => {
             Err(fields.invalid("type", "may be an image in user messages only"))
         }
         "image_url" => {
             let image = fields.get("image_url").ok_or_else(|| fields.missing("image_url"))?;
-            match image {
-                // Some clients send the URL itself.
-                Value::String(url) => read_image(url, &fields.path("image_url")),
-                Value::Object(_) => {
-                    let place = fields.path("image_url.");
-                    let image = Fields::of(image, &place)?;
-                    image.string("detail")?;
-                    let url = image.string("url")?.ok_or_else(|| image.missing("url"))?;
-                    read_image(url, &image.path("url"))
-                }
-                other => Err(wrong(&fields.path("image_url"), "an object", other)),
+            // Some clients send the URL itself.
+            if let Some(url) = image.string() {
+                return read_image(url, &fields.path("image_url"));
             }
+            if image.kind() != "an object" {
+                return Err(wrong(&fields.path("image_url"), "an object", image));
+            }
+            let image = Fields::of(image, fields.path("image_url."))?;
+            image.string("detail")?;
+            let url = image.string("url")?.ok_or_else(|| image.missing("url"))?;
+            read_image(url, &image.path("url"))
         }
         "input_image" => {
             let url = fields.string("image_url")?.ok_or_else(|| fields.missing("image_url"))?;
@@ -265,28 +261,8 @@ fn part(fields: &Fields, allowed: Allowed) -> Result<Part, Failure> {
     }
 }
 
-/// A `data:` URL of an image. Nothing is ever fetched.
-fn read_image(url: &str, path: &str) -> Result<Part, Failure> {
-    let bad = |why: &str| Failure::bad_field(path, format!("{path} {why}."));
-    let is_data = url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"));
-    if !is_data {
-        return Err(bad("must be a data: URL with the image itself: this server fetches nothing"));
-    }
-    let (head, body) = url[5..].split_once(',').ok_or_else(|| bad("is not a data: URL: it has no comma"))?;
-    let mut words = head.split(';');
-    let media_type = words.next().unwrap_or_default().to_ascii_lowercase();
-    if !words.any(|word| word.eq_ignore_ascii_case("base64")) {
-        return Err(bad("must be encoded in base64"));
-    }
-    let media_type = if media_type == "image/jpg" { "image/jpeg".to_owned() } else { media_type };
-    if !IMAGE_TYPES.contains(&media_type.as_str()) {
-        return Err(bad(&format!("must be of type {}", IMAGE_TYPES.join(", "))));
-    }
-    match STANDARD.decode(body) {
-        Ok(bytes) if bytes.is_empty() => Err(bad("has no image data")),
-        Ok(_) => Ok(Part::Image(Image { media_type, base64: body.to_owned() })),
-        Err(_) => Err(bad("is not valid base64")),
-    }
+fn read_image(url: Cow<str>, path: &str) -> Result<Part, Failure> {
+    image::of_url(url).map(Part::Image).map_err(|why| Failure::bad_field(path, format!("{path} {why}.")))
 }
 
 #[cfg(test)]

@@ -27,8 +27,12 @@ impl Dialect for Chat {
         "chat_completions"
     }
 
+    fn one_text(&self) -> bool {
+        true
+    }
+
     fn decode(&self, parts: &RequestParts, config: &Config) -> Result<Decoded, Failure> {
-        let asked = request::decode(parts.body, config)?;
+        let asked = request::decode(parts.body, parts.wanted, config)?;
         let show_reasoning = config.reasoning == ReasoningOutput::ReasoningContent;
         let encoder = ChatEncoder::new(&asked, parts.heading.clone(), show_reasoning);
         Ok(Decoded { request: asked.request, encoder: Box::new(encoder) })

@@ -1,19 +1,16 @@
 //! The request body as a question of ours.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use crate::api::dialect::GenerationRequest;
-use crate::api::fields::{Fields, parse, wrong};
+use crate::api::dialect::{GenerationRequest, Wanted};
+use crate::api::fields::{Fields, wrong};
 use crate::api::models;
 use crate::api::raw::Raw;
 use crate::api::stop::Stops;
 use crate::config::{Config, ContinuationChoice, EngineKind, Profile};
-use crate::turn::{
-    At, Caller, Effort, Failure, Json, Output, ServiceTier, Summary, Turn, Verbosity, Workdir,
-};
+use crate::turn::{At, Caller, Effort, Failure, Output, ServiceTier, Summary, Turn, Verbosity, Workdir};
 
 use super::{messages, tools};
 
@@ -51,20 +48,18 @@ const NO_EFFECT: &[&str] = &[
 ///
 /// # Errors
 /// [`Failure::BadRequest`] or [`Failure::Unsupported`], naming the field.
-pub(super) fn decode(body: &str, config: &Config) -> Result<ChatRequest, Failure> {
-    let value = parse(body)?;
-    let fields = Fields::of(&value, "")?;
-    let raw = Raw::of(body);
+pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<ChatRequest, Failure> {
+    let fields = Fields::body(body, wanted)?;
 
     let model = models::plain(&fields, "model")?;
     let list = fields.array("messages")?.ok_or_else(|| fields.missing("messages"))?;
     if list.is_empty() {
         return Err(fields.invalid("messages", "must not be empty"));
     }
-    let (conversation, origins) = messages::decode(list)?;
+    let (conversation, origins) = messages::decode(list, wanted)?;
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let n = fields.integer("n", 1..=8)?.unwrap_or(1);
-    let offer = tools::decode(&fields, raw)?;
+    let offer = tools::decode(&fields)?;
     if !offer.tools.is_empty() && config.engine == EngineKind::Exec {
         return Err(unsupported(
             "tools",
@@ -78,8 +73,8 @@ pub(super) fn decode(body: &str, config: &Config) -> Result<ChatRequest, Failure
         // Who asks is not in the body.
         caller: Caller::Unknown,
         client_name: fields.string("prompt_cache_key")?.filter(|name| !name.is_empty()).map(Arc::from),
-        model: models::upstream(model, config),
-        output: output(&fields, raw)?,
+        model: models::upstream(&model, config),
+        output: output(&fields)?,
         effort: fields.choice("reasoning_effort", Effort::NAMES, Effort::from_name)?,
         verbosity: fields.choice("verbosity", Verbosity::NAMES, Verbosity::from_name)?,
         service_tier: fields.choice("service_tier", ServiceTier::NAMES, ServiceTier::from_name)?,
@@ -91,7 +86,7 @@ pub(super) fn decode(body: &str, config: &Config) -> Result<ChatRequest, Failure
     check_no_effect(&fields)?;
     let ignored = ignored(&fields, &turn, cwd.is_some(), config);
     let n = usize::try_from(n).unwrap_or(1);
-    let request = GenerationRequest { model: model.to_owned(), stream, n, stop, ignored, cwd, turn };
+    let request = GenerationRequest { model: model.into_owned(), stream, n, stop, ignored, cwd, turn };
     Ok(ChatRequest { request, include_usage, origins })
 }
 
@@ -110,41 +105,42 @@ fn include_usage(fields: &Fields, stream: bool) -> Result<bool, Failure> {
 }
 
 fn stop(fields: &Fields) -> Result<Stops, Failure> {
-    let list = match fields.get("stop") {
-        None => &[],
-        Some(stop @ Value::String(_)) => std::slice::from_ref(stop),
-        Some(Value::Array(list)) => list.as_slice(),
-        Some(other) => return Err(wrong("stop", "a string or an array of strings", other)),
+    let Some(value) = fields.get("stop") else { return Stops::new::<&str>(&[]) };
+    let single = value.string().is_some();
+    let list: Vec<Raw> = match value.items() {
+        // One more than may be there.
+        Some(items) => items.take(Stops::MOST + 1).collect(),
+        None if single => vec![value],
+        None => return Err(wrong("stop", "a string or an array of strings", value)),
     };
     if list.len() > Stops::MOST {
         return Err(fields.invalid("stop", &format!("must have at most {} strings", Stops::MOST)));
     }
-    let single = matches!(fields.get("stop"), Some(Value::String(_)));
     let mut stops = Vec::with_capacity(list.len());
-    for (index, value) in list.iter().enumerate() {
+    for (index, value) in list.into_iter().enumerate() {
         let key = if single { "stop".to_owned() } else { format!("stop[{index}]") };
-        let Value::String(stop) = value else { return Err(wrong(&key, "a string", value)) };
+        let stop = value.string().ok_or_else(|| wrong(&key, "a string", value))?;
         if stop.is_empty() {
             return Err(fields.invalid("stop", "must not have an empty string"));
         }
         if stop.len() > Stops::LONGEST {
             return Err(fields.invalid(&key, &format!("must have at most {} bytes", Stops::LONGEST)));
         }
-        stops.push(stop.as_str());
+        stops.push(stop);
     }
     Stops::new(&stops)
 }
 
 fn cwd(fields: &Fields) -> Result<Option<String>, Failure> {
     let Some(metadata) = fields.object("metadata")? else { return Ok(None) };
-    Ok(Fields::of(metadata, "metadata.")?.string("cwd")?.map(str::to_owned))
+    Ok(Fields::of(metadata, "metadata.")?.string("cwd")?.map(Cow::into_owned))
 }
 
-/// The form of the answer; a schema as it stands in `body`.
-fn output(fields: &Fields, body: Raw) -> Result<Output, Failure> {
+/// The form of the answer; a schema as it was written.
+fn output(fields: &Fields) -> Result<Output, Failure> {
     let Some(format) = fields.object("response_format")? else { return Ok(Output::Text) };
     let format = Fields::of(format, "response_format.")?;
-    match format.string("type")?.ok_or_else(|| format.missing("type"))? {
+    match &*format.string("type")?.ok_or_else(|| format.missing("type"))? {
         "text" => Ok(Output::Text),
         "json_object" => Ok(Output::JsonObject),
         "json_schema" => {
@@ -154,9 +150,7 @@ fn output(fields: &Fields, body: Raw) -> Result<Output, Failure> {
             json_schema.string("description")?;
             json_schema.boolean("strict")?;
             let schema = json_schema.object("schema")?.ok_or_else(|| json_schema.missing("schema"))?;
-            let written = || body.get("response_format")?.get("json_schema")?.get("schema");
-            let schema = written().map_or_else(|| Json::from(schema.to_string().as_str()), Raw::json);
-            Ok(Output::JsonSchema(schema))
+            Ok(Output::JsonSchema(schema.json()))
         }
         _ => Err(format.invalid("type", "must be one of text, json_object, json_schema")),
     }
@@ -183,8 +177,8 @@ fn check_no_effect(fields: &Fields) -> Result<(), Failure> {
     if fields.boolean("logprobs")? == Some(true) {
         return Err(unsupported("logprobs", "logprobs is not supported: Codex reports no probabilities."));
     }
-    for modality in fields.array("modalities")?.unwrap_or_default() {
-        if modality.as_str() != Some("text") {
+    for modality in fields.array("modalities")?.into_iter().flatten() {
+        if modality.string().as_deref() != Some("text") {
             return Err(unsupported(
                 "modalities",
                 "Only the modality text is supported: Codex answers in text.",
@@ -208,7 +202,9 @@ fn check_no_effect(fields: &Fields) -> Result<(), Failure> {
 fn ignored(fields: &Fields, turn: &Turn, cwd: bool, config: &Config) -> Vec<String> {
     let without_effect = |name: &str| match name {
         // Codex decides; only "no" is a wish that is not heard.
-        "parallel_tool_calls" => fields.get(name) == Some(&Value::Bool(false)) && !turn.tools.is_empty(),
+        "parallel_tool_calls" => {
+            fields.get(name).and_then(Raw::boolean) == Some(false) && !turn.tools.is_empty()
+        }
         // A part of the conversation's identity, where that goes upstream.
         "prompt_cache_key" => config.continuation == ContinuationChoice::Off,
         name => NO_EFFECT.contains(&name),

@@ -1,7 +1,5 @@
 //! `tools` and `tool_choice`: the functions a caller offers.
 
-use serde_json::Value;
-
 use crate::turn::{Failure, Tool, ToolChoice};
 
 use crate::api::fields::Fields;
@@ -16,22 +14,18 @@ pub(super) struct Offer {
     pub(super) choice: ToolChoice,
 }
 
-/// Reads both fields; schemas as they stand in `body`. `none` offers nothing.
+/// Reads both fields; schemas as they were written. `none` offers nothing.
 ///
 /// # Errors
 /// [`Failure::BadRequest`] naming the field.
-pub(super) fn decode(fields: &Fields, body: Raw) -> Result<Offer, Failure> {
-    let offered = fields.array("tools")?.unwrap_or_default();
-    if offered.len() > MOST {
-        return Err(fields.invalid("tools", &format!("must not have more than {MOST} entries")));
-    }
-    let mut tools: Vec<Tool> = Vec::with_capacity(offered.len());
-    // Found only where it is needed: that is another look at the whole body.
-    let written =
-        if offered.is_empty() { Vec::new() } else { body.get("tools").map(Raw::items).unwrap_or_default() };
-    for (index, value) in offered.iter().enumerate() {
+pub(super) fn decode(fields: &Fields) -> Result<Offer, Failure> {
+    let mut tools: Vec<Tool> = Vec::new();
+    for (index, value) in fields.array("tools")?.into_iter().flatten().enumerate() {
+        if index == MOST {
+            return Err(fields.invalid("tools", &format!("must not have more than {MOST} entries")));
+        }
         let place = format!("tools[{index}].");
-        let tool = tool(value, written.get(index).copied(), &place)?;
+        let tool = tool(value, &place)?;
         if tools.iter().any(|known| known.name == tool.name) {
             let path = format!("{place}function.name");
             return Err(Failure::bad_field(path.clone(), format!("{path} is used by two tools.")));
@@ -45,16 +39,15 @@ pub(super) fn decode(fields: &Fields, body: Raw) -> Result<Offer, Failure> {
     })
 }
 
-fn tool(value: &Value, written: Option<Raw>, place: &str) -> Result<Tool, Failure> {
+fn tool(value: Raw, place: &str) -> Result<Tool, Failure> {
     let fields = Fields::of(value, place)?;
-    match fields.string("type")? {
+    match fields.string("type")?.as_deref() {
         Some("function") => {}
         None => return Err(fields.missing("type")),
         Some(_) => return Err(fields.invalid("type", "must be function")),
     }
     let function = fields.object("function")?.ok_or_else(|| fields.missing("function"))?;
-    let place = fields.path("function.");
-    let function = Fields::of(function, &place)?;
+    let function = Fields::of(function, fields.path("function."))?;
     let name = function.string("name")?.ok_or_else(|| function.missing("name"))?;
     if name.is_empty()
         || name.len() > 64
@@ -65,9 +58,7 @@ fn tool(value: &Value, written: Option<Raw>, place: &str) -> Result<Tool, Failur
     function.boolean("strict")?;
     let parameters = match function.object("parameters")? {
         None => r#"{"type":"object","properties":{}}"#.into(),
-        Some(parameters) => written
-            .and_then(|tool| tool.get("function")?.get("parameters"))
-            .map_or_else(|| parameters.to_string().as_str().into(), Raw::json),
+        Some(parameters) => parameters.json(),
     };
     Ok(Tool::function(name, function.string("description")?.unwrap_or_default(), parameters))
 }
@@ -78,27 +69,24 @@ fn choice(fields: &Fields, tools: &[Tool]) -> Result<Option<ToolChoice>, Failure
     let needs_tools = |choice| {
         if tools.is_empty() { Err(fields.invalid("tool_choice", "needs tools")) } else { Ok(Some(choice)) }
     };
-    match fields.get("tool_choice") {
-        None => Ok(Some(ToolChoice::Auto)),
-        Some(Value::String(word)) => match word.as_str() {
+    let Some(value) = fields.get("tool_choice") else { return Ok(Some(ToolChoice::Auto)) };
+    if let Some(word) = value.string() {
+        return match &*word {
             "none" => Ok(None),
             "auto" => Ok(Some(ToolChoice::Auto)),
             "required" => needs_tools(ToolChoice::Required),
             _ => Err(invalid()),
-        },
-        Some(object @ Value::Object(_)) => {
-            let choice = Fields::of(object, "tool_choice.")?;
-            if choice.string("type")? != Some("function") {
-                return Err(choice.invalid("type", "must be function"));
-            }
-            let function = choice.object("function")?.ok_or_else(|| choice.missing("function"))?;
-            let function = Fields::of(function, "tool_choice.function.")?;
-            let name = function.string("name")?.ok_or_else(|| function.missing("name"))?;
-            if !tools.iter().any(|tool| tool.name == name) {
-                return Err(function.invalid("name", "must be the name of one of the tools"));
-            }
-            needs_tools(ToolChoice::Named(name.to_owned()))
-        }
-        Some(_) => Err(invalid()),
+        };
     }
+    let choice = Fields::of(value, "tool_choice.").map_err(|_| invalid())?;
+    if choice.string("type")?.as_deref() != Some("function") {
+        return Err(choice.invalid("type", "must be function"));
+    }
+    let function = choice.object("function")?.ok_or_else(|| choice.missing("function"))?;
+    let function = Fields::of(function, "tool_choice.function.")?;
+    let name = function.string("name")?.ok_or_else(|| function.missing("name"))?;
+    if !tools.iter().any(|tool| tool.name == name) {
+        return Err(function.invalid("name", "must be the name of one of the tools"));
+    }
+    needs_tools(ToolChoice::Named(name.into_owned()))
 }

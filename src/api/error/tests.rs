@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::chat::CHAT;
-use crate::api::dialect::{Frames, Heading, RequestParts};
+use crate::api::dialect::{Frames, Heading, RequestParts, Wanted};
 use crate::turn::Said;
 use crate::turn::failure::Folder;
 
@@ -118,8 +118,8 @@ const TABLE: &str = "\
 502 api_error lean_request_refused - false - - | The model service refused the request without Codex's own instructions. Set `profile` to `agent`.
 503 server_error upstream_overloaded - false - - | The model service is overloaded. Try again later.
 502 api_error upstream_unreachable - false - - | The model service cannot be reached. Check the network and `proxy`.
-502 api_error codex_failed - false - - | Codex failed to answer. The server's log has the reason.
-502 api_error codex_exited - false - - | The Codex process ended before it answered (signal: 9). The server's log has the reason.
+502 api_error codex_failed - false - - | Codex failed to answer. The server's log has the status and code that it told, under this request's id.
+502 api_error codex_exited - false - - | The Codex process ended before it answered (signal: 9). The server's log has what can be told of it, under this request's id.
 502 api_error no_answer - false - - | The turn completed without an answer.
 502 api_error invalid_json_output - false - - | The model was asked for a JSON object and answered something else.
 502 api_error tool_choice_not_honoured - false - - | The model was told to call a function (`tool_choice`) and did not.
@@ -136,6 +136,7 @@ fn chat() -> Box<dyn Encoder> {
         headers: &HeaderMap::new(),
         query: None,
         heading: Heading::default(),
+        wanted: &Wanted::default(),
     };
     CHAT.decode(&parts, &crate::config::Config::default()).unwrap().encoder
 }

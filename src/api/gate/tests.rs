@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Secret;
 
 const US: u32 = 1000;
 const FRIEND: u32 = 2000;
@@ -8,7 +9,10 @@ fn rules(keys: &[&str]) -> Rules {
     let config = Config {
         allowed_hosts: vec!["Proxy.LAN.".into(), "tunnel:9000".into()],
         allowed_origins: vec!["http://localhost:3000/".into(), "app://Notes".into()],
-        keys: keys.iter().map(|key| Secret::new(*key)).collect(),
+        keys: keys
+            .iter()
+            .map(|key| Key { name: format!("{key}'s").into(), secret: Secret::new(*key) })
+            .collect(),
         ..Config::default()
     };
     let mut rules = Rules::new(&config).unwrap();
@@ -315,8 +319,8 @@ fn a_key_says_who_asks_and_else_the_connection() {
     let key = |name: &str| Caller::Key(name.into());
     let second = ("authorization", "Bearer two");
     for peer in [OURS, UNIX, REMOTE, Peer::Stranger, Peer::CannotTell] {
-        check(&["one", "two"], &[second], peer, key("key-2"));
-        check(&["one", "two"], &[("x-api-key", "one")], peer, key("key-1"));
+        check(&["one", "two"], &[second], peer, key("two's"));
+        check(&["one", "two"], &[("x-api-key", "one")], peer, key("one's"));
         check(&["one", "two"], &[("x-api-key", "wrong")], peer, peer.caller());
         check(&["one", "two"], &[], peer, peer.caller());
     }

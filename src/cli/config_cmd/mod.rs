@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{Exit, out, sources};
 use crate::config::schema::{Base, Hide, args, config_arg};
-use crate::config::{Config, Origin, Sources, edit, layers, load, render};
+use crate::config::{Config, Loaded, Origin, Sources, edit, layers, load, render};
 
 /// The verbs and their arguments.
 pub fn command() -> Command {
@@ -134,9 +134,15 @@ fn set(key: &str, mut values: Vec<String>) -> Result<(), Exit> {
     let (path, text, sources) = users_file()?;
     let base = Base { home: sources.home.as_deref(), folder: &sources.cwd };
     let text = edit::set(&text.unwrap_or_default(), key, &values, &base).map_err(Exit::Usage)?;
+    let drafted = Sources { draft: Some((path.clone(), text.clone())), ..sources };
+    // Another setting may be the one to change first, so what is wrong is all that is said.
+    let loaded = good(&drafted).map_err(|why| {
+        Exit::Config(format!("{key} is left as it was, for with it the settings are refused:\n{why}"))
+    })?;
     edit::write(&path, &text).map_err(Exit::Failure)?;
     out(&format!("Set {key} in {}\n", path.display()))?;
-    after_edit([setting.key], &path, &sources).map(drop)
+    warn_of_later_layers([setting.key], &path, &loaded);
+    Ok(())
 }
 
 fn unset(key: &str) -> Result<(), Exit> {
@@ -145,6 +151,13 @@ fn unset(key: &str) -> Result<(), Exit> {
     let edited = edit::unset(&text.unwrap_or_default(), key);
     let edited = edited.map_err(|why| Exit::Failure(format!("{}: {why}", path.display())))?;
     let Some(text) = edited else { return out(&format!("{key} is not in {}\n", path.display())) };
+    let drafted = Sources { draft: Some((path.clone(), text.clone())), ..sources.clone() };
+    // What was refused before may be mended step by step.
+    if let (Err(why), Ok(_)) = (good(&drafted), good(&sources)) {
+        return Err(Exit::Config(format!(
+            "{key} is left as it was, for without it the settings are refused:\n{why}"
+        )));
+    }
     edit::write(&path, &text).map_err(Exit::Failure)?;
     out(&format!("Removed {key} from {}\n", path.display()))?;
     after_edit([setting.key], &path, &sources).map(drop)
@@ -158,6 +171,18 @@ fn after_edit<'a>(
 ) -> Result<Config, Exit> {
     let loaded =
         load(sources).map_err(|errors| Exit::Config(format!("written, but now refused:\n{errors}")))?;
+    warn_of_later_layers(keys, path, &loaded);
+    Ok(loaded.config)
+}
+
+/// Settings that `config check` would accept.
+fn good(sources: &Sources) -> Result<Loaded, String> {
+    let loaded = load(sources).map_err(|errors| errors.to_string())?;
+    super::serve::check(&loaded.config).map_err(Exit::into_text)?;
+    Ok(loaded)
+}
+
+fn warn_of_later_layers<'a>(keys: impl IntoIterator<Item = &'a str>, path: &Path, loaded: &Loaded) {
     for key in keys {
         match loaded.origins.get(key) {
             Some(Origin::Default) | None => {}
@@ -165,5 +190,4 @@ fn after_edit<'a>(
             Some(other) => super::warn(&[format!("{key} is set by {other}")]),
         }
     }
-    Ok(loaded.config)
 }

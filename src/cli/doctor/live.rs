@@ -42,7 +42,7 @@ fn over_http(places: &[crate::cli::service::Address], config: &Config) -> Result
         "model": "codex-local", "messages": [{ "role": "user", "content": QUESTION }],
     })
     .to_string();
-    let key = config.keys.first().map(|key| key.expose());
+    let key = config.keys.first().map(|key| key.secret.expose());
     let ask = Ask { path: "/v1/chat/completions", key, body: Some(&body) };
     let place = places.first().ok_or("it listens nowhere")?;
     let answer = ask.send(place, PATIENCE).map_err(|error| error.to_string())?;

@@ -25,7 +25,37 @@ pub(super) fn folders(config: &Config) -> Vec<Finding> {
     let warnings = folders::warnings(config).into_iter();
     let warnings =
         warnings.map(|text| Finding::mind("workspace", text).fix("choose one that only you can write to"));
-    [folder("state", &config.state_dir, Folder::State), workspace].into_iter().chain(warnings).collect()
+    let mut state = folder("state", &config.state_dir, Folder::State);
+    if config.state_dir.is_dir() {
+        state.text = format!("{} ({})", state.text, shown_size(size(&config.state_dir)));
+    }
+    [state, workspace].into_iter().chain(warnings).collect()
+}
+
+/// How much of the disk a folder takes, in bytes. Links are not followed; what cannot be read counts
+/// for nothing.
+fn size(folder: &Path) -> u64 {
+    let mut left = vec![folder.to_path_buf()];
+    let mut bytes = 0;
+    while let Some(folder) = left.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            bytes += meta.blocks() * 512;
+            if meta.is_dir() {
+                left.push(entry.path());
+            }
+        }
+    }
+    bytes
+}
+
+/// `640 kB`, `12.3 MB`.
+fn shown_size(bytes: u64) -> String {
+    let kilobytes = bytes.div_ceil(1000);
+    if kilobytes < 1000 {
+        return format!("{kilobytes} kB");
+    }
+    format!("{}.{} MB", kilobytes / 1000, kilobytes % 1000 / 100)
 }
 
 /// A folder of the program's own: nobody else may be able to change it.
@@ -235,6 +265,27 @@ mod tests {
             assert_eq!(finding.verdict, expect, "{} {finding:?}", path.display());
         }
         assert_eq!(base.join("private").read_dir().unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_folders_size_is_what_it_takes_of_the_disk() {
+        let base = tempfile::tempdir().unwrap();
+        let before = size(base.path());
+        std::fs::create_dir(base.path().join("sub")).unwrap();
+        std::fs::write(base.path().join("sub/file"), vec![1; 3_000_000]).unwrap();
+        std::os::unix::fs::symlink("/", base.path().join("link")).unwrap();
+        let grown = size(base.path()) - before;
+        assert!((3_000_000..3_100_000).contains(&grown), "{grown}");
+        for (bytes, expect) in [
+            (0, "0 kB"),
+            (1, "1 kB"),
+            (999_000, "999 kB"),
+            (999_001, "1.0 MB"),
+            (12_345_678, "12.3 MB"),
+            (5_000_000_000, "5000.0 MB"),
+        ] {
+            assert_eq!(shown_size(bytes), expect);
+        }
     }
 
     #[test]

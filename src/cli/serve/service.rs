@@ -32,12 +32,15 @@ pub struct Service {
 struct Notes {
     worries: Vec<String>,
     reload: Option<String>,
+    /// Where it listens; `status` reads it here.
+    listening: String,
 }
 
 impl Service {
     /// Says READY as soon as it is true, and keeps the status line and the watchdog going.
-    pub fn start(app: Arc<App>, worries: Vec<String>) -> Service {
-        let notes = watch::Sender::new(Notes { worries, reload: None });
+    pub fn start(app: Arc<App>, worries: Vec<String>, listeners: &[String]) -> Service {
+        let listening = systemd::listening(listeners);
+        let notes = watch::Sender::new(Notes { worries, reload: None, listening });
         let started = Arc::new(AtomicBool::new(false));
         if systemd::listens() {
             tokio::spawn(report(Arc::clone(&app), notes.subscribe(), Arc::clone(&started)));
@@ -144,7 +147,7 @@ async fn changed(receiver: &mut Option<watch::Receiver<u64>>) {
     }
 }
 
-/// The status line: `ready; 2 turns running, 1 queued; 1 of 2 workers; …`.
+/// The status line: `ready; 2 turns running, 1 queued; 1 of 2 workers; …; listening on …`.
 fn line(app: &App, notes: &Notes) -> String {
     let load = app.admission.load();
     let workers = app.engine.workers();
@@ -159,6 +162,7 @@ fn line(app: &App, notes: &Notes) -> String {
         parts.push(format!("{} of {} workers", workers.ready, workers.total));
     }
     parts.extend(notes.worries.iter().chain(&notes.reload).cloned());
+    parts.push(notes.listening.clone());
     // The notification ends at a line break.
     parts.join("; ").replace(['\n', '\r'], " ")
 }

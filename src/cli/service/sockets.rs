@@ -14,8 +14,10 @@ pub enum Address {
 }
 
 impl Address {
-    /// `127.0.0.1:8765`, `[::1]:8765` or a path, as systemd and our log write them.
+    /// `127.0.0.1:8765`, `[::1]:8765` or a path, as systemd writes them, or as our status line does:
+    /// `http://127.0.0.1:8765`, `unix:/path`.
     pub fn parse(text: &str) -> Option<Address> {
+        let text = text.strip_prefix("http://").or(text.strip_prefix("unix:")).unwrap_or(text);
         if text.starts_with('/') {
             return Some(Address::Unix(text.into()));
         }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::{Key, Secret};
 
 /// A machine of its own: `/etc`, a home and a working directory.
 struct World {
@@ -110,17 +111,48 @@ fn later_layers_win() {
     assert_eq!(read, expect.map(|name| (OsString::from(name), true)));
 }
 
+fn named(keys: &[(&str, &str)]) -> Vec<Key> {
+    keys.iter().map(|(name, key)| Key { name: (*name).into(), secret: Secret::new(*key) }).collect()
+}
+
+#[test]
+fn a_key_is_taken_as_written_without_what_an_editor_adds() {
+    for (text, key, warning) in [
+        ("\u{feff}secret", "secret", None),
+        (
+            "'secret'",
+            "'secret'",
+            Some("the quotes are taken as a part of the key; callers must send them, too"),
+        ),
+        (
+            "KEY=secret",
+            "KEY=secret",
+            Some("`NAME=` is taken as a part of the key; callers must send it, too"),
+        ),
+    ] {
+        let mut world = World::new();
+        world.env("CODEX_PROXY_API_KEY", text);
+        assert_eq!(world.load().config.keys, named(&[("key-1", key)]), "{text}");
+        let warning = warning.map(|why| format!("environment CODEX_PROXY_API_KEY: api_key: {why}"));
+        assert_eq!(world.warnings(), Vec::from_iter(warning), "{text}");
+    }
+}
+
 #[test]
 fn the_credential_stands_between_environment_and_flags() {
     let mut world = World::new();
     world.sources.credentials_dir = Some(world.path("credentials"));
     world.env("CODEX_PROXY_API_KEY", "from-env");
-    assert_eq!(world.load().config.keys, [Secret::new("from-env")]);
+    assert_eq!(world.load().config.keys, named(&[("key-1", "from-env")]));
     world.file("credentials/api-key", "12345\n");
-    assert_eq!(world.load().config.keys, [Secret::new("12345")]);
+    assert_eq!(world.load().config.keys, named(&[("key-1", "12345")]));
     assert_eq!(world.load().origins["api_key"], Origin::Credential(world.path("credentials/api-key")));
+    world.file("credentials/api-key", "\u{feff}alice KEY=1\n");
+    assert_eq!(world.load().config.keys, named(&[("alice", "KEY=1")]));
+    let assigned = "`NAME=` is taken as a part of the key; callers must send it, too";
+    assert_eq!(world.warnings(), [format!("@/credentials/api-key line 1: {assigned}")]);
     world.flag("api_key", "from-flag");
-    assert_eq!(world.load().config.keys, [Secret::new("from-flag")]);
+    assert_eq!(world.load().config.keys, named(&[("key-1", "from-flag")]));
     world.file("credentials/api-key", "\n");
     assert_eq!(world.errors(), ["@/credentials/api-key holds no key"]);
     world.file("credentials/api-key", "a\nb\n");
@@ -255,8 +287,23 @@ fn every_key_of_a_key_file_is_accepted() {
     world.file("user/keys", "# none yet\n");
     assert_eq!(world.errors(), ["api_key_file @/user/keys holds no key"]);
     world.file("user/keys", "one\ntwo\n");
-    assert_eq!(world.load().config.keys, [Secret::new("two"), Secret::new("one")]);
+    assert_eq!(world.load().config.keys, named(&[("key-1", "two"), ("key-2", "one")]));
     assert_eq!(world.warnings(), Vec::<String>::new());
+    world.file("user/keys", "\u{feff}al two\nbob 'one'\nal three\n");
+    assert_eq!(world.load().config.keys, named(&[("al", "two"), ("bob", "'one'"), ("al", "three")]));
+    let quotes = "the quotes are taken as a part of the key; callers must send them, too";
+    assert_eq!(world.warnings(), [format!("api_key_file @/user/keys line 2: {quotes}")]);
+    world.file("user/keys", "alice one\nbob one\na b c\n");
+    assert_eq!(world.errors(), ["api_key_file @/user/keys line 3 must be KEY or NAME KEY"]);
+    world.file("user/keys", "alice one\nbob one\n");
+    assert_eq!(
+        world.errors(),
+        [
+            "api_key_file @/user/keys line 2: the key is that of line 1, which has another name; give each caller a \
+             key of its own"
+        ]
+    );
+    world.file("user/keys", "one\ntwo\n");
     world.mode("user/keys", 0o640);
     assert_eq!(world.warnings(), ["api_key_file @/user/keys has mode 0640: others can read it (chmod go-r)"]);
     world.mode("user/keys", 0o602);
@@ -286,10 +333,14 @@ fn paths_start_where_they_stand() {
 fn the_default_directory_lies_inside_a_root() {
     let mut world = World::new();
     world.flag("allowed_roots", "roots");
+    let config = world.load().config;
+    assert_eq!(config.default_cwd, world.path("cwd/roots"), "nobody set it: it follows the roots");
+    world.flag("default_cwd", "elsewhere");
     assert_eq!(
         world.errors(),
         [
-            "flag --allowed-root: default_cwd @/home/.codex-api-proxy/workspace must be inside allowed_roots (@/cwd/roots)"
+            "flag --default-cwd: default_cwd @/cwd/elsewhere must be inside allowed_roots (@/cwd/roots): add it to \
+             these, or set default_cwd to a folder inside one of them"
         ]
     );
     for (cwd, inside) in

@@ -132,7 +132,7 @@ impl Fake {
             }
             fake.running.send_modify(|running| *running -= 1);
         });
-        Link { reader: Box::new(reader), writer: Box::new(writer), child: None, input: None }
+        Link { reader: Box::new(reader), writer: Box::new(writer), child: None, input: None, databases: None }
     }
 }
 

@@ -33,10 +33,12 @@ mod wire;
 mod worker;
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::codex::Databases;
 use crate::process::Child;
 use crate::turn::Failure;
 
@@ -50,6 +52,8 @@ pub struct Link {
     child: Option<Child>,
     /// A second hold on its input, to tell what of it was never read; `None` where nobody can.
     input: Option<OwnedFd>,
+    /// What it has to itself in the state folder.
+    databases: Option<Arc<Databases>>,
 }
 
 /// Deadlines and pauses.

@@ -3,7 +3,7 @@
 //! ```text
 //!             +------------- pause (doubling, jittered) <-----------+
 //!             v                                                      |
-//!   Starting --> Ready --(another installation, too large)--> its replacement starts beside it,
+//!   Starting --> Ready --(another installation, worn)-------> its replacement starts beside it,
 //!      |           |                                          takes its seat; it ends when idle
 //!      |           +--(died, hung)--> Starting
 //!      +--(failed)--> Failed --(a request, or the pause is over)--> Starting
@@ -119,6 +119,7 @@ impl Pool {
         let names = Arc::new(Names::new(&turn.tools, &turn.conversation, config.profile() == Profile::Agent));
         let context = TurnContext {
             tools: Arc::clone(&turn.tools),
+            want_encrypted: turn.want_encrypted,
             names: Arc::clone(&names),
             model: turn.model.clone().or_else(|| config.model.clone()),
             lean: config.profile() == Profile::Model,

@@ -14,7 +14,7 @@ pub use items::{InjectItems, hint, items, tool_result};
 pub use notifications::{
     About, AboutCall, DeltaNotification, ErrorNotification, ItemNotification, RateLimits,
     RateLimitsNotification, RawItem, RawResponseCompletedNotification, RawResponseItemNotification,
-    ThreadItem, TokenUsageNotification, TurnError, TurnNotification,
+    SummaryText, ThreadItem, TokenUsageNotification, TurnError, TurnNotification,
 };
 pub use requests::{
     DynamicTool, ThreadConfig, ThreadFork, ThreadStart, ThreadStarted, ThreadUnsubscribe, TurnInterrupt,

@@ -31,10 +31,13 @@ use super::wire::{
 };
 use super::{Link, Timing};
 use crate::codex::errors::before_prompt;
-use crate::codex::{Continuation, Installation, Login};
+use crate::codex::{Continuation, Databases, Installation, Login};
 use crate::os::process::unread;
 use crate::process::{Child, lines};
 use crate::turn::Failure;
+
+/// After so many turns its size is looked at.
+const LOOK_AFTER: usize = 64;
 
 /// How long the output of an ended process may still come.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -58,8 +61,12 @@ pub struct Worker {
     pub pid: Option<u32>,
     /// The turns it has now.
     pub load: AtomicUsize,
+    /// What it has to itself in the state folder.
+    pub databases: Option<Arc<Databases>>,
     /// It was seen to begin a turn before it had taken the conversation sent ahead of it.
     pub overtakes: AtomicBool,
+    turns: AtomicUsize,
+    used: Notify,
     rpc: Rpc,
     features: OnceLock<Features>,
     threads: Mutex<Threads>,
@@ -110,13 +117,16 @@ impl Worker {
         limits: LatestLimits,
     ) -> Result<Arc<Worker>, Failure> {
         let (rpc, outbox) = Rpc::new();
-        let Link { reader, writer, child, input } = link;
+        let Link { reader, writer, child, input, databases } = link;
         let worker = Arc::new(Worker {
             installation,
             timing,
             since: Instant::now(),
             pid: child.as_ref().map(Child::pid),
             load: AtomicUsize::new(0),
+            databases,
+            turns: AtomicUsize::new(0),
+            used: Notify::new(),
             overtakes: AtomicBool::new(false),
             rpc,
             features: OnceLock::new(),
@@ -440,10 +450,10 @@ impl Worker {
             {
                 *lock(&self.limits) = Some(rate_limits);
             }
-        } else if let Ok(About { thread_id: Some(thread_id) }) = serde_json::from_str(params) {
-            if let Some(answer) = self.listener(&thread_id.0, method) {
-                lock(&answer).hear(method, params);
-            }
+        } else if let Ok(About { thread_id: Some(thread_id) }) = serde_json::from_str(params)
+            && let Some(answer) = self.listener(&thread_id.0, method)
+        {
+            lock(&answer).hear(method, params);
         }
     }
 
@@ -485,7 +495,22 @@ impl Worker {
     /// Takes a place for one turn if there is one.
     pub fn take_place(&self, places: usize) -> bool {
         let room = |load: usize| (load < places).then_some(load + 1);
-        self.takes_turns() && self.load.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+        let taken =
+            self.takes_turns() && self.load.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
+        if taken && (self.turns.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(LOOK_AFTER) {
+            self.used.notify_one();
+        }
+        taken
+    }
+
+    /// Waits until it has been given so many turns that its size is worth a look.
+    pub async fn used(&self) {
+        self.used.notified().await;
+    }
+
+    /// How many turns it has been given.
+    pub fn turns(&self) -> usize {
+        self.turns.load(Ordering::Relaxed)
     }
 }
 

@@ -21,7 +21,8 @@ use crate::codex::{Codex, Continuation, Installation, args, folders};
 use crate::config::{Config, Live};
 use crate::process::{Child, Lines, lines};
 use crate::turn::{
-    Event, Events, Failure, Gone, Identity, Item, Outcome, Output, Phase, Sink, Slot, Turn, events, prompt,
+    At, CallKind, Event, Events, Failure, Gone, Identity, Item, Outcome, Output, Part, Phase, Sink, Slot,
+    ToolCall, ToolKind, Turn, events, prompt,
 };
 
 use answer::{Answer, Step};
@@ -78,6 +79,38 @@ struct Ended {
     items: Vec<Outcome>,
     /// Whether it got so far as to tell anything, or was ended by somebody.
     began: bool,
+}
+
+/// What of a turn one prompt text cannot carry.
+///
+/// # Errors
+/// [`Failure::Unsupported`] with the first part of that kind.
+pub fn check(turn: &Turn) -> Result<(), Failure> {
+    let refuse = |at, what: &str| {
+        let message = format!("{what} need the app-server engine: set engine = \"app-server\".");
+        Err(Failure::Unsupported { at, message })
+    };
+    if let Some(tool) = turn.tools.first() {
+        return refuse(
+            At::Tools,
+            match tool.kind {
+                ToolKind::Function { .. } => "Function tools",
+                ToolKind::Custom { .. } => "Custom tools",
+            },
+        );
+    }
+    for (index, item) in turn.conversation.iter().enumerate() {
+        let what = match item {
+            Item::Reasoning { .. } => "Reasoning items",
+            Item::ToolCall(ToolCall { kind: CallKind::Custom, .. }) => "Calls of custom tools",
+            Item::ToolResult { content, .. } if content.iter().any(|part| matches!(part, Part::Image(_))) => {
+                "Images in tool results"
+            }
+            Item::ToolCall(_) | Item::ToolResult { .. } | Item::Message { .. } => continue,
+        };
+        return refuse(At::Item(index), what);
+    }
+    Ok(())
 }
 
 /// One turn on its way.
@@ -202,7 +235,8 @@ impl Run {
             &installation.confinement,
         );
         line.extend(args::exec_turn(&self.turn, schema, images, recording));
-        let mut command = installation.command(line, self.turn.workdir.path().to_path_buf());
+        let cwd = self.turn.workdir.path().to_path_buf();
+        let (mut command, _) = self.codex.command(installation, line, cwd, false).await?;
         command.held = self.turn.workdir.held();
         self.phase(Phase::CodexCommandBuild, start.elapsed()).await?;
 
@@ -405,5 +439,51 @@ fn spawn_failure(error: &std::io::Error, installation: &Installation) -> Failure
             status: "not started".into(),
             detail: format!("cannot start {}: {error}", installation.program.display()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::{Format, Image, Role, Tool, Workdir};
+
+    #[test]
+    fn what_a_prompt_text_cannot_carry_is_refused_by_its_place() {
+        let said = || Item::message(Role::User, vec![Part::Text("x".into())]);
+        let image = || Part::Image(Image { media_type: "image/png".into(), base64: "AAAA".into() });
+        let turn = |items: Vec<Item>| Turn::new(items, Workdir::unseen(std::path::Path::new("/")));
+        let result = |content| Item::ToolResult { call_id: "c".into(), content };
+        let offer = |tool| Turn { tools: [tool].into(), ..turn(vec![said()]) };
+        for (turn, expect) in [
+            (turn(vec![said()]), None),
+            (turn(vec![Item::message(Role::User, vec![image()])]), None),
+            (
+                turn(vec![
+                    Item::ToolCall(ToolCall::function("c", "f", "{}")),
+                    result(vec![Part::Text("x".into())]),
+                ]),
+                None,
+            ),
+            (offer(Tool::function("f", "", "{}".into())), Some((At::Tools, "Function tools"))),
+            (offer(Tool::custom("f", "", Format::Text)), Some((At::Tools, "Custom tools"))),
+            (
+                turn(vec![said(), Item::Reasoning { encrypted: "e".into(), summary: vec![] }]),
+                Some((At::Item(1), "Reasoning items")),
+            ),
+            (
+                turn(vec![Item::ToolCall(ToolCall::custom("c", "f", "x"))]),
+                Some((At::Item(0), "Calls of custom tools")),
+            ),
+            (
+                turn(vec![said(), said(), result(vec![Part::Text("x".into()), image()])]),
+                Some((At::Item(2), "Images in tool results")),
+            ),
+        ] {
+            let expect = expect.map(|(at, what)| Failure::Unsupported {
+                at,
+                message: format!("{what} need the app-server engine: set engine = \"app-server\"."),
+            });
+            assert_eq!(check(&turn).err(), expect);
+        }
     }
 }

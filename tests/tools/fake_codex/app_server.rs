@@ -17,6 +17,8 @@
 //! | `app-server limit-bytes N` | the process ends once it has written so much |
 //! | `app-server flood N` | before each reply, so many bytes of news that nobody asked for |
 //! | `app-server ignore-term` | neither SIGTERM nor the end of its input ends it |
+//! | `app-server heavy N` | its first turn takes so many MiB of memory and never gives them back |
+//! | `app-server log N` | its first turn writes a log of so many MiB |
 //! | `app-server delta TEXT` | one delta of the answer (default: the text asked for, or `pong`) |
 //! | `app-server hang` | the turn stops after its deltas until it is interrupted |
 //! | `app-server failed TEXT` | the turn fails with this message after its deltas |
@@ -195,6 +197,17 @@ impl Server<'_> {
         self.script.app_server().find(|(word, _)| *word == name)?.1.parse().ok()
     }
 
+    fn grow(&self) {
+        if let Some(size) = self.number("heavy") {
+            // Written to: only then it is there.
+            std::mem::forget(vec![1_u8; size << 20]);
+        }
+        if let (Some(size), Some(folder)) = (self.number("log"), std::env::var_os("CODEX_SQLITE_HOME")) {
+            let log = std::fs::File::create(std::path::Path::new(&folder).join("logs_2.sqlite"));
+            log.and_then(|log| log.set_len((size as u64) << 20)).expect("the log can be written");
+        }
+    }
+
     /// As the real one: an unknown method is answered with the known ones, a known parameter of the
     /// wrong type with an error, an unknown one not at all.
     fn not_known(&self, method: &str, params: &Value) -> Option<String> {
@@ -251,6 +264,9 @@ impl Server<'_> {
             "turn/start" => {
                 self.turns += 1;
                 let turn = format!("turn-{}", self.turns);
+                if self.turns == 1 {
+                    self.grow();
+                }
                 reply(json!({ "turn": { "id": turn, "status": "inProgress", "items": [], "error": null } }));
                 self.turn(&params["threadId"], turn);
             }

@@ -12,6 +12,9 @@ from machine import (
     Reply,
 )
 
+# No worries between the numbers and where it listens.
+ALL_WELL = "ready; 0 turns running, 0 queued; listening on http://127.0.0.1:8765"
+
 
 @check
 def units_verify():
@@ -55,6 +58,24 @@ def ready_comes_after_the_first_look_and_health_before():
 
 
 @check
+def memory_is_dumped_nowhere_and_seen_by_nobody():
+    start(engine="app-server")
+    server, worker = user.show("MainPID"), codex_processes()[0]
+    for pid in (server, worker):
+        limits = pathlib.Path(f"/proc/{pid}/limits").read_text().splitlines()
+        core = next(line for line in limits if line.startswith("Max core file size"))
+        assert core.split()[4:6] == ["0", "0"], core
+    for look in ("cat", "environ"), ("head -c1", "mem"), ("ls", "fd"):
+        seen = user.run(*look[0].split(), f"/proc/{server}/{look[1]}", check=False)
+        assert seen.returncode and "ermission denied" in seen.stderr, (look, seen.stdout, seen.stderr)
+    # Codex is a process as any of the user's, and the first to go when memory runs out.
+    assert os.stat(f"/proc/{worker}/environ").st_uid != 0
+    assert pathlib.Path(f"/proc/{worker}/oom_score_adj").read_text() == "1000\n"
+    # Where it listens is told all the same.
+    assert "listening  127.0.0.1:8765" in user.run("codex-api-proxy", "status").stdout
+
+
+@check
 def good_and_bad_reloads():
     start(max_queue_size=3)
     pid = user.show("MainPID")
@@ -91,7 +112,7 @@ def good_and_bad_reloads():
     until("the status warns", lambda: "codex_configs take isolation away: sandbox_mode" in user.show("StatusText"))
     configure()
     user.systemctl("reload", UNIT)
-    until("all is well", lambda: user.show("StatusText") == "ready; 0 turns running, 0 queued")
+    until("all is well", lambda: user.show("StatusText").startswith(ALL_WELL))
     assert user.show("MainPID") == pid and user.show("NRestarts") == "0"
 
 

@@ -98,7 +98,7 @@ def what_cannot_be_had_disturbs_nothing():
         ("--port 80", 1, "cannot listen on 127.0.0.1:80: permission denied"),
         ("--allowed-users nobody-of-that-name", 78, "there is no user `nobody-of-that-name`"),
         ("--default-cwd /proc/none", 78, "cannot create default_cwd /proc/none"),
-        ("--allowed-root /usr", 78, "must be inside allowed_roots (/usr)"),
+        ("--allowed-root /usr --default-cwd /srv", 78, "must be inside allowed_roots (/usr)"),
     ):
         told = verb(f"restart {given}", code)
         assert said in told and "previously saved settings are back" in told, told

@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::dialect::{Dialect, RequestParts};
+use crate::api::dialect::{Dialect, RequestParts, Wanted};
 use crate::config::Config;
 use crate::turn::{Finish, Thought};
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ fn encoder(body: &Value) -> Box<dyn Encoder> {
         headers: &http::HeaderMap::new(),
         query: None,
         heading: Heading { unique: "1".into(), ..Heading::default() },
+        wanted: &Wanted::default(),
     };
     crate::api::chat::CHAT.decode(&parts, &Config::default()).unwrap().encoder
 }

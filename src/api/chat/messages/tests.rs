@@ -1,8 +1,11 @@
 use super::*;
-use serde_json::json;
+use crate::turn::Image;
+use serde_json::{Value, json};
 
 fn read(messages: Value) -> Result<Vec<Item>, (String, String)> {
-    let read = decode(messages.as_array().unwrap()).map(|(items, _)| items);
+    let (text, wanted) = (messages.to_string(), Wanted::default());
+    let list = Raw::check(&text, &wanted).unwrap().items().unwrap();
+    let read = decode(list, &wanted).map(|(items, _)| items);
     read.map_err(|failure| match failure {
         Failure::BadRequest { at: Some(At::Field(path)), message } => (path, message),
         Failure::Unsupported { at: At::Field(path), message } => (path, message),

@@ -4,7 +4,7 @@
 //!   conversation   Sent --taken--> Taken         Sent --the turn begins--> Overtaken (a failure)
 //!   text           Untold --say--> Told --response ended--> Before --say--> Told
 //!   reasoning      Untold --think--> Told --begun again--> Repeating --response ended--> Untold
-//!   calls          collected until their response ends, then told in the model's order
+//!   calls, thoughts  held until something follows them or their response ends
 //! ```
 
 use std::sync::Arc;
@@ -16,9 +16,10 @@ use crate::codex::errors::{classify, is_output_limit};
 use crate::engine::app_server::tool_names::Names;
 use crate::engine::app_server::wire::{
     DeltaNotification, ErrorNotification, ItemNotification, RawItem, RawResponseCompletedNotification,
-    RawResponseItemNotification, ThreadItem, TokenUsageNotification, TurnError, TurnNotification, unwrapped,
+    RawResponseItemNotification, SummaryText, ThreadItem, TokenUsageNotification, TurnError,
+    TurnNotification, unwrapped,
 };
-use crate::turn::{CallKind, Event, Failure, Finish, Outcome, Tool, ToolCall, Usage};
+use crate::turn::{CallKind, Event, Failure, Finish, Outcome, Thought, Tool, ToolCall, Usage};
 
 /// What the answer is measured against.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct TurnContext {
     pub names: Arc<Names>,
     /// The tools offered.
     pub tools: Arc<[Tool]>,
+    /// Whether whole reasoning items are told.
+    pub want_encrypted: bool,
     /// The model asked for.
     pub model: Option<String>,
     /// Whether the request was the lean one of `profile = model`.
@@ -72,11 +75,19 @@ pub struct Assembler {
     pub(super) conversation: Conversation,
     turn_id: Option<String>,
     messages: Vec<Message>,
-    calls: Vec<ToolCall>,
+    /// Whole calls and thoughts of the response under way. Told at once, they would make its
+    /// beginning again a failure.
+    held: Vec<Event>,
+    /// Some of the response under way was held and is told.
+    handed_over: bool,
+    /// A tool that was offered is called.
+    called: bool,
     text: Text,
     reasoning: Reasoning,
-    /// The next reasoning begins a new paragraph.
-    new_paragraph: bool,
+    /// What text that comes belongs to, as told.
+    open: Open,
+    /// The part of the reasoning under way, counted over the turn, and the item it is of.
+    part: (usize, String),
     error: Option<TurnError>,
     responses: Option<Usage>,
     thread: Option<Usage>,
@@ -102,6 +113,16 @@ struct Rest {
     from: Progress,
 }
 
+/// The piece that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    Nothing,
+    /// A message, by its place in the list.
+    Message(usize),
+    /// A part of the reasoning, by its number.
+    Part(usize),
+}
+
 /// One agent message.
 #[derive(Debug)]
 struct Message {
@@ -120,10 +141,13 @@ impl Assembler {
             conversation: Conversation::Sent,
             turn_id: None,
             messages: Vec::new(),
-            calls: Vec::new(),
+            held: Vec::new(),
+            handed_over: false,
+            called: false,
             text: Text::Untold,
             reasoning: Reasoning::Untold,
-            new_paragraph: false,
+            open: Open::Nothing,
+            part: (0, String::new()),
             error: None,
             responses: None,
             thread: None,
@@ -196,7 +220,27 @@ impl Assembler {
     }
 
     fn tell(&mut self, event: Event) {
+        self.hand_over();
         self.actions.push(Action::Tell(event));
+    }
+
+    /// Tells what was held: it comes before whatever follows.
+    fn hand_over(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        (self.handed_over, self.open) = (true, Open::Nothing);
+        self.actions.extend(self.held.drain(..).map(Action::Tell));
+    }
+
+    /// Opens a piece unless it is the one that is open.
+    fn open(&mut self, piece: Open, opening: impl FnOnce(&mut Self) -> Event) {
+        self.hand_over();
+        if self.open != piece {
+            let opening = opening(self);
+            self.tell(opening);
+            self.open = piece;
+        }
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -215,9 +259,7 @@ impl Assembler {
         }
         let known = self.messages.iter().rposition(|message| message.id == item_id);
         let index = known.unwrap_or_else(|| self.begin_message(item_id, false));
-        let Some(message) = self.messages.get_mut(index) else { return };
-        message.streamed += delta.len();
-        if message.commentary { self.think(delta) } else { self.say(delta) }
+        self.say(index, delta);
     }
 
     /// Takes in any other notification about this thread. Unknown ones, and parts of known ones
@@ -229,11 +271,11 @@ impl Assembler {
         match method {
             "item/reasoning/summaryTextDelta" => {
                 if let Ok(delta) = serde_json::from_str::<DeltaNotification<'_>>(params) {
-                    self.think(delta.delta);
+                    self.think(&delta.item_id.0, delta.delta);
                 }
             }
             "item/reasoning/summaryPartAdded" => {
-                self.new_paragraph = self.reasoning != Reasoning::Untold;
+                self.part.0 += 1;
             }
             "item/started" => self.item(params, Self::item_started),
             "item/completed" => self.item(params, Self::item_completed),
@@ -266,31 +308,36 @@ impl Assembler {
         self.rest.from.known.iter().any(|known| known == id)
     }
 
-    fn say(&mut self, text: String) {
-        if text.is_empty() {
+    /// More text of a message. Commentary may be begun again like reasoning: it is no answer.
+    fn say(&mut self, index: usize, text: String) {
+        let Some(message) = self.messages.get_mut(index) else { return };
+        message.streamed += text.len();
+        let commentary = message.commentary;
+        if text.is_empty() || (commentary && !self.reasoning.may_tell()) {
             return;
         }
-        self.text = Text::Told;
+        self.open(Open::Message(index), |this| Event::Message {
+            id: this.messages.get(index).map(|message| message.id.clone()).unwrap_or_default(),
+            commentary,
+        });
+        if !commentary {
+            self.text = Text::Told;
+        }
         self.tell(Event::Text(text));
     }
 
-    fn think(&mut self, text: String) {
+    fn think(&mut self, item_id: &str, text: String) {
+        if self.part.1 != item_id {
+            self.part = (self.part.0 + 1, item_id.to_owned());
+        }
         if text.is_empty() || !self.reasoning.may_tell() {
             return;
         }
-        if std::mem::take(&mut self.new_paragraph) {
-            self.tell(Event::Reasoning("\n\n".into()));
-        }
+        self.open(Open::Part(self.part.0), |_| Event::ReasoningPart);
         self.tell(Event::Reasoning(text));
     }
 
-    /// Several answers are joined by a blank line, and so are pieces of reasoning.
     fn begin_message(&mut self, id: &str, commentary: bool) -> usize {
-        if commentary {
-            self.new_paragraph = self.reasoning != Reasoning::Untold;
-        } else if self.text != Text::Untold {
-            self.say("\n\n".into());
-        }
         self.messages.push(Message { id: id.to_owned(), commentary, streamed: 0 });
         self.messages.len() - 1
     }
@@ -318,10 +365,9 @@ impl Assembler {
         let Some(text) = item.text.as_ref().map(|text| &*text.0) else { return };
         let known = self.messages.iter().position(|message| message.id == item.id.0);
         let index = known.unwrap_or_else(|| self.begin_message(&item.id.0, is_commentary(&item)));
-        let Some(message) = self.messages.get_mut(index) else { return };
+        let Some(message) = self.messages.get(index) else { return };
         let rest = text.get(message.streamed..).unwrap_or_default().to_owned();
-        message.streamed += rest.len();
-        if message.commentary { self.think(rest) } else { self.say(rest) }
+        self.say(index, rest);
     }
 
     /// Codex replaced the history by a summary: the answer would be to another conversation.
@@ -336,15 +382,35 @@ impl Assembler {
             Some(id) => *id == turn_id.0,
             None => !turn_id.0.starts_with("auto-compact"),
         };
-        if !ours || self.is_part_of_the_answer(&item) || item.kind.0 == "function_call_output" {
+        if !ours {
             return;
         }
-        if item.kind.0 != "function_call" {
-            let echo = item.kind.0 == "message" && self.rest.echoes > 0;
-            self.rest.echoes -= usize::from(echo);
-            self.rest.spoilt |= !echo;
-            return;
+        match &*item.kind.0 {
+            "function_call" => self.call(item),
+            "reasoning" if self.context.want_encrypted => self.thought(item),
+            // Repeated from what we sent.
+            "reasoning" | "function_call_output" => {}
+            "message" if item.role.as_ref().is_none_or(|role| role.0 == "assistant") => {}
+            "message" if self.rest.echoes > 0 => self.rest.echoes -= 1,
+            // Neither the caller nor the model said it.
+            _ => self.rest.spoilt = true,
         }
+    }
+
+    fn thought(&mut self, item: RawItem<'_>) {
+        let summary = item.summary.map(|parts| serde_json::from_str::<Vec<SummaryText>>(parts.get()));
+        let summary = summary.and_then(Result::ok).unwrap_or_default();
+        let thought = Thought {
+            id: item.id.map(|id| id.0.into_owned()).unwrap_or_default(),
+            summary: summary.into_iter().map(|part| part.text).collect(),
+            encrypted: item.encrypted_content.filter(|content| !content.is_empty()),
+        };
+        if thought.bytes() > 0 {
+            self.held.push(Event::Thought(thought));
+        }
+    }
+
+    fn call(&mut self, item: RawItem<'_>) {
         let (Some(id), Some(name)) = (item.call_id, item.name) else { return };
         // A name nobody offered: Codex tells the model so and lets it try again.
         let offered = self.context.names.offered(&name.0).and_then(|index| self.context.tools.get(index));
@@ -358,17 +424,8 @@ impl Assembler {
         self.rest.spoilt |= serde_json::from_str::<IgnoredAny>(&arguments).is_err();
         let (name, namespace, kind) = (tool.name.clone(), tool.namespace.clone(), tool.call_kind());
         let arguments = if kind == CallKind::Custom { unwrapped(arguments) } else { arguments };
-        self.calls.push(ToolCall { id, name, namespace, kind, arguments });
-    }
-
-    /// What the model says or thinks. What else it is, or who else says something, ends a thread.
-    fn is_part_of_the_answer(&self, item: &RawItem<'_>) -> bool {
-        let models = || item.role.as_ref().is_none_or(|role| role.0 == "assistant");
-        match &*item.kind.0 {
-            "message" => models(),
-            "reasoning" => true,
-            _ => false,
-        }
+        self.called = true;
+        self.held.push(Event::ToolCall(ToolCall { id, name, namespace, kind, arguments }));
     }
 
     /// One request to the upstream is answered. With calls of the client's functions in it, that
@@ -378,23 +435,18 @@ impl Assembler {
             *self.responses.get_or_insert_default() += usage.into();
         }
         self.rest.responses += usize::from(self.rest.raw);
+        self.hand_over();
         self.response_ended();
-        if !self.calls.is_empty() {
-            self.tell_calls();
-            if let Some(outcome) = self.complete(Finish::ToolCalls) {
-                self.actions.push(Action::Stop(outcome));
-            }
-        }
-    }
-
-    fn tell_calls(&mut self) {
-        for call in std::mem::take(&mut self.calls) {
-            self.tell(Event::ToolCall(call));
+        if self.called
+            && let Some(outcome) = self.complete(Finish::ToolCalls)
+        {
+            self.actions.push(Action::Stop(outcome));
         }
     }
 
     fn response_ended(&mut self) {
-        self.new_paragraph |= self.reasoning != Reasoning::Untold;
+        self.part.0 += 1;
+        self.handed_over = false;
         self.reasoning = Reasoning::Untold;
         self.text.response_ended();
     }
@@ -405,11 +457,13 @@ impl Assembler {
             self.error = Some(error);
             return;
         }
-        // The response under way begins again from its start; what of it Codex keeps is not known.
+        // What of the response under way Codex keeps is not known.
         self.rest.spoilt = true;
-        self.calls.clear();
+        // The response under way begins again from its start.
+        self.held.clear();
+        self.called = false;
         self.reasoning.begun_again();
-        if self.text == Text::Told {
+        if self.text == Text::Told || self.handed_over {
             let cause = error.additional_details.unwrap_or(error.message);
             let failure = match classify(error.codex_error_info.as_ref(), &cause) {
                 Failure::UpstreamUnreachable { detail } => Failure::UpstreamUnreachable { detail },
@@ -430,10 +484,7 @@ impl Assembler {
                 .over(Err(Failure::CodexFailed { detail: "codex ended the turn in an unknown way".into() }));
         };
         let outcome = match &*turn.status.0 {
-            "completed" if !self.calls.is_empty() => {
-                self.tell_calls();
-                Ok(Event::Done { finish: Finish::ToolCalls, usage: self.usage() })
-            }
+            "completed" if self.called => Ok(Event::Done { finish: Finish::ToolCalls, usage: self.usage() }),
             "completed" if self.text == Text::Untold => Err(Failure::NoAnswer),
             "completed" => match self.complete(Finish::Stop) {
                 Some(outcome) => outcome,
@@ -448,6 +499,9 @@ impl Assembler {
                 None => Err(Failure::CodexFailed { detail: format!("codex ended the turn as {status}") }),
             },
         };
+        if outcome.is_ok() {
+            self.hand_over();
+        }
         self.over(outcome);
     }
 

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::app_server::tool_names::Names;
-use crate::turn::{Event, Events, Phase, Slot, Tool, backlogged_events};
+use crate::turn::{CallKind, Event, Events, Format, Phase, Slot, Tool, backlogged_events};
 
 struct Case {
     answer: Answer,
@@ -10,11 +10,14 @@ struct Case {
 }
 
 fn case(tools: &[&str]) -> Case {
+    offering(tools.iter().map(|name| Tool::function(*name, "", "{}".into())).collect(), false)
+}
+
+fn offering(tools: Vec<Tool>, want_encrypted: bool) -> Case {
     let (sink, events) = backlogged_events();
-    let tools: Vec<Tool> = tools.iter().map(|name| Tool::function(*name, "", "{}".into())).collect();
     let names = Arc::new(Names::new(&tools, &[], false));
     let tools = tools.into();
-    let context = TurnContext { names, tools, model: Some("gpt-x".into()), lean: true };
+    let context = TurnContext { names, tools, want_encrypted, model: Some("gpt-x".into()), lean: true };
     let limits = Arc::new(Mutex::new(None));
     let settlement = Settlement::new(Arc::new(sink), Slot::new(()), Instant::now(), Arc::default());
     let mut answer = Answer::new(settlement, context, limits);
@@ -112,10 +115,22 @@ impl Case {
                 }
                 Ok(Event::Text(text)) => format!("T:{text}"),
                 Ok(Event::Reasoning(text)) => format!("R:{text}"),
-                Ok(opening @ (Event::ReasoningPart | Event::Message { .. } | Event::Thought(_))) => {
-                    format!("{opening:?}")
+                Ok(Event::ReasoningPart) => "P".into(),
+                Ok(Event::Message { id, commentary: false }) => format!("M:{id}"),
+                Ok(Event::Message { id, commentary: true }) => format!("Commentary:{id}"),
+                Ok(Event::Thought(thought)) => {
+                    format!(
+                        "Thought:{} {} {}",
+                        thought.id,
+                        thought.summary.join("|"),
+                        thought.encrypted.unwrap_or_default()
+                    )
                 }
-                Ok(Event::ToolCall(call)) => format!("C:{} {} {}", call.id, call.name, call.arguments),
+                Ok(Event::ToolCall(call)) => {
+                    let kind = if call.kind == CallKind::Custom { "Custom" } else { "C" };
+                    let namespace = call.namespace.map(|namespace| namespace + "/").unwrap_or_default();
+                    format!("{kind}:{} {namespace}{} {}", call.id, call.name, call.arguments)
+                }
                 Ok(Event::Done { finish, usage: None }) => format!("{finish:?}"),
                 Ok(Event::Done { finish, usage: Some(usage) }) => {
                     format!("{finish:?} {}+{}", usage.input, usage.output)
@@ -140,27 +155,30 @@ fn a_plain_answer_streams_and_ends() {
         .completed_item("m1", "hello")
         .response(11, 5)
         .end("completed", None)
-        .check(Stage::Over, &["T:he", "T:llo", "Stop 11+5"]);
+        .check(Stage::Over, &["M:m1", "T:he", "T:llo", "Stop 11+5"]);
 }
 
 #[test]
 fn text_without_deltas_is_not_lost_and_deltas_are_not_repeated() {
-    case(&[]).completed_item("m1", "whole").end("completed", None).check(Stage::Over, &["T:whole", "Stop"]);
+    case(&[])
+        .completed_item("m1", "whole")
+        .end("completed", None)
+        .check(Stage::Over, &["M:m1", "T:whole", "Stop"]);
     case(&[])
         .delta("m1", "hal")
         .completed_item("m1", "half")
         .completed_item("m1", "half")
         .end("completed", None)
-        .check(Stage::Over, &["T:hal", "T:f", "Stop"]);
+        .check(Stage::Over, &["M:m1", "T:hal", "T:f", "Stop"]);
     case(&[])
         .delta("m1", "xé")
         .completed_item("m1", "é")
         .end("completed", None)
-        .check(Stage::Over, &["T:xé", "Stop"]);
+        .check(Stage::Over, &["M:m1", "T:xé", "Stop"]);
 }
 
 #[test]
-fn commentary_is_reasoning_and_answers_are_joined_by_a_blank_line() {
+fn pieces_open_before_their_text() {
     case(&[])
         .part()
         .reasoning("think")
@@ -175,7 +193,19 @@ fn commentary_is_reasoning_and_answers_are_joined_by_a_blank_line() {
         .end("completed", None)
         .check(
             Stage::Over,
-            &["R:think", "R:\n\n", "R:more", "R:\n\n", "R:progress", "T:one", "T:\n\n", "T:two", "Stop"],
+            &[
+                "P",
+                "R:think",
+                "P",
+                "R:more",
+                "Commentary:m0",
+                "T:progress",
+                "M:m1",
+                "T:one",
+                "M:m2",
+                "T:two",
+                "Stop",
+            ],
         );
 }
 
@@ -185,7 +215,7 @@ fn commentary_alone_is_no_answer() {
         .started("m0", Some("commentary"))
         .delta("m0", "hm")
         .end("completed", None)
-        .check(Stage::Over, &["R:hm", "NoAnswer"]);
+        .check(Stage::Over, &["Commentary:m0", "T:hm", "NoAnswer"]);
     case(&[]).end("completed", None).check(Stage::Over, &["NoAnswer"]);
 }
 
@@ -207,6 +237,7 @@ fn parallel_calls_come_in_model_order_with_exact_arguments_and_end_the_turn() {
     case.delta("m2", "late").end("interrupted", None).check(
         Stage::Over,
         &[
+            "M:m1",
             "T:let me see",
             "C:c1 get_weather {\"city\": \"Oslo\"}",
             "C:c2 exec_command {\"broken\"",
@@ -217,6 +248,126 @@ fn parallel_calls_come_in_model_order_with_exact_arguments_and_end_the_turn() {
 }
 
 #[test]
+fn calls_stand_where_they_stood_among_the_texts() {
+    let mut case = case(&["f"]);
+    case.delta("m1", "one")
+        .completed_item("m1", "one")
+        .call("T1", "c1", "f", "1")
+        .delta("m2", "two")
+        .call("T1", "c2", "f", "2")
+        .call("T1", "c3", "f", "3")
+        .part()
+        .reasoning("hm")
+        .call("T1", "c4", "f", "4")
+        .response(1, 1)
+        .check(
+            Stage::Unwanted,
+            &[
+                "M:m1",
+                "T:one",
+                "C:c1 f 1",
+                "M:m2",
+                "T:two",
+                "C:c2 f 2",
+                "C:c3 f 3",
+                "P",
+                "R:hm",
+                "C:c4 f 4",
+                "ToolCalls 1+1",
+            ],
+        );
+}
+
+#[test]
+fn calls_come_back_in_their_own_kind_and_namespace() {
+    let tools = vec![
+        Tool::custom("exec", "", Format::Text).within("functions"),
+        Tool::custom("apply_patch", "", Format::Text),
+        Tool::function("x", "", "{}".into()).within("mcp__y"),
+    ];
+    offering(tools, false)
+        .call("T1", "c1", "functions__exec", r#"{"input":"ls\n"}"#)
+        .call("T1", "c2", "apply_patch", "*** Begin Patch")
+        .call("T1", "c3", "client_mcp__y__x", "{}")
+        .call("T1", "c4", "exec", "{}")
+        .response(1, 1)
+        .check(
+            Stage::Unwanted,
+            &[
+                "Custom:c1 functions/exec ls\n",
+                "Custom:c2 apply_patch *** Begin Patch",
+                "C:c3 mcp__y/x {}",
+                "ToolCalls 1+1",
+            ],
+        );
+}
+
+#[test]
+fn thoughts_are_told_whole_and_only_where_wanted() {
+    let thought = |id: &str, turn: &str| {
+        json!({"turnId": turn, "item": {"type": "reasoning", "id": id, "encrypted_content": format!("enc-{id}"),
+            "summary": [{"type": "summary_text", "text": "a"}, {"type": "summary_text", "text": "b"}], "content": null}})
+    };
+    let play = |want: bool| {
+        let mut case = offering(vec![Tool::function("f", "", "{}".into())], want);
+        case.hear("rawResponseItem/completed", thought("old", "auto-compact-0"))
+            .part()
+            .reasoning("a")
+            .part()
+            .reasoning("b")
+            .hear("rawResponseItem/completed", thought("r1", "T1"))
+            .call("T1", "c1", "f", "1")
+            .hear("rawResponseItem/completed", thought("r2", "T1"))
+            .call("T1", "c2", "f", "2")
+            .response(1, 1);
+        case
+    };
+    play(false).check(Stage::Unwanted, &["P", "R:a", "P", "R:b", "C:c1 f 1", "C:c2 f 2", "ToolCalls 1+1"]);
+    play(true).check(
+        Stage::Unwanted,
+        &[
+            "P",
+            "R:a",
+            "P",
+            "R:b",
+            "Thought:r1 a|b enc-r1",
+            "C:c1 f 1",
+            "Thought:r2 a|b enc-r2",
+            "C:c2 f 2",
+            "ToolCalls 1+1",
+        ],
+    );
+    // Held until something follows, so that what is begun again is not told twice.
+    let mut again = offering(vec![], true);
+    again
+        .hear("rawResponseItem/completed", thought("r1", "T1"))
+        .retry()
+        .hear("rawResponseItem/completed", thought("r2", "T1"))
+        .delta("m1", "x")
+        .end("completed", None)
+        .check(Stage::Over, &["Thought:r2 a|b enc-r2", "M:m1", "T:x", "Stop"]);
+    let mut told = offering(vec![], true);
+    told.hear("rawResponseItem/completed", thought("r1", "T1"))
+        .part()
+        .reasoning("b")
+        .retry()
+        .check(Stage::Unwanted, &["Thought:r1 a|b enc-r1", "P", "R:b", "CodexFailed"]);
+    // A thought is no answer.
+    offering(vec![], true)
+        .hear("rawResponseItem/completed", thought("r1", "T1"))
+        .end("completed", None)
+        .check(Stage::Over, &["NoAnswer"]);
+}
+
+#[test]
+fn an_output_limit_after_a_call_keeps_the_call() {
+    case(&["f"])
+        .call("T1", "c1", "f", "{}")
+        .end("failed", Some("Incomplete response returned, reason: max_output_tokens"))
+        .check(Stage::Over, &["C:c1 f {}", "Length"]);
+}
+
+#[test]
 fn a_call_nobody_offered_does_not_end_the_turn() {
     case(&["f"])
         .call("T1", "c1", "nope", "{}")
@@ -224,7 +375,7 @@ fn a_call_nobody_offered_does_not_end_the_turn() {
         .delta("m1", "sorry")
         .response(20, 1)
         .end("completed", None)
-        .check(Stage::Over, &["T:sorry", "Stop 31+6"]);
+        .check(Stage::Over, &["M:m1", "T:sorry", "Stop 31+6"]);
 }
 
 #[test]
@@ -235,8 +386,12 @@ fn a_retry_before_any_text_starts_afresh_and_after_it_is_a_failure() {
         .started("m2", None)
         .delta("m2", "pong")
         .end("completed", None)
-        .check(Stage::Over, &["T:pong", "Stop"]);
-    case(&[]).delta("m1", "po").retry().delta("m2", "po").check(Stage::Unwanted, &["T:po", "CodexFailed"]);
+        .check(Stage::Over, &["M:m2", "T:pong", "Stop"]);
+    case(&[])
+        .delta("m1", "po")
+        .retry()
+        .delta("m2", "po")
+        .check(Stage::Unwanted, &["M:m1", "T:po", "CodexFailed"]);
     // Reasoning is not repeated; the answer is whole.
     case(&[])
         .reasoning("hm")
@@ -246,7 +401,7 @@ fn a_retry_before_any_text_starts_afresh_and_after_it_is_a_failure() {
         .response(1, 1)
         .reasoning("next")
         .end("completed", None)
-        .check(Stage::Over, &["R:hm", "T:pong", "R:\n\n", "R:next", "Stop 1+1"]);
+        .check(Stage::Over, &["P", "R:hm", "M:m2", "T:pong", "P", "R:next", "Stop 1+1"]);
     // Text of an earlier, finished response is not said again.
     case(&[])
         .delta("m1", "one")
@@ -254,7 +409,7 @@ fn a_retry_before_any_text_starts_afresh_and_after_it_is_a_failure() {
         .retry()
         .delta("m2", "two")
         .end("completed", None)
-        .check(Stage::Over, &["T:one", "T:\n\n", "T:two", "Stop 1+1"]);
+        .check(Stage::Over, &["M:m1", "T:one", "M:m2", "T:two", "Stop 1+1"]);
 }
 
 #[test]
@@ -270,22 +425,30 @@ fn a_cut_history_is_an_error() {
 #[test]
 fn ends_are_told_apart() {
     let rows: &[(&str, Option<&str>, &[&str])] = &[
-        ("failed", Some("Incomplete response returned, reason: max_output_tokens"), &["T:par", "Length 1+2"]),
-        ("failed", Some("stream disconnected before completion: x"), &["T:par", "CodexFailed"]),
-        ("failed", Some(r#"{"detail":"Instructions are not valid"}"#), &["T:par", "LeanRequestRefused"]),
+        (
+            "failed",
+            Some("Incomplete response returned, reason: max_output_tokens"),
+            &["M:m1", "T:par", "Length 1+2"],
+        ),
+        ("failed", Some("stream disconnected before completion: x"), &["M:m1", "T:par", "CodexFailed"]),
+        (
+            "failed",
+            Some(r#"{"detail":"Instructions are not valid"}"#),
+            &["M:m1", "T:par", "LeanRequestRefused"],
+        ),
         (
             "failed",
             Some(r#"{"error":{"message":"no","code":"invalid_json_schema","type":"invalid_request_error"}}"#),
-            &["T:par", "UpstreamRejected"],
+            &["M:m1", "T:par", "UpstreamRejected"],
         ),
         (
             "failed",
             Some(r#"{"error":{"message":"The model `y` does not exist","code":"model_not_found"}}"#),
-            &["T:par", "NoModel gpt-x"],
+            &["M:m1", "T:par", "NoModel gpt-x"],
         ),
-        ("failed", None, &["T:par", "CodexFailed"]),
-        ("interrupted", None, &["T:par", "CodexFailed"]),
-        ("somethingNew", None, &["T:par", "CodexFailed"]),
+        ("failed", None, &["M:m1", "T:par", "CodexFailed"]),
+        ("interrupted", None, &["M:m1", "T:par", "CodexFailed"]),
+        ("somethingNew", None, &["M:m1", "T:par", "CodexFailed"]),
     ];
     for (status, message, expect) in rows {
         case(&[])
@@ -371,5 +534,5 @@ fn noise_changes_nothing() {
             case.answer.hear(method, params);
         }
     }
-    case.delta("m1", "ok").end("completed", None).check(Stage::Over, &["T:ok", "Stop"]);
+    case.delta("m1", "ok").end("completed", None).check(Stage::Over, &["M:m1", "T:ok", "Stop"]);
 }

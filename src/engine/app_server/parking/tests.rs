@@ -7,7 +7,7 @@ const NOTHING: [usize; 0] = [];
 const LIMITS: Limits = Limits { most: 2, lasts: Duration::from_secs(10), bytes: 10_000 };
 
 fn turn(texts: &[&str]) -> Turn {
-    let role = |index: usize| if index % 2 == 0 { Role::User } else { Role::Assistant };
+    let role = |index: usize| if index.is_multiple_of(2) { Role::User } else { Role::Assistant };
     let item = |(index, text): (usize, &&str)| Item::message(role(index), vec![Part::Text((*text).into())]);
     let items: Vec<Item> = texts.iter().enumerate().map(item).collect();
     Turn::new(items, Workdir::resolve(None, &std::env::temp_dir(), &[]).unwrap())

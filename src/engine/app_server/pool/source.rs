@@ -14,14 +14,14 @@ use crate::engine::app_server::worker::Worker;
 use crate::engine::app_server::{Link, Timing};
 use crate::turn::Failure;
 
-pub(super) type Promise<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type Promise<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
 
 /// Where workers come from. Functions rather than a `Codex`, so that tests need no process.
 pub(super) struct Source {
     /// The CLI to use now, or why there is none.
-    pub(super) installation: Box<dyn Fn() -> Promise<Result<Arc<Installation>, Failure>> + Send + Sync>,
+    pub(super) installation: Box<dyn Fn() -> Promise<Arc<Installation>> + Send + Sync>,
     /// Starts a process of it.
-    pub(super) launch: Box<dyn Fn(Arc<Installation>) -> Promise<io::Result<Link>> + Send + Sync>,
+    pub(super) launch: Box<dyn Fn(Arc<Installation>) -> Promise<Link> + Send + Sync>,
     /// The latest usable CLI; another one than a worker's means the worker is out of date.
     pub(super) latest: watch::Receiver<Option<Arc<Installation>>>,
     /// Asks for a fresh look at the CLI.
@@ -43,14 +43,14 @@ impl Source {
                 }
             }
         });
-        let (ready, again, spawner) = (codex.clone(), codex.clone(), codex.spawner().clone());
+        let (ready, again) = (codex.clone(), codex.clone());
         Source {
             installation: Box::new(move || {
                 let codex = ready.clone();
                 Box::pin(async move { codex.ready().await })
             }),
             launch: Box::new(move |installation| {
-                let spawner = spawner.clone();
+                let codex = codex.clone();
                 Box::pin(async move {
                     let line = args::app_server(
                         &installation.config,
@@ -59,15 +59,19 @@ impl Source {
                         &installation.confinement,
                     );
                     let cwd = installation.config.default_cwd.clone();
-                    let mut child = spawner.spawn(installation.command(line, cwd)).await?;
-                    match (child.stdout.take(), child.stdin.take()) {
-                        (Some(stdout), Some(stdin)) => {
-                            let input = Some(stdin.as_fd().try_clone_to_owned()?);
-                            let (reader, writer) = (Box::new(stdout), Box::new(stdin));
-                            Ok(Link { reader, writer, child: Some(child), input })
+                    let (command, databases) = codex.command(&installation, line, cwd, true).await?;
+                    let link = async {
+                        let mut child = codex.spawner().spawn(command).await?;
+                        match (child.stdout.take(), child.stdin.take()) {
+                            (Some(stdout), Some(stdin)) => {
+                                let input = Some(stdin.as_fd().try_clone_to_owned()?);
+                                let (reader, writer) = (Box::new(stdout), Box::new(stdin));
+                                Ok(Link { reader, writer, child: Some(child), input, databases })
+                            }
+                            _ => Err(io::Error::other("the codex process has no pipes")),
                         }
-                        _ => Err(io::Error::other("the codex process has no pipes")),
-                    }
+                    };
+                    link.await.map_err(|error| not_started(&installation, &error))
                 })
             }),
             latest,
@@ -81,21 +85,22 @@ impl Source {
     /// Why it did not become ready; its process is gone then.
     pub(super) async fn start(&self, timing: Timing, limits: LatestLimits) -> Result<Arc<Worker>, Failure> {
         let installation = (self.installation)().await?;
-        let bin = || installation.config.codex_bin.clone();
-        let link = (self.launch)(Arc::clone(&installation)).await.map_err(|error| {
-            (self.look_again)();
-            match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-                    Failure::CodexMissing { bin: bin() }
-                }
-                _ => Failure::CodexExited { status: "not started".into(), detail: error.to_string() },
-            }
-        })?;
+        let link = (self.launch)(Arc::clone(&installation)).await.inspect_err(|_| (self.look_again)())?;
         let config = Arc::clone(&installation.config);
         match Worker::start(link, installation, timing, limits).await {
             Ok(started) => Ok(started),
             Err(failure) => Err(folders::cause(&config, failure).await),
         }
+    }
+}
+
+/// What it means that a process of the CLI could not be started.
+fn not_started(installation: &Installation, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+            Failure::CodexMissing { bin: installation.config.codex_bin.clone() }
+        }
+        _ => Failure::CodexExited { status: "not started".into(), detail: error.to_string() },
     }
 }
 

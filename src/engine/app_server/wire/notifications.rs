@@ -82,12 +82,21 @@ pub struct RawResponseItemNotification<'a> {
 /// An item of the upstream, as far as we look.
 #[derive(Debug, Deserialize)]
 pub struct RawItem<'a> {
-    /// `function_call`…
+    /// `function_call`, `reasoning`…
     #[serde(borrow, rename = "type")]
     pub kind: Text<'a>,
     /// Of a message: who said it.
     #[serde(borrow, default)]
     pub role: Option<Text<'a>>,
+    /// Its id.
+    #[serde(borrow, default)]
+    pub id: Option<Text<'a>>,
+    /// Of reasoning: a list of [`SummaryText`].
+    #[serde(borrow, default)]
+    pub summary: Option<&'a RawValue>,
+    /// Of reasoning: what only the upstream can read.
+    #[serde(default)]
+    pub encrypted_content: Option<String>,
     /// Of a call: its id.
     #[serde(default)]
     pub call_id: Option<String>,
@@ -98,6 +107,14 @@ pub struct RawItem<'a> {
     /// in items that do not concern us.
     #[serde(borrow, default)]
     pub arguments: Option<&'a RawValue>,
+}
+
+/// A part of a reasoning summary.
+#[derive(Debug, Deserialize)]
+pub struct SummaryText {
+    /// What it says.
+    #[serde(default)]
+    pub text: String,
 }
 
 /// `rawResponse/completed`.
