@@ -62,7 +62,7 @@
 //!
 //! `packaging/install.sh` is the one list of what belongs where: `make install`, the packages, the
 //! recipes and the tests in a booted systemd all call it. The program itself makes what it can tell
-//! best: units, manual pages, completions, the example of a settings file ([`cli::generate`]).
+//! best: units, manual pages, completions, the example of a settings file (`cli::generate`).
 //!
 //! # Dependencies
 //!
@@ -73,7 +73,7 @@
 //! | hyper, hyper-util, http | the accept loop warp does not offer: inherited sockets, time-outs, limits, drain |
 //! | bytes, futures-util | buffers and streams of bodies |
 //! | aho-corasick | stop strings, found in one pass |
-//! | async-compression | request bodies in gzip, deflate, zstd |
+//! | async-compression, flate2 | request bodies in deflate and zstd, and in gzip of any number of members |
 //! | serde, serde_json | the wires |
 //! | figment | settings in layers with the origin of each value |
 //! | toml, toml_edit | Codex's overrides are TOML; editing the user's file keeps its comments |
@@ -82,6 +82,7 @@
 //! | strsim | "did you mean" |
 //! | subtle | keys compared in constant time |
 //! | base64 | images |
+//! | jsonschema | answers checked against schemas that the upstream does not enforce; fetches nothing |
 //! | icu_properties, icu_normalizer | what Unicode says of a character: which print nothing, which look alike |
 //! | hmac, sha2, getrandom | the identity of a conversation, and the key it is made with |
 //! | jiff | Codex tells the end of a limit in local time |
@@ -93,13 +94,20 @@
 //! | libc | signals, umask, pidfd: in [`os`] only |
 //! | tracing, tracing-subscriber, tracing-journald, tracing-oslog | logs, to stderr, as native journal fields, or to the unified log of macOS |
 
-pub mod admission;
-pub mod api;
-pub mod cli;
-pub mod codex;
-pub mod config;
-pub mod engine;
-pub mod observe;
-pub mod os;
-pub mod process;
-pub mod turn;
+// These pages are for readers of the source; `main` and the tests get the two names below.
+#![allow(rustdoc::private_intra_doc_links)]
+
+mod admission;
+mod api;
+mod cli;
+mod codex;
+mod config;
+mod engine;
+mod observe;
+mod os;
+mod process;
+#[allow(dead_code, reason = "the domain has words that no format of today speaks")]
+mod turn;
+
+pub use cli::run;
+pub use config::SETTINGS;

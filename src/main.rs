@@ -6,5 +6,5 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    codex_api_proxy::cli::run(std::env::args_os())
+    codex_api_proxy::run(std::env::args_os())
 }

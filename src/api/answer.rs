@@ -1,14 +1,14 @@
 //! One answer in the making: from the engine's events to what may go out.
 //!
 //! Stop strings are cut here, and what must be checked before anybody sees it is withheld here:
-//! a JSON object until it is one, text beside a required function call until there is a call.
+//! JSON until it is what was asked for, text beside a required function call until there is a call.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
-use crate::turn::{Event, Failure, Finish, Output, ToolChoice, Usage, pace};
+use crate::turn::{Event, Failure, Finish, Output, ToolChoice, Usage};
 
 use super::dialect::{Piece, join};
+use super::form;
 use super::stop::{Passed, StopFilter, Stops};
 
 /// Where messages are joined.
@@ -24,7 +24,8 @@ struct Joint {
 #[derive(Clone, Debug)]
 pub struct Answer {
     stop: StopFilter,
-    object: bool,
+    /// What it must be, where the upstream does not see to that.
+    form: Output,
     call_required: bool,
     called: bool,
     stopped: bool,
@@ -42,7 +43,7 @@ impl Answer {
     pub fn new(stop: &Stops, output: &Output, choice: &ToolChoice) -> Answer {
         Answer {
             stop: StopFilter::new(stop),
-            object: *output == Output::JsonObject,
+            form: output.clone(),
             call_required: *choice != ToolChoice::Auto,
             called: false,
             stopped: false,
@@ -115,7 +116,7 @@ impl Answer {
                 self.called = true;
                 // Text said before the call comes before it.
                 let before = std::mem::take(&mut self.withheld);
-                if !self.object {
+                if !self.must_be_checked() {
                     out.extend(before);
                 }
                 out.push(Piece::ToolCall(call));
@@ -130,6 +131,10 @@ impl Answer {
         Ok(out)
     }
 
+    fn must_be_checked(&self) -> bool {
+        matches!(self.form, Output::JsonObject | Output::Described(_))
+    }
+
     /// The text with the blank line that joins it to the message before it.
     fn placed(&mut self, text: String) -> String {
         let Some(joint) = &mut self.joined else { return text };
@@ -141,7 +146,7 @@ impl Answer {
         if matches!(&piece, Piece::Text(text) if text.is_empty()) {
             return;
         }
-        if self.object || (self.call_required && !self.called) {
+        if self.must_be_checked() || (self.call_required && !self.called) {
             join(&mut self.withheld, piece);
         } else {
             out.push(piece);
@@ -154,9 +159,15 @@ impl Answer {
         }
         let withheld = std::mem::take(&mut self.withheld);
         // A cut answer is as whole as it can be; function calls are another form of answer.
-        let must_be_object = self.object && !self.stopped && !self.called && finish == Finish::Stop;
-        if must_be_object && !is_object(&answer_text(&withheld)) {
-            return Err(Failure::InvalidJsonOutput);
+        if self.must_be_checked() && !self.stopped && !self.called && finish == Finish::Stop {
+            let text = answer_text(&withheld);
+            let checked = form::check(&self.form, &text).ok_or(Failure::InvalidJsonOutput)?;
+            if checked.len() < text.len() {
+                let checked = checked.to_owned();
+                out.extend(with_text(withheld, checked));
+                out.push(Piece::Finish(finish));
+                return Ok(());
+            }
         }
         out.extend(withheld);
         out.push(Piece::Finish(finish));
@@ -178,10 +189,21 @@ fn answer_text(pieces: &[Piece]) -> Cow<'_, str> {
     text
 }
 
-fn is_object(text: &str) -> bool {
-    // Only read, not built: built, it would take many times the text's memory.
-    let read = || serde_json::from_str::<HashMap<String, serde::de::IgnoredAny>>(text).is_ok();
-    pace::apart(text.len(), read)
+/// The same with another text in the place of what is no commentary.
+fn with_text(pieces: Vec<Piece>, text: String) -> Vec<Piece> {
+    let (mut commentary, mut text) = (false, Some(text));
+    let mut out = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        match piece {
+            Piece::Message { commentary: is, .. } => {
+                commentary = is;
+                out.push(piece);
+            }
+            Piece::Text(_) if !commentary => out.extend(text.take().map(Piece::Text)),
+            piece => out.push(piece),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -254,7 +276,8 @@ mod tests {
                 Ok(vec![say("{\"a\": 1}"), Piece::Finish(Finish::Stop)]),
             ),
             (&["[1]"], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
-            (&["```json\n{}\n```"], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
+            (&["```json\n", "{}\n```"], &[], Finish::Stop, Ok(vec![say("{}"), Piece::Finish(Finish::Stop)])),
+            (&["```json\n[]\n```"], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
             (&["{} trailing"], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
             (&[], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
             (&["{\"a\""], &[], Finish::Length, Ok(vec![say("{\"a\""), Piece::Finish(Finish::Length)])),
@@ -264,6 +287,30 @@ mod tests {
             events.push(done(finish));
             assert_eq!(run(plain(stops, Output::JsonObject, ToolChoice::Auto), events), expect, "{said:?}");
         }
+    }
+
+    #[test]
+    fn json_of_a_described_schema_is_withheld_until_it_is_valid() {
+        let schema = r#"{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}"#;
+        let form = || Output::Described(schema.into());
+        for (said, expect) in [
+            ("{\"a\": 1, \"b\": 2}", Ok("{\"a\": 1, \"b\": 2}")),
+            ("```\n{\"a\": 1}\n```", Ok("{\"a\": 1}")),
+            ("{\"a\": \"1\"}", Err(Failure::InvalidJsonOutput)),
+            ("{}", Err(Failure::InvalidJsonOutput)),
+            ("", Err(Failure::InvalidJsonOutput)),
+        ] {
+            let open = |commentary| Event::Message { id: "m".into(), commentary };
+            let events = vec![open(true), text("hm"), open(false), text(said), done(Finish::Stop)];
+            let opened = |commentary| Piece::Message { id: "m".into(), commentary };
+            let expect = expect.map(|text| {
+                vec![opened(true), say("hm"), opened(false), say(text), Piece::Finish(Finish::Stop)]
+            });
+            assert_eq!(run(plain(&[], form(), ToolChoice::Auto), events), expect, "{said}");
+        }
+        let cut = vec![text("{\"a\""), done(Finish::Length)];
+        let expect = vec![say("{\"a\""), Piece::Finish(Finish::Length)];
+        assert_eq!(run(plain(&[], form(), ToolChoice::Auto), cut), Ok(expect));
     }
 
     #[test]

@@ -3,16 +3,17 @@
 //! The depth of the JSON is bounded by `serde_json`'s own recursion limit (128): deeper text fails
 //! to parse and is a 400 of whoever parses.
 
-use std::io;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_compression::tokio::write::{GzipDecoder, ZlibDecoder, ZstdDecoder};
+use async_compression::tokio::write::{ZlibDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use bytes::Buf;
+use flate2::write::MultiGzDecoder;
 use futures_util::{Stream, StreamExt};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -185,9 +186,14 @@ pub async fn read<B: Buf, E>(
     if text.bytes.capacity() > UNIT {
         text.bytes.shrink_to_fit();
     }
-    let Ok(utf8) = String::from_utf8(text.bytes) else {
+    let Ok(mut utf8) = String::from_utf8(text.bytes) else {
         return Err(broken("The request body is not valid UTF-8."));
     };
+    // RFC 8259 lets a reader of JSON ignore it, and some clients on Windows write it.
+    const BYTE_ORDER_MARK: char = '\u{feff}';
+    if utf8.starts_with(BYTE_ORDER_MARK) {
+        utf8.drain(..BYTE_ORDER_MARK.len_utf8());
+    }
     Ok(Buffered { text: utf8, claim: text.claim })
 }
 
@@ -286,12 +292,29 @@ impl Coding {
         const WINDOW_LOG: u32 = 23;
         match self {
             Coding::Identity => Box::new(text),
-            Coding::Gzip => Box::new(GzipDecoder::new(text)),
+            Coding::Gzip => Box::new(Gzip(MultiGzDecoder::new(text))),
             Coding::Deflate => Box::new(ZlibDecoder::new(text)),
             Coding::Zstd => {
                 Box::new(ZstdDecoder::with_params(text, &[DParameter::window_log_max(WINDOW_LOG)]))
             }
         }
+    }
+}
+
+/// gzip of any number of members, one after the other, as RFC 1952 has it.
+struct Gzip<'a>(MultiGzDecoder<&'a mut Text>);
+
+impl AsyncWrite for Gzip<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.0.write(piece))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.try_finish())
     }
 }
 
@@ -330,15 +353,22 @@ impl Text {
     }
 }
 
+impl Write for Text {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.push(piece).map(|()| piece.len()).map_err(|failure| {
+            self.refusal = Some(failure);
+            io::Error::other("refused")
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl AsyncWrite for Text {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(match self.push(piece) {
-            Ok(()) => Ok(piece.len()),
-            Err(failure) => {
-                self.refusal = Some(failure);
-                Err(io::Error::other("refused"))
-            }
-        })
+        Poll::Ready(Write::write(&mut *self, piece))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

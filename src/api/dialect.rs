@@ -67,8 +67,10 @@ pub struct RequestParts<'a> {
     /// The body's text.
     pub body: &'a str,
     /// The header section.
+    #[allow(dead_code, reason = "for formats whose requests say something there; chat's do not")]
     pub headers: &'a HeaderMap,
     /// What follows the `?` of the target.
+    #[allow(dead_code, reason = "for formats whose requests say something there; chat's do not")]
     pub query: Option<&'a str>,
     /// What the answer is to be named by.
     pub heading: Heading,
@@ -247,6 +249,7 @@ impl Frames {
     }
 
     /// Adds `event:` with this name and `data:` with this JSON.
+    #[allow(dead_code, reason = "for formats whose events have names; chat's have none")]
     pub fn named(&mut self, name: &str, data: &impl Serialize) {
         match sse::named(name, data) {
             Ok(event) => self.push(event),

@@ -275,7 +275,7 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
         Failure::NoAnswer => bad_gateway("no_answer", "The turn completed without an answer."),
         Failure::InvalidJsonOutput => bad_gateway(
             "invalid_json_output",
-            "The model was asked for a JSON object and answered something else.",
+            "The model was asked for JSON, an object or of a schema, and answered something else.",
         ),
         Failure::ToolChoiceNotHonoured => bad_gateway(
             "tool_choice_not_honoured",

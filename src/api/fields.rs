@@ -20,6 +20,14 @@ pub(in crate::api) fn wrong(path: &str, expected: &str, value: Raw) -> Failure {
     Failure::bad_field(path, format!("{path} must be {expected}, not {}.", value.kind()))
 }
 
+/// The value of a number without a fraction.
+fn whole(number: &serde_json::Number) -> Option<i64> {
+    number.as_i64().or_else(|| number.as_u64().map(|_| i64::MAX)).or_else(|| {
+        // The conversion keeps to the nearest there is.
+        number.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as i64)
+    })
+}
+
 impl<'a> Fields<'a> {
     /// Checks a whole request body, which must be an object, and gives its fields.
     ///
@@ -118,22 +126,28 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A whole number inside a range.
+    /// A whole number inside a range, however it is written (`1.0`, `1e3`). One beyond 64 bits counts as
+    /// the largest or smallest of them.
     pub(in crate::api) fn integer(
         &self,
         key: &str,
         range: std::ops::RangeInclusive<i64>,
     ) -> Result<Option<i64>, Failure> {
-        let number = self.read(key, "an integer", |value| value.number()?.as_i64())?;
-        match number {
-            Some(number) if !range.contains(&number) && *range.end() == i64::MAX => {
-                Err(self.invalid(key, &format!("must be at least {}", range.start())))
-            }
-            Some(number) if !range.contains(&number) => {
-                Err(self.invalid(key, &format!("must be between {} and {}", range.start(), range.end())))
-            }
-            number => Ok(number),
+        let Some(number) = self.read(key, "an integer", Raw::number)? else { return Ok(None) };
+        let Some(whole) = whole(&number) else {
+            return Err(self.invalid(key, &format!("must be a whole number, not {number}")));
+        };
+        let (unbounded_below, unbounded) = (*range.start() == i64::MIN, *range.end() == i64::MAX);
+        if range.contains(&whole) {
+            return Ok(Some(whole));
         }
+        Err(match (unbounded_below, unbounded) {
+            (_, true) => self.invalid(key, &format!("must be at least {}", range.start())),
+            (true, false) => self.invalid(key, &format!("must be at most {}", range.end())),
+            (false, false) => {
+                self.invalid(key, &format!("must be between {} and {}", range.start(), range.end()))
+            }
+        })
     }
 
     /// One of a closed list of words.

@@ -246,7 +246,7 @@ fn run(admitted: Admitted<'_>) -> Running<'_> {
         encoder,
         pace: Pace::default(),
         answers_whole: engine.answers_whole(),
-        held,
+        _held: held,
     };
     let keepalive = call.config.keepalive_seconds;
     Running { reply, stream, ignored, keepalive, connection: call.connection }

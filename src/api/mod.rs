@@ -12,6 +12,7 @@ pub mod connection;
 pub mod dialect;
 pub mod error;
 mod fields;
+mod form;
 pub mod gate;
 mod generate;
 pub mod ids;

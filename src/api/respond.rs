@@ -42,7 +42,7 @@ pub struct Reply {
     /// Whether a turn that was cut by a stop string ends by itself at once, and tells its cost.
     pub answers_whole: bool,
     /// The conversation counts against `max_buffered_bytes` as long as the turns may need it.
-    pub held: Held,
+    pub _held: Held,
 }
 
 impl Reply {

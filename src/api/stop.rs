@@ -53,6 +53,7 @@ impl Stops {
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub fn count(&self) -> usize {
         self.0.as_ref().map_or(0, |matcher| matcher.automaton.patterns_len())
     }

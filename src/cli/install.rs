@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::exit::Exit;
 use super::managed::{self, Kept};
-use super::service::{Manager, Service, State, World, launchd, no_manager, own_program, systemd, units};
-use super::{Exit, out};
+use super::output::{out, warn};
+use super::service::{Manager, State, World, launchd, own_program, systemd, units};
+use super::socket;
+use super::unit_files::{is_ours, notes_on_login, reload, user_files, write_all};
 use crate::config::{edit, load};
 use crate::os::names::own_uid;
 use crate::os::trust::{self, Doubt};
@@ -89,41 +92,6 @@ pub fn install(matches: &ArgMatches) -> Result<(), Exit> {
     out(&text)
 }
 
-/// What a person must know about logging out, where the manager ends with the login.
-pub fn notes_on_login(manager: &Manager, always: bool) -> String {
-    match manager {
-        Manager::Systemd(systemd) if systemd.lingers() == Some(true) => String::new(),
-        Manager::Systemd(systemd) if always || systemd.lingers() == Some(false) => {
-            "Lingering is off: the service ends when you log out, and starts only after you log in. To keep it \
-             running:\n                    loginctl enable-linger\n"
-                .into()
-        }
-        _ => String::new(),
-    }
-}
-
-/// The files of this user's service, with their places.
-fn user_files(world: &World) -> Result<Vec<(PathBuf, String)>, Exit> {
-    let program = own_program()?;
-    match &world.manager {
-        Manager::Systemd(systemd) => {
-            let none = || Exit::Failure("there is no folder for units: HOME is not set".into());
-            let folder = systemd.unit_folder().ok_or_else(none)?;
-            Ok(units::user(&program).into_iter().map(|(name, text)| (folder.join(name), text)).collect())
-        }
-        Manager::Launchd(launchd) => {
-            let config = load(&world.sources)?.config;
-            let home = world.sources.home.clone().unwrap_or_default();
-            // The plist's log file needs its folder.
-            std::fs::create_dir_all(home.join("Library/Logs"))
-                .map_err(|error| Exit::Failure(format!("~/Library/Logs: {error}")))?;
-            let (_, text) = units::agent(&program, &home, &config.host, config.port);
-            Ok(vec![(launchd.plist.clone(), text)])
-        }
-        Manager::None(why) => Err(no_manager(why)),
-    }
-}
-
 /// Whether the file lies where `install` would write.
 fn beside(world: &World, file: &Path) -> bool {
     match &world.manager {
@@ -133,66 +101,12 @@ fn beside(world: &World, file: &Path) -> bool {
     }
 }
 
-fn is_ours(file: &Path) -> bool {
-    std::fs::read_to_string(file).is_ok_and(|text| units::is_ours(&text))
-}
-
 /// The system's template that a package brought, if it runs this very program.
 fn packaged_template(wanted: &[units::File]) -> Option<PathBuf> {
     let (name, text) = wanted.first()?;
     let starts = |text: &str| text.lines().find(|line| line.starts_with("ExecStart=")).map(str::to_owned);
     let files = SYSTEM_PACKAGED.iter().map(|folder| Path::new(folder).join(name));
     files.into_iter().find(|file| std::fs::read_to_string(file).is_ok_and(|old| starts(&old) == starts(text)))
-}
-
-/// Writes what differs; gives the files written.
-fn write_all(files: &[(PathBuf, String)], force: bool) -> Result<Vec<PathBuf>, Exit> {
-    for (path, _) in files {
-        if path.symlink_metadata().is_ok() && !is_ours(path) && !force {
-            return Err(Exit::Failure(format!(
-                "{} exists and was not written by this program; --force replaces it",
-                path.display()
-            )));
-        }
-    }
-    let mut written = vec![];
-    for (path, text) in files {
-        if std::fs::read_to_string(path).is_ok_and(|old| old == *text) {
-            continue;
-        }
-        let failed = |error: std::io::Error| Exit::Failure(format!("{}: {error}", path.display()));
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(folder).map_err(failed)?;
-        // Not in place: the manager never reads half a file. Readable for it and for everybody.
-        let new = path.with_extension("new");
-        std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)).map_err(failed)?;
-        written.push(path.clone());
-    }
-    Ok(written)
-}
-
-fn reload(world: &World) -> Result<(), Exit> {
-    match &world.manager {
-        Manager::Systemd(systemd) => systemd.control(&["daemon-reload"]).map_err(Exit::Failure),
-        _ => Ok(()),
-    }
-}
-
-/// Sees to it that there is a unit, that ours runs this program, and that the manager has read it.
-/// Gives a line for each thing done.
-///
-/// # Errors
-/// Files cannot be written, or the manager refuses.
-pub fn ensure(world: &World, service: &Service) -> Result<Vec<String>, Exit> {
-    let ours = service.file.as_deref().is_some_and(is_ours);
-    let mut written = vec![];
-    if service.state == State::Missing || service.file.is_none() || ours {
-        written = write_all(&user_files(world)?, false)?;
-    }
-    if !written.is_empty() || service.stale {
-        reload(world)?;
-    }
-    Ok(written.into_iter().map(|path| format!("Wrote {}", path.display())).collect())
 }
 
 fn install_system(force: bool) -> Result<(), Exit> {
@@ -214,7 +128,7 @@ fn install_system(force: bool) -> Result<(), Exit> {
     };
     for doubt in trust::program(&program, 0).map_err(|doubt| refused(doubt.to_string()))? {
         match doubt {
-            Doubt::Foreign { .. } => super::warn(&[doubt.to_string()]),
+            Doubt::Foreign { .. } => warn(&[doubt.to_string()]),
             doubt => return Err(refused(doubt.to_string())),
         }
     }
@@ -288,7 +202,7 @@ pub fn uninstall(matches: &ArgMatches) -> Result<(), Exit> {
         text += &format!("Removed {}\n", path.display());
     }
     if let Some(socket) = files.iter().find(|path| path.ends_with(systemd::SOCKET)) {
-        let drop_in = super::socket::drop_in(socket.parent().unwrap_or(Path::new("/")));
+        let drop_in = socket::drop_in(socket.parent().unwrap_or(Path::new("/")));
         if std::fs::remove_file(&drop_in).is_ok() {
             text += &format!("Removed {}\n", drop_in.display());
         }

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::Exit;
+use super::exit::Exit;
 use super::service::World;
 
 /// `logs`.

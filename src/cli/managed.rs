@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use figment::value::Value;
 
-use super::Exit;
+use super::exit::Exit;
 use super::service::World;
 use crate::codex::locate;
 use crate::config::{Config, Sources, edit};

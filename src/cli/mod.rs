@@ -1,91 +1,38 @@
-//! The command line: one clap command, one match, and how the program ends.
+//! The command line: one clap command, and one match. Each verb is a file or folder that imports no
+//! other verb; what they share has files of its own.
 
-pub mod config_cmd;
-pub mod doctor;
-pub mod generate;
-pub mod install;
-pub mod logs;
-pub mod managed;
-pub mod probe;
-pub mod restart;
-pub mod serve;
-pub mod service;
-pub mod socket;
-pub mod start;
-pub mod status;
-pub mod stop;
+mod check;
+mod config_cmd;
+mod doctor;
+mod exit;
+mod generate;
+mod given;
+mod install;
+mod launch;
+mod logs;
+mod managed;
+mod output;
+mod probe;
+mod readiness;
+mod restart;
+mod serve;
+mod service;
+mod socket;
+mod start;
+mod status;
+mod stop;
+mod unit_files;
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
-use tracing::Level;
 
-use crate::config::schema::{args, config_arg, flags, replaced_args, replaced_notices};
-use crate::config::{Errors, Sources};
-use crate::observe::{catalog, log};
-
-/// Something went wrong.
-const FAILURE: u8 = 1;
-/// EX_CONFIG of sysexits(3).
-const CONFIG: u8 = 78;
-
-/// How the program ends if not well; the text goes to stderr.
-#[derive(Debug)]
-pub enum Exit {
-    /// 1: something failed.
-    Failure(String),
-    /// 64 (EX_USAGE of sysexits(3)): the command line is wrong.
-    Usage(String),
-    /// 78 (EX_CONFIG of sysexits(3)): the settings are wrong.
-    Config(String),
-    /// The code says it all; what there was to print is printed.
-    Code(u8),
-    /// 0: whoever read our output has left.
-    ReaderGone,
-}
-
-impl From<Errors> for Exit {
-    fn from(errors: Errors) -> Exit {
-        let text = errors.to_string();
-        if errors.only_flags { Exit::Usage(text) } else { Exit::Config(text) }
-    }
-}
-
-impl Exit {
-    /// What is wrong, without the code.
-    pub fn into_text(self) -> String {
-        match self {
-            Exit::Failure(text) | Exit::Usage(text) | Exit::Config(text) => text,
-            Exit::Code(_) | Exit::ReaderGone => String::new(),
-        }
-    }
-
-    /// Prints the text and gives the code.
-    pub fn report(self) -> ExitCode {
-        let (code, text) = match self {
-            Exit::Failure(text) => (FAILURE, text),
-            Exit::Usage(text) => (64, text),
-            Exit::Config(text) => (CONFIG, text),
-            Exit::Code(code) => return ExitCode::from(code),
-            Exit::ReaderGone => return ExitCode::SUCCESS,
-        };
-        let target = if code == CONFIG { catalog::SETTINGS_BROKEN } else { module_path!() };
-        let mut explains = false;
-        for (at, line) in text.lines().enumerate() {
-            // Each line about settings is an error of its own; others, and what comes after an empty
-            // line, explain the first.
-            explains |= line.is_empty() || (at > 0 && code == FAILURE);
-            log::say(Level::ERROR, target, &format!("{}{line}", if explains { "" } else { "error: " }));
-        }
-        ExitCode::from(code)
-    }
-}
+use crate::config::schema::{args, config_arg, replaced_args, replaced_notices};
+use exit::Exit;
 
 /// The whole command line.
-pub fn command() -> Command {
+fn command() -> Command {
     let with_settings = |command: Command| command.arg(config_arg()).args(args()).args(replaced_args());
     Command::new("codex-api-proxy")
         .version(env!("CARGO_PKG_VERSION"))
@@ -145,38 +92,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(("config", matches)) => config_cmd::run(matches),
         Some(("install", matches)) => install::install(matches),
         Some(("uninstall", matches)) => install::uninstall(matches),
-        Some(("generate", matches)) => generate::run(matches),
+        Some(("generate", matches)) => generate::run(matches, &command()),
         _ => Err(Exit::Usage("a command is missing".into())),
     };
     done.map_or_else(Exit::report, |()| ExitCode::SUCCESS)
 }
 
 fn serve(matches: &ArgMatches) -> ExitCode {
-    warn(&replaced_notices(matches));
-    match sources(matches) {
+    output::warn(&replaced_notices(matches));
+    match given::sources(matches) {
         Ok(sources) => serve::run(sources),
         Err(exit) => exit.report(),
-    }
-}
-
-/// What this process and these flags say about the settings.
-fn sources(matches: &ArgMatches) -> Result<Sources, Exit> {
-    let file = matches.try_get_one::<String>("config").ok().flatten().map(PathBuf::from);
-    Sources::from_process(flags(matches), file).map_err(|error| Exit::Failure(error.to_string()))
-}
-
-/// Prints to stdout.
-fn out(text: &str) -> Result<(), Exit> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => Exit::ReaderGone,
-        _ => Exit::Failure(format!("stdout: {error}")),
-    })
-}
-
-/// Prints warnings to stderr.
-fn warn(lines: &[String]) {
-    for line in lines {
-        log::say(Level::WARN, module_path!(), &format!("warning: {line}"));
     }
 }

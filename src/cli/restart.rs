@@ -2,10 +2,12 @@
 
 use clap::{ArgMatches, Command};
 
+use super::exit::Exit;
+use super::given::given;
+use super::launch::Launch;
 use super::managed::{self, Kept};
+use super::output::warn;
 use super::service::{State, World};
-use super::start::{Launch, given};
-use super::{Exit, warn};
 use crate::config::schema::replaced_notices;
 
 /// `restart`, without the settings.

@@ -6,7 +6,6 @@ mod service;
 mod signals;
 
 use std::io::IsTerminal;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +25,9 @@ use crate::os::listen::{self, Listener};
 use crate::os::{descriptors, process};
 use crate::process::Spawner;
 
-use super::Exit;
+use super::check;
+use super::exit::Exit;
+use super::output::warn;
 use service::Service;
 use signals::{Asked, Signals};
 
@@ -112,40 +113,12 @@ impl Prepared {
     fn new(sources: &Sources) -> Result<Prepared, Exit> {
         let loaded = load(sources)?;
         let config = &loaded.config;
-        let rules = check(config)?;
+        let rules = check::settings(config)?;
         // Not left to the first look at Codex: a request may come before it, or there is no Codex.
         std::fs::create_dir_all(&config.default_cwd).map_err(|error| {
             Exit::Failure(format!("cannot create default_cwd {}: {error}", config.default_cwd.display()))
         })?;
         Ok(Prepared { loaded, rules })
-    }
-}
-
-/// Sees that the server could run with these settings, and changes nothing: what `config check` and
-/// the verbs want to know beforehand. Gives who may call.
-///
-/// # Errors
-/// The setting that names what is not to be had.
-pub fn check(config: &Config) -> Result<Rules, Exit> {
-    let rules = Rules::new(config).map_err(Exit::Config)?;
-    log::parse_level(&config.log_level).map_err(Exit::Config)?;
-    let folder = &config.default_cwd;
-    can_be_made(folder)
-        .map_err(|why| Exit::Config(format!("cannot create default_cwd {}: {why}", folder.display())))?;
-    Ok(rules)
-}
-
-/// Sees that a folder is there or could be made.
-///
-/// # Errors
-/// What stands in the way.
-pub fn can_be_made(folder: &Path) -> Result<(), String> {
-    match folder.ancestors().find(|path| path.symlink_metadata().is_ok()) {
-        Some(there) if !there.is_dir() => Err(format!("{} is not a folder", there.display())),
-        Some(there) if there != folder && !process::may_write(there) => {
-            Err(format!("{} cannot be written", there.display()))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -208,7 +181,7 @@ impl Server {
             && self.log.target() != "stderr"
             && std::io::stderr().is_terminal()
         {
-            super::warn(&[open_to_strangers(listener)]);
+            warn(&[open_to_strangers(listener)]);
         }
 
         let live = Live::new(config);

@@ -4,8 +4,9 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use super::Exit;
+use super::exit::Exit;
 use super::managed::Kept;
+use super::output::warn;
 use super::service::{Address, Manager, Socket, World, systemd};
 use crate::config::{Config, edit};
 
@@ -79,7 +80,7 @@ pub fn keep_in_step(
     let Step::Differ(text) = compare(socket, config).map_err(Exit::Failure)? else { return Ok(None) };
     let kept = Kept::read(drop_in(&folder), world.sources.uid).map_err(Exit::Failure)?;
     if !given && kept.before.is_none() {
-        super::warn(&[differ(socket, config)]);
+        warn(&[differ(socket, config)]);
         return Ok(None);
     }
     edit::write(&kept.path, &text).map_err(Exit::Failure)?;

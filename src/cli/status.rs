@@ -3,10 +3,12 @@
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value as Json, json};
 
+use super::exit::Exit;
+use super::output::{out, warn};
 use super::probe::Answer;
-use super::service::{Manager, Service, State, World};
-use super::start::{addresses, ask_ready, why_not};
-use super::{Exit, install, out, socket};
+use super::readiness::{addresses, addresses_of, ask_ready, why_not};
+use super::service::{Address, Manager, Service, State, World};
+use super::{socket, unit_files};
 use crate::config::schema::{replaced_args, replaced_notices};
 use crate::config::{Config, Loaded, load, render};
 
@@ -47,7 +49,7 @@ struct Report {
 /// # Errors
 /// How the program ends, if the service does not run.
 pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
-    super::warn(&replaced_notices(matches));
+    warn(&replaced_notices(matches));
     let world = World::look()?;
     let loaded = load(&world.sources);
     let report = match &world.manager {
@@ -91,7 +93,7 @@ fn code(service: &Service) -> u8 {
 fn without_manager(why: &str, loaded: Option<&Loaded>) -> String {
     let mut text = format!("{why}\nSo there is no service to show.");
     let answer = loaded.map(|loaded| {
-        let places = super::start::addresses_of(&loaded.config);
+        let places = addresses_of(&loaded.config);
         (places.first().map(ToString::to_string).unwrap_or_default(), ask_ready(&places, &loaded.config))
     });
     text += &match answer {
@@ -117,7 +119,7 @@ fn look(world: &World, service: Service, loaded: Result<&Loaded, String>) -> Rep
     if up || service.socket.listening {
         let places = addresses(service, config);
         report.listening = places.iter().map(ToString::to_string).collect();
-        report.urls = places.iter().filter_map(super::service::Address::url).collect();
+        report.urls = places.iter().filter_map(Address::url).collect();
         if up {
             // Without a process, asking would start one.
             report.ready = Some(ask_ready(&places, config).map_err(|error| error.to_string()));
@@ -152,7 +154,7 @@ fn look(world: &World, service: Service, loaded: Result<&Loaded, String>) -> Rep
         if !service.enabled && !service.socket.enabled {
             note(format!("it is not started at login; to have that: {}", world.manager.how_to_enable()));
         }
-        let linger = install::notes_on_login(&world.manager, false);
+        let linger = unit_files::notes_on_login(&world.manager, false);
         if !linger.is_empty() {
             note(linger.split_whitespace().collect::<Vec<_>>().join(" "));
         }

@@ -2,8 +2,9 @@
 
 use clap::{ArgMatches, Command};
 
+use super::exit::Exit;
+use super::output::{out, warn};
 use super::service::{Manager, State, World};
-use super::{Exit, out};
 use crate::config::schema::{replaced_args, replaced_notices};
 
 /// `stop`.
@@ -18,7 +19,7 @@ pub fn command() -> Command {
 /// # Errors
 /// How the program ends, if not well.
 pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
-    super::warn(&replaced_notices(matches));
+    warn(&replaced_notices(matches));
     let world = World::look()?;
     let service = world.manager.service()?;
     let listening = service.socket.listening;

@@ -363,7 +363,8 @@ pub fn weakened(codex_configs: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EngineKind, ProfileChoice};
+    use crate::config::EngineKind;
+    use crate::config::settings::ProfileChoice;
     use crate::turn::{ServiceTier, Verbosity, Workdir};
 
     const NEW: Version = Version(0, 169, 0);

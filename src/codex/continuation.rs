@@ -26,6 +26,7 @@ pub enum Continuation {
     /// Every request goes out under the identity of its conversation, made with this key.
     Full(Key),
     /// Only while a thread of the conversation lives in a worker.
+    #[allow(dead_code, reason = "for workers whose threads live on between requests")]
     Threads {
         /// Why not in full.
         reason: String,

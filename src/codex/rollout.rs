@@ -93,6 +93,7 @@ impl Rollout {
     }
 
     /// The file, for `thread/fork`. It may be removed as soon as that has answered.
+    #[allow(dead_code, reason = "for workers whose threads live on between requests")]
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -38,8 +38,8 @@ pub fn set(text: &str, key: &str, values: &[String], base: &Base) -> Result<Stri
     }
     // One text may hold a whole list, as a variable does; several are its entries.
     let value = match values {
-        [only] => setting.shape.from_text(only, base),
-        _ => setting.from_flags(values, base),
+        [only] => setting.shape.read_text(only, base),
+        _ => setting.read_flags(values, base),
     };
     let value = value.map_err(|bad| bad.explain(setting))?;
     let toml = match (&setting.shape, values) {

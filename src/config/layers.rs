@@ -130,9 +130,9 @@ impl Reader<'_> {
         let mut values = Dict::new();
         for setting in SETTINGS {
             let value = match &setting.initial {
-                Initial::Text(text) => setting.shape.from_text(text, &sources.here()),
+                Initial::Text(text) => setting.shape.read_text(text, &sources.here()),
                 Initial::State(folder) => {
-                    Shape::Path.from_text(folder, &Base { home: None, folder: state_dir })
+                    Shape::Path.read_text(folder, &Base { home: None, folder: state_dir })
                 }
                 Initial::Unset { .. } if matches!(setting.shape, Shape::List(..)) => {
                     Ok(Vec::<Value>::new().into())
@@ -172,7 +172,7 @@ impl Reader<'_> {
             sources.env.iter().find(|(name, value)| name == "CODEX_PROXY_CONFIG" && !value.is_empty());
         let named = named.map(|(_, value)| PathBuf::from(value));
         let Some(file) = sources.config_file.clone().or(named) else { return };
-        match file.to_str().map(|file| Shape::Path.from_text(file, &sources.here())) {
+        match file.to_str().map(|file| Shape::Path.read_text(file, &sources.here())) {
             Some(Ok(path)) => self.file(Path::new(path.as_str().unwrap_or_default()), true),
             _ => self.wrong.push(format!("--config {}: not a usable path", file.display())),
         }
@@ -229,7 +229,7 @@ impl Reader<'_> {
                 self.wrong.push(format!("{place}: unknown setting `{}`{near}", printable(key)));
                 continue;
             };
-            match setting.shape.from_toml(item, &base) {
+            match setting.shape.read_toml(item, &base) {
                 Ok(value) => {
                     secret |= setting.redacted(&value) != value;
                     values.insert(key.into(), value);
@@ -270,7 +270,7 @@ impl Reader<'_> {
                 self.wrong_keys.insert(setting.key);
                 continue;
             };
-            match setting.shape.from_text(text, &sources.here()) {
+            match setting.shape.read_text(text, &sources.here()) {
                 Ok(value) => {
                     self.merge(Origin::Environment(name.into()), Dict::from([(setting.key.into(), value)]))
                 }
@@ -308,7 +308,7 @@ impl Reader<'_> {
         for (key, texts) in &sources.flags {
             let Some(setting) = Setting::find(key) else { continue };
             let flag = format!("--{}", setting.flag);
-            match setting.from_flags(texts, &sources.here()) {
+            match setting.read_flags(texts, &sources.here()) {
                 Ok(value) => self.merge(Origin::Flag(flag), Dict::from([((*key).into(), value)])),
                 Err(bad) => {
                     self.bad_value(setting, &flag, &bad);

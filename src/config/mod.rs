@@ -27,8 +27,8 @@ pub use layers::{Errors, Loaded, load};
 pub use origin::Origin;
 pub use secret::Secret;
 pub use settings::{
-    AgentReads, Config, ContinuationChoice, EngineKind, Isolation, LogFormat, LogTarget, ModelCatalog,
-    Profile, ProfileChoice, ReasoningOutput, SETTINGS,
+    AgentReads, Config, ContinuationChoice, EngineKind, Isolation, ModelCatalog, Profile, ReasoningOutput,
+    SETTINGS,
 };
 pub use sources::Sources;
 

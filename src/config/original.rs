@@ -140,7 +140,7 @@ impl Reader<'_> {
                 Some(Json::String(text)) if text.is_empty() => continue,
                 Some(value) => value,
             };
-            match setting.shape.from_toml(&Item::Value(toml(value)), &base) {
+            match setting.shape.read_toml(&Item::Value(toml(value)), &base) {
                 Ok(value) => _ = self.values.insert(setting.key, value),
                 Err(bad) => wrong.push(bad.explain(setting)),
             }

@@ -81,7 +81,7 @@ impl Setting {
     ///
     /// # Errors
     /// What the value must be.
-    pub fn from_flags(&self, texts: &[String], base: &Base) -> Result<Value, Bad> {
+    pub fn read_flags(&self, texts: &[String], base: &Base) -> Result<Value, Bad> {
         match (&self.shape, texts) {
             // `--codex-config=` alone empties the list.
             (Shape::List(..) | Shape::Pairs, [only]) if only.is_empty() => {
@@ -89,12 +89,12 @@ impl Setting {
             }
             (Shape::List(entry, _), texts) if self.one_entry => {
                 let entries: Result<Vec<_>, _> =
-                    texts.iter().map(|text| entry.from_text(text, base)).collect();
+                    texts.iter().map(|text| entry.read_text(text, base)).collect();
                 Ok(entries?.into())
             }
-            (Shape::List(_, separator), texts) => self.shape.from_text(&texts.join(separator), base),
-            (Shape::Pairs, texts) => self.shape.from_text(&texts.join(";;"), base),
-            (shape, texts) => shape.from_text(texts.last().map_or("", String::as_str), base),
+            (Shape::List(_, separator), texts) => self.shape.read_text(&texts.join(separator), base),
+            (Shape::Pairs, texts) => self.shape.read_text(&texts.join(";;"), base),
+            (shape, texts) => shape.read_text(texts.last().map_or("", String::as_str), base),
         }
     }
 

@@ -80,7 +80,7 @@ impl Shape {
     ///
     /// # Errors
     /// What the text must be.
-    pub fn from_text(&self, text: &str, base: &Base) -> Result<Value, Bad> {
+    pub fn read_text(&self, text: &str, base: &Base) -> Result<Value, Bad> {
         let bad = || Bad::new(self.must(), text);
         match self {
             Shape::Text(check) => check(text).map(Value::from).map_err(|must| Bad::new(must, text)),
@@ -105,7 +105,7 @@ impl Shape {
             },
             Shape::List(entry, separator) => {
                 let entries = text.split(separator).map(str::trim).filter(|entry| !entry.is_empty());
-                let entries: Result<Vec<_>, _> = entries.map(|text| entry.from_text(text, base)).collect();
+                let entries: Result<Vec<_>, _> = entries.map(|text| entry.read_text(text, base)).collect();
                 Ok(entries?.into())
             }
             Shape::Pairs => {
@@ -123,11 +123,11 @@ impl Shape {
     ///
     /// # Errors
     /// What the entry must be.
-    pub fn from_toml(&self, item: &Item, base: &Base) -> Result<Value, Bad> {
+    pub fn read_toml(&self, item: &Item, base: &Base) -> Result<Value, Bad> {
         let bad = || Bad::new(self.must(), item.to_string().trim());
         match self {
             Shape::Text(_) | Shape::Choice(_) | Shape::Path | Shape::Program => {
-                self.from_text(item.as_str().ok_or_else(bad)?, base)
+                self.read_text(item.as_str().ok_or_else(bad)?, base)
             }
             Shape::Switch => item.as_bool().map(Value::from).ok_or_else(bad),
             Shape::Count { .. } => {
@@ -141,7 +141,7 @@ impl Shape {
             Shape::List(entry, _) => {
                 let entries = item.as_array().ok_or_else(bad)?.iter();
                 let entries: Result<Vec<_>, _> =
-                    entries.map(|value| entry.from_toml(&Item::Value(value.clone()), base)).collect();
+                    entries.map(|value| entry.read_toml(&Item::Value(value.clone()), base)).collect();
                 Ok(entries?.into())
             }
             Shape::Pairs => {

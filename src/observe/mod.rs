@@ -15,5 +15,5 @@ pub mod repeats;
 mod writer;
 
 pub use latency::{RequestInfo, Status, Trace};
-pub use log::{LogHandle, escape};
+pub use log::escape;
 pub use metrics::{Gauges, Observer};

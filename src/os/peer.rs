@@ -19,6 +19,7 @@ pub enum Owner {
     /// It is another machine.
     Elsewhere,
     /// This operating system does not tell.
+    #[cfg_attr(target_os = "linux", allow(dead_code, reason = "Linux tells"))]
     CannotTell,
 }
 

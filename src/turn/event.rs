@@ -1,11 +1,12 @@
 //! What a running turn reports, and the bounded channel it reports through.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{Failure, Finish, Thought, ToolCall, Usage};
 
@@ -112,15 +113,23 @@ pub struct Gone;
 pub enum NotTaken {
     /// Nobody listens any more.
     Gone,
-    /// The listener is too far behind.
-    Full,
+    /// The listener is too far behind: it took nothing for 30 s while more than 4 MiB waited, or
+    /// 64 MiB wait.
+    TooSlow,
 }
 
 /// How many events may wait for a slow client before [`Sink::send`] waits too.
 const CAPACITY: usize = 16;
 
-/// How many bytes of events may wait for a slow client before [`Sink::push`] refuses.
+/// How many bytes of events may wait for a client that takes none of them.
 const BACKLOG: usize = 4 << 20;
+
+/// How many bytes of events may wait at all: some four times an answer of 128,000 tokens, an event
+/// each, that comes at once.
+const LIMIT: usize = 64 << 20;
+
+/// How long a client may take nothing while more than [`BACKLOG`] waits.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a waiting event costs beside its text, in bytes.
 const OVERHEAD: usize = 128;
@@ -132,17 +141,35 @@ pub fn events() -> (Sink, Events) {
 
 /// A fresh channel for one turn whose engine cannot wait, because others wait for it.
 ///
-/// At most 4 MiB of events stay in it, and one that alone is larger; beyond that [`Sink::push`]
-/// refuses.
+/// A client that reads is never too slow, however fast the events come, as long as they fit in
+/// memory: [`Sink::push`] refuses when more than 4 MiB wait and none of them was taken for 30 s, and
+/// in any case beyond 64 MiB. One event that alone is larger is taken while less than 4 MiB wait.
 pub fn backlogged_events() -> (Sink, Events) {
     // A few places beyond, so that the terminal item always finds one.
-    channel(BACKLOG / OVERHEAD + 4)
+    channel(LIMIT / OVERHEAD + 4)
 }
 
 fn channel(capacity: usize) -> (Sink, Events) {
     let (sender, receiver) = mpsc::channel(capacity);
-    let waiting = Arc::new(AtomicUsize::new(0));
-    (Sink { sender, waiting: Arc::clone(&waiting) }, Events { receiver, waiting, ended: false })
+    let backlog = Arc::new(Backlog::default());
+    let sink = Sink { sender, backlog: Arc::clone(&backlog), standstill: Mutex::new(None) };
+    (sink, Events { receiver, backlog, ended: false })
+}
+
+/// What is on its way from the engine to the listener.
+#[derive(Debug, Default)]
+struct Backlog {
+    /// Bytes that wait, by [`weight`].
+    waiting: AtomicUsize,
+    /// Items that were taken.
+    taken: AtomicUsize,
+}
+
+/// The backlog is full since then, and so many items were taken before.
+#[derive(Clone, Copy, Debug)]
+struct Standstill {
+    since: Instant,
+    taken: usize,
 }
 
 /// What an item counts against the backlog.
@@ -160,7 +187,9 @@ fn weight(item: &Outcome) -> usize {
 #[derive(Debug)]
 pub struct Sink {
     sender: mpsc::Sender<Outcome>,
-    waiting: Arc<AtomicUsize>,
+    backlog: Arc<Backlog>,
+    /// Of the last time that the backlog was full; outdated once anything was taken.
+    standstill: Mutex<Option<Standstill>>,
 }
 
 impl Sink {
@@ -170,13 +199,12 @@ impl Sink {
     /// [`Gone`] once nobody listens.
     pub async fn send(&self, item: Outcome) -> Result<(), Gone> {
         let place = self.sender.reserve().await.map_err(|_| Gone)?;
-        self.waiting.fetch_add(weight(&item), Ordering::Relaxed);
+        self.backlog.waiting.fetch_add(weight(&item), Ordering::Relaxed);
         place.send(item);
         Ok(())
     }
 
-    /// Hands one item over without waiting. A single item larger than the whole backlog is taken
-    /// while there is room for any other, and the terminal item always.
+    /// Hands one item over without waiting; the terminal item always. See [`backlogged_events`].
     ///
     /// # Errors
     /// Why it was not taken.
@@ -185,25 +213,45 @@ impl Sink {
             return Err(NotTaken::Gone);
         }
         let weight = weight(&item);
-        let waiting = self.waiting.load(Ordering::Relaxed);
         let terminal = matches!(item, Err(_) | Ok(Event::Done { .. }));
-        // No client is too slow for what came in one piece.
-        let needed = if weight > BACKLOG { OVERHEAD } else { weight };
-        if waiting + needed > BACKLOG && !terminal {
-            return Err(NotTaken::Full);
+        if !terminal && !self.has_room(weight) {
+            return Err(NotTaken::TooSlow);
         }
         let place = self.sender.try_reserve().map_err(|error| match error {
-            mpsc::error::TrySendError::Full(()) => NotTaken::Full,
+            mpsc::error::TrySendError::Full(()) => NotTaken::TooSlow,
             mpsc::error::TrySendError::Closed(()) => NotTaken::Gone,
         })?;
-        self.waiting.fetch_add(weight, Ordering::Relaxed);
+        self.backlog.waiting.fetch_add(weight, Ordering::Relaxed);
         place.send(item);
         Ok(())
     }
 
     /// Whether all that was handed over was also heard.
     pub fn is_read(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) == 0
+        self.backlog.waiting.load(Ordering::Relaxed) == 0
+    }
+
+    fn has_room(&self, weight: usize) -> bool {
+        let waiting = self.backlog.waiting.load(Ordering::Relaxed);
+        // No client is too slow for what came in one piece.
+        let needed = if weight > BACKLOG { OVERHEAD } else { weight };
+        if waiting + needed <= BACKLOG {
+            return true;
+        }
+        waiting + weight <= LIMIT && !self.stands_still()
+    }
+
+    /// Whether the backlog, full now, was full for long and nothing of it taken.
+    fn stands_still(&self) -> bool {
+        let (now, taken) = (Instant::now(), self.backlog.taken.load(Ordering::Relaxed));
+        let mut standstill = self.standstill.lock().unwrap_or_else(PoisonError::into_inner);
+        match *standstill {
+            Some(last) if last.taken == taken => now - last.since >= PATIENCE,
+            _ => {
+                *standstill = Some(Standstill { since: now, taken });
+                false
+            }
+        }
     }
 
     /// Resolves when nobody listens any more.
@@ -216,7 +264,7 @@ impl Sink {
 #[derive(Debug)]
 pub struct Events {
     receiver: mpsc::Receiver<Outcome>,
-    waiting: Arc<AtomicUsize>,
+    backlog: Arc<Backlog>,
     ended: bool,
 }
 
@@ -236,7 +284,8 @@ impl Events {
         }
         let item = match ready!(self.receiver.poll_recv(cx)) {
             Some(item) => {
-                self.waiting.fetch_sub(weight(&item), Ordering::Relaxed);
+                self.backlog.waiting.fetch_sub(weight(&item), Ordering::Relaxed);
+                self.backlog.taken.fetch_add(1, Ordering::Relaxed);
                 item
             }
             None => Err(Failure::Internal { detail: "the engine ended the turn without an outcome".into() }),
@@ -270,34 +319,78 @@ mod tests {
         assert_eq!(events.next().await, None);
     }
 
-    #[tokio::test]
-    async fn the_backlog_is_bounded_in_bytes_and_gives_way_when_read() {
-        let (sink, mut events) = backlogged_events();
-        let text = |bytes: usize| Ok(Event::Text("x".repeat(bytes - OVERHEAD)));
+    fn text(bytes: usize) -> Outcome {
+        Ok(Event::Text("x".repeat(bytes - OVERHEAD)))
+    }
+
+    /// A full backlog of which nothing was taken.
+    fn full() -> (Sink, Events) {
+        let (sink, events) = backlogged_events();
         for _ in 0..4 {
             assert_eq!(sink.push(text(BACKLOG / 4)), Ok(()));
         }
-        assert_eq!(sink.push(text(OVERHEAD)), Err(NotTaken::Full));
+        (sink, events)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_too_slow_when_it_takes_nothing_for_30_s_of_a_full_backlog() {
+        let instant = Duration::from_millis(1);
+        let (sink, mut events) = full();
+        // As long as the backlog only just fits, nothing counts.
+        tokio::time::advance(PATIENCE * 10).await;
+        assert_eq!(sink.push(text(OVERHEAD)), Ok(()), "the standstill begins");
+        tokio::time::advance(PATIENCE - instant).await;
+        assert_eq!(sink.push(text(OVERHEAD)), Ok(()));
+        // One item is progress, though the backlog stays full.
         events.next().await.unwrap().unwrap();
-        assert_eq!(sink.push(text(BACKLOG / 4 + 1)), Err(NotTaken::Full));
-        assert_eq!(sink.push(text(BACKLOG / 4)), Ok(()));
-        for _ in 0..4 {
+        for _ in 0..2 {
+            assert_eq!(sink.push(text(BACKLOG)), Ok(()));
+        }
+        tokio::time::advance(PATIENCE - instant).await;
+        assert_eq!(sink.push(text(OVERHEAD)), Ok(()));
+        tokio::time::advance(instant).await;
+        assert_eq!(sink.push(text(OVERHEAD)), Err(NotTaken::TooSlow));
+        assert_eq!(sink.push(text(2 * BACKLOG)), Err(NotTaken::TooSlow), "nor a large one");
+        assert_eq!(sink.push(Err(Failure::ClientTooSlow)), Ok(()), "the reason always fits");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backlog_that_gave_way_meanwhile_is_full_anew() {
+        let (sink, mut events) = full();
+        assert_eq!(sink.push(text(BACKLOG / 4)), Ok(()), "the standstill begins");
+        for _ in 0..5 {
             events.next().await.unwrap().unwrap();
         }
-        assert_eq!(sink.push(text(BACKLOG - OVERHEAD)), Ok(()));
-        assert_eq!(sink.push(text(BACKLOG)), Err(NotTaken::Full));
-        assert_eq!(sink.push(text(2 * BACKLOG)), Ok(()), "one may be larger than the backlog");
-        assert_eq!(sink.push(text(2 * BACKLOG)), Err(NotTaken::Full));
-        assert_eq!(sink.push(text(OVERHEAD)), Err(NotTaken::Full));
+        tokio::time::advance(PATIENCE * 10).await;
+        assert_eq!(sink.push(text(2 * BACKLOG)), Ok(()));
+        assert_eq!(sink.push(text(OVERHEAD)), Ok(()), "a silence of the engine is not the client's");
+        tokio::time::advance(PATIENCE).await;
+        assert_eq!(sink.push(text(OVERHEAD)), Err(NotTaken::TooSlow));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_backlog_is_bounded_in_bytes_and_gives_way_when_read() {
+        let (sink, mut events) = backlogged_events();
+        assert_eq!(sink.push(text(2 * LIMIT)), Ok(()), "one may be larger than all");
+        assert_eq!(sink.push(text(OVERHEAD)), Err(NotTaken::TooSlow));
+        events.next().await.unwrap().unwrap();
+        for _ in 0..16 {
+            assert_eq!(sink.push(text(LIMIT / 16)), Ok(()));
+        }
+        assert_eq!(sink.push(text(OVERHEAD)), Err(NotTaken::TooSlow));
+        events.next().await.unwrap().unwrap();
+        assert_eq!(sink.push(text(LIMIT / 16 + 1)), Err(NotTaken::TooSlow));
+        assert_eq!(sink.push(text(LIMIT / 16)), Ok(()));
         assert_eq!(sink.push(Err(Failure::ClientTooSlow)), Ok(()), "the reason always fits");
         drop(events);
         assert_eq!(sink.push(text(OVERHEAD)), Err(NotTaken::Gone));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn small_events_meet_the_bound_in_bytes_before_the_bound_in_number() {
         let (sink, _events) = backlogged_events();
         let taken = (0..).take_while(|_| sink.push(Ok(Event::Text(String::new()))).is_ok()).count();
-        assert_eq!(taken, BACKLOG / OVERHEAD);
+        assert_eq!(taken, LIMIT / OVERHEAD);
+        assert_eq!(sink.push(Err(Failure::ClientTooSlow)), Ok(()), "the reason always fits");
     }
 }

@@ -185,7 +185,7 @@ pub enum Failure {
     },
     /// The turn completed without an answer.
     NoAnswer,
-    /// Asked for JSON, the model gave something else.
+    /// Asked for JSON, an object or of a schema, the model gave something else.
     InvalidJsonOutput,
     /// Told to call a function, the model did not.
     ToolChoiceNotHonoured,
@@ -208,7 +208,7 @@ pub enum Failure {
     },
 }
 
-/// A part of a request. Indices count what the [`Turn`](super::Turn) has, which is not always what
+/// A part of a request. Indices count what the [`Turn`] has, which is not always what
 /// the caller wrote: the caller's format knows what it made of what, and names its own field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum At {

@@ -8,6 +8,7 @@ pub mod event;
 pub mod failure;
 pub mod identity;
 pub mod json;
+pub mod output;
 pub mod pace;
 pub mod prompt;
 pub mod said;
@@ -21,6 +22,7 @@ pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_
 pub use failure::{At, Failure};
 pub use identity::Identity;
 pub use json::Json;
+pub use output::Output;
 pub use said::Said;
 pub use tool::{CallKind, Format, Tool, ToolCall, ToolChoice, ToolKind};
 pub use workdir::Workdir;
@@ -228,18 +230,6 @@ impl Thought {
     pub fn bytes(&self) -> usize {
         self.summary.iter().map(String::len).sum::<usize>() + self.encrypted.as_ref().map_or(0, String::len)
     }
-}
-
-/// The form of the answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Output {
-    /// Free text.
-    #[default]
-    Text,
-    /// Any JSON object: instructed, then verified by the proxy.
-    JsonObject,
-    /// JSON of this schema, enforced upstream.
-    JsonSchema(Json),
 }
 
 macro_rules! closed_list {

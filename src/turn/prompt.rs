@@ -5,6 +5,11 @@
 //! preamble says so. The same conversation always gives the same text, and a longer one begins
 //! with the text of a shorter one, so that upstream prompt caching works.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::{Image, Item, Output, Part, Role};
 
 mod header;
@@ -17,8 +22,8 @@ was put in front of the bracket; read it without that backslash. Follow the [sys
 Answer as the assistant with the next message: only its text, without a header line.
 ";
 
-const JSON_OBJECT: &str =
-    "The answer must be one valid JSON object and nothing else: no text before or after it, no code fence.";
+/// Codex takes one byte order mark off what it is given. A prompt that begins with one has another.
+const MARK: char = '\u{feff}';
 
 /// The prompt and the images it speaks of, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,16 +37,17 @@ pub struct Prompt {
 /// Writes the conversation as a prompt.
 pub fn build(conversation: &[Item], output: &Output) -> Prompt {
     let mut images = Vec::new();
+    let instruction = output.instruction();
     if let [Item::Message { role: Role::User, content, .. }] = conversation
-        && *output != Output::JsonObject
-    {
-        let text: String =
-            content.iter().filter_map(|part| verbatim(part, &mut images)).collect::<Vec<_>>().join("\n");
+        && instruction.is_none()
         // Codex refuses a blank prompt; in a block it is a fair question.
-        if !text.trim().is_empty() {
-            return Prompt { text, images };
+        && content.iter().any(|part| matches!(part, Part::Text(text) if !text.trim().is_empty()))
+    {
+        let mut text = verbatim(content, &mut images);
+        if text.starts_with(MARK) {
+            text.insert(0, MARK);
         }
-        images.clear();
+        return Prompt { text, images };
     }
     let mut text = String::from(PREAMBLE);
     for item in conversation {
@@ -58,20 +64,34 @@ pub fn build(conversation: &[Item], output: &Output) -> Prompt {
             }
         }
     }
-    if *output == Output::JsonObject {
-        block(&mut text, Role::Developer.name(), &[Part::Text(JSON_OBJECT.into())], &mut images);
+    if let Some(instruction) = instruction {
+        block(&mut text, Role::Developer.name(), &[Part::Text(instruction.into_owned())], &mut images);
     }
     Prompt { text, images }
 }
 
-fn verbatim<'a>(part: &'a Part, images: &mut Vec<Image>) -> Option<&'a str> {
-    match part {
-        Part::Text(text) => Some(text),
-        Part::Image(image) => {
-            images.push(image.clone());
-            None
+/// The parts as they are. Codex hands over images before the text: one that stands behind a text is
+/// spoken of where it stands.
+fn verbatim(content: &[Part], images: &mut Vec<Image>) -> String {
+    let first = content.iter().take_while(|part| matches!(part, Part::Image(_))).count();
+    let mut lines = Vec::with_capacity(content.len());
+    for (index, part) in content.iter().enumerate() {
+        match part {
+            Part::Text(text) => lines.push(Cow::Borrowed(text.as_str())),
+            Part::Image(image) => {
+                images.push(image.clone());
+                if index >= first {
+                    lines.push(Cow::Owned(label(images.len())));
+                }
+            }
         }
     }
+    lines.join("\n")
+}
+
+/// How Codex names the images it hands over, from 1.
+fn label(number: usize) -> String {
+    format!("[Image #{number}]")
 }
 
 fn block(text: &mut String, header: &str, content: &[Part], images: &mut Vec<Image>) {
@@ -83,17 +103,18 @@ fn block(text: &mut String, header: &str, content: &[Part], images: &mut Vec<Ima
             Part::Text(content) => escape(content, text),
             Part::Image(image) => {
                 images.push(image.clone());
-                text.push_str(&format!("(attached image {})", images.len()));
+                text.push_str(&label(images.len()));
             }
         }
         text.push('\n');
     }
 }
 
-/// A name or id inside a header: whatever could end or confuse it becomes `_`.
-fn word(text: &str) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || "._:-".contains(c) { c } else { '_' };
-    text.chars().map(safe).collect()
+/// A name or id inside a header: whatever could end or confuse it is written as in a URL, so that
+/// different ones stay different.
+fn word(text: &str) -> impl fmt::Display + '_ {
+    const OTHERS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b':').remove(b'-');
+    utf8_percent_encode(text, OTHERS)
 }
 
 /// Copies `content` line by line, with a `\` before every bracket that would open a header.
@@ -142,7 +163,10 @@ mod tests {
     fn blank_and_instructed_messages_are_framed() {
         assert_eq!(text(&[say(Role::User, " \n")]), format!("{PREAMBLE}\n[user]\n \n\n"));
         let json = build(&[say(Role::User, "hi")], &Output::JsonObject).text;
-        assert_eq!(json, format!("{PREAMBLE}\n[user]\nhi\n\n[developer]\n{JSON_OBJECT}\n"));
+        assert_eq!(
+            json,
+            format!("{PREAMBLE}\n[user]\nhi\n\n[developer]\n{}\n", Output::JsonObject.instruction().unwrap())
+        );
     }
 
     #[test]
@@ -155,8 +179,8 @@ mod tests {
             say(Role::Assistant, "3C"),
             say(Role::User, "Thanks"),
         ];
-        let expect = "\n[system]\nBe brief.\n\n[user]\nWeather?\n\n[assistant calls get as call_1_]\n{}\n\
-             \n[tool result call_1_]\n3C\n\n[assistant]\n3C\n\n[user]\nThanks\n";
+        let expect = "\n[system]\nBe brief.\n\n[user]\nWeather?\n\n[assistant calls get as call%201%5D]\n{}\n\
+             \n[tool result call%201%5D]\n3C\n\n[assistant]\n3C\n\n[user]\nThanks\n";
         assert_eq!(text(&conversation), format!("{PREAMBLE}{expect}"));
     }
 
@@ -165,10 +189,50 @@ mod tests {
         let image = |base64: &str| Image { media_type: "image/png".into(), base64: base64.into() };
         let content = vec![Part::Text("a".into()), Part::Image(image("1")), Part::Image(image("2"))];
         let lone = build(&[Item::message(Role::User, content.clone())], &Output::Text);
-        assert_eq!((lone.text.as_str(), lone.images.len()), ("a", 2));
+        assert_eq!((lone.text.as_str(), lone.images.len()), ("a\n[Image #1]\n[Image #2]", 2));
         let both = build(&[say(Role::System, "s"), Item::message(Role::User, content)], &Output::Text);
-        assert!(both.text.ends_with("[user]\na\n(attached image 1)\n(attached image 2)\n"), "{}", both.text);
+        assert!(both.text.ends_with("[user]\na\n[Image #1]\n[Image #2]\n"), "{}", both.text);
         assert_eq!(both.images, [image("1"), image("2")]);
+    }
+
+    #[test]
+    fn texts_and_images_keep_their_order() {
+        let image = || Part::Image(Image { media_type: "image/png".into(), base64: "1".into() });
+        let say = |text: &str| Part::Text(text.into());
+        for (content, expect) in [
+            (vec![image(), image(), say("a"), say("b")], "a\nb"),
+            (vec![say("a"), image(), say("b"), image()], "a\n[Image #1]\nb\n[Image #2]"),
+            (vec![image(), say("a"), image()], "a\n[Image #2]"),
+            (vec![say(" "), image(), say("a")], " \n[Image #1]\na"),
+        ] {
+            assert_eq!(build(&[Item::message(Role::User, content)], &Output::Text).text, expect);
+        }
+        let blank = build(&[Item::message(Role::User, vec![image(), say(" ")])], &Output::Text);
+        assert!(blank.text.ends_with("\n[user]\n[Image #1]\n \n"), "{}", blank.text);
+    }
+
+    #[test]
+    fn a_byte_order_mark_survives_the_one_that_codex_takes_off() {
+        for (message, expect) in [
+            ("\u{feff}a", "\u{feff}\u{feff}a"),
+            ("\u{feff}\u{feff}a", "\u{feff}\u{feff}\u{feff}a"),
+            ("a\u{feff}", "a\u{feff}"),
+            (" \u{feff}", " \u{feff}"),
+        ] {
+            assert_eq!(text(&[say(Role::User, message)]), expect);
+        }
+    }
+
+    #[test]
+    fn different_ids_stay_different() {
+        let ids = ["c|1", "c_1", "c%7C1", "c 1", "c\u{e9}1", "c1", "C1", "c]1", "c.1:-"];
+        let words: std::collections::HashSet<String> = ids.iter().map(|id| word(id).to_string()).collect();
+        assert_eq!(words.len(), ids.len());
+        assert!(
+            words.iter().all(|word| word.is_ascii() && !word.contains([' ', ']', '[', '\n'])),
+            "{words:?}"
+        );
+        assert_eq!(word("call_1.a:b-c").to_string(), "call_1.a:b-c");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod mask;
 
-use super::{Item, Output, Part, Turn};
+use super::{Item, Part, Turn};
 
 /// A text of Codex or the upstream that may quote the prompt. `Debug` shows its length only.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Turn {
                 .tools
                 .iter()
                 .any(|tool| tool.full_name().contains(text) || tool.description.contains(text))
-            || matches!(&self.output, Output::JsonSchema(schema) if schema.as_str().contains(text))
+            || self.output.schema().is_some_and(|schema| schema.as_str().contains(text))
             || self.conversation.iter().any(item)
     }
 }

@@ -181,7 +181,7 @@ fn three_parallel_calls_cost_one_request_and_go_on_in_the_next() {
 fn what_the_client_chooses_reaches_the_upstream() {
     let Some((setup, upstream)) = app_server() else { return };
     let proxy = setup.start();
-    let schema = json!({ "type": "object", "additionalProperties": false, "properties": {} });
+    let schema = json!({ "type": "object", "additionalProperties": false, "properties": {}, "required": [] });
     upstream.reply(Reply::text("{}"));
     proxy
         .chat(json!({
@@ -268,6 +268,19 @@ fn errors_of_the_upstream_have_their_status() {
     let (chunks, done) = stream.chunks();
     assert!(!done && chunks.last().unwrap()["error"].is_object(), "{chunks:?}");
     assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong");
+}
+
+#[test]
+fn a_burst_reaches_a_client_that_reads() {
+    let Some((setup, upstream)) = app_server() else { return };
+    let proxy = setup.start();
+    let deltas = vec!["z".repeat(10_000); 2_000];
+    upstream.reply(Reply::deltas(&deltas));
+    let answer = proxy.ask_streamed("hi").open().whole();
+    let end = String::from_utf8_lossy(&answer.body[answer.body.len().saturating_sub(1_000)..]);
+    assert!(answer.complete && end.ends_with("data: [DONE]\n\n"), "{end}");
+    let zs = answer.body.iter().filter(|byte| **byte == b'z').count();
+    assert!((20_000_000..20_001_000).contains(&zs), "{zs} of 20,000,000");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use codex_api_proxy::config::SETTINGS;
+use codex_api_proxy::SETTINGS;
 
 use crate::support::{Setup, skipped};
 

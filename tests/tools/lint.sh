@@ -6,7 +6,7 @@ PATH=$PWD/target/tools/bin:$PATH
 set -x
 cargo fmt --check
 cargo clippy --all-targets --locked -- -D warnings
-RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked --quiet
+RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --locked --quiet
 tests/tools/check-macos.sh
 cargo deny --log-level error check licenses bans sources
 # Not by git's list: the source archive has no git.

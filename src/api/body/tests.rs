@@ -295,3 +295,39 @@ async fn what_was_announced_has_room_when_it_begins_to_come() {
         assert_eq!((body.text().len(), body.text.capacity() == body.text.len()), (1_000_000, expect));
     }
 }
+
+#[tokio::test]
+async fn gzip_may_have_several_members() {
+    let (one, two) = (compress("gzip", br#"{"a":"#).await, compress("gzip", b"1}").await);
+    let gzip = [("content-encoding", "gzip")];
+    let empty = compress("gzip", b"").await;
+    for (members, expect) in [
+        (vec![&one[..], &two], Ok("{\"a\":1}")),
+        (vec![&empty, &one, &empty, &two, &empty], Ok("{\"a\":1}")),
+        (vec![&one, &two[..two.len() - 1]], Err("400")),
+        (vec![&one, &two[..5]], Err("400")),
+        (vec![&one, b"junk that is no member"], Err("400")),
+    ] {
+        let found = outcome(&gzip, &members.concat()).await;
+        assert_eq!(found, expect.map(str::to_owned).map_err(str::to_owned), "{members:?}");
+    }
+    let half = compress("gzip", &[b'x'; MAX as usize / 2]).await;
+    assert!(outcome(&gzip, &[&half[..], &half].concat()).await.is_ok());
+    let more = compress("gzip", b"x").await;
+    assert_eq!(outcome(&gzip, &[&half[..], &half, &more].concat()).await, Err(format!("413 {MAX}")));
+}
+
+#[tokio::test]
+async fn one_byte_order_mark_before_the_text_is_ignored() {
+    for (text, expect) in [
+        ("\u{feff}{}", "{}"),
+        ("\u{feff}", ""),
+        ("\u{feff}\u{feff}{}", "\u{feff}{}"),
+        ("{\"a\":\"\u{feff}\"}", "{\"a\":\"\u{feff}\"}"),
+    ] {
+        for coding in ["identity", "gzip", "deflate", "zstd"] {
+            let bytes = compress(coding, text.as_bytes()).await;
+            assert_eq!(outcome(&[("content-encoding", coding)], &bytes).await.as_deref(), Ok(expect));
+        }
+    }
+}

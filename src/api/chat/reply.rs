@@ -75,9 +75,10 @@ struct Completion<'a> {
     created: u64,
     model: &'a str,
     choices: Vec<WireChoice<'a>>,
-    /// `null` where Codex did not say what it cost.
+    /// Not there where Codex did not say what it cost: client libraries take it for optional, and some
+    /// fail on `null`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<WireUsage>,
-    service_tier: Option<()>,
     system_fingerprint: &'a str,
 }
 
@@ -162,7 +163,6 @@ pub(super) fn whole(
         model,
         choices: choices.ok_or_else(|| Failure::Internal { detail: "an answer has not ended".into() })?,
         usage: usage.map(Into::into),
-        service_tier: None,
         system_fingerprint: &heading.fingerprint,
     };
     let encoding = |error| Failure::Internal { detail: format!("encoding the answer: {error}") };
@@ -257,10 +257,11 @@ impl Chunks {
         self.chunk(index, Delta::default(), Some(finish), out);
     }
 
-    /// The token counts, if the client asked for them.
+    /// The token counts, if the client asked for them and they are known.
     pub(super) fn usage(&self, usage: Option<Usage>, out: &mut Frames) {
-        if self.include_usage {
-            self.write(&[], Some(usage.map(Into::into)), out);
+        // Without numbers it would be nothing but an empty list of choices.
+        if let Some(usage) = usage.filter(|_| self.include_usage) {
+            self.write(&[], Some(Some(usage.into())), out);
         }
     }
 }
@@ -309,7 +310,7 @@ mod tests {
                     "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}}]},
                  "logprobs": null, "finish_reason": "tool_calls"},
             ],
-            "usage": usage(), "service_tier": null, "system_fingerprint": "fp",
+            "usage": usage(), "system_fingerprint": "fp",
         });
         assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expect);
     }
@@ -321,10 +322,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_cost_is_null() {
+    fn an_unknown_cost_is_left_out() {
         let cut = Whole { finish: Some(Finish::Length), ..Whole::default() };
         let body: Value = serde_json::from_slice(&whole(&heading(), "m", &[cut], None).unwrap()).unwrap();
-        assert_eq!((&body["usage"], &body["choices"][0]["message"]["content"]), (&Value::Null, &json!("")));
+        assert_eq!((body.get("usage"), &body["choices"][0]["message"]["content"]), (None, &json!("")));
     }
 
     #[test]
@@ -367,6 +368,7 @@ mod tests {
         let counted = Chunks { include_usage: true, ..chunks };
         check(&|out| counted.finish(1, Finish::Stop, out), one(json!({}), json!("stop")), Some(Value::Null));
         check(&|out| counted.usage(Some(USAGE), out), json!([]), Some(usage()));
-        check(&|out| counted.usage(None, out), json!([]), Some(Value::Null));
+        counted.usage(None, &mut out);
+        assert!(out.is_empty());
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::api::dialect::{GenerationRequest, Wanted};
 use crate::api::fields::{Fields, wrong};
+use crate::api::form;
 use crate::api::models;
 use crate::api::raw::Raw;
 use crate::api::stop::Stops;
@@ -148,9 +149,9 @@ fn output(fields: &Fields) -> Result<Output, Failure> {
             let json_schema = Fields::of(json_schema, "response_format.json_schema.")?;
             json_schema.string("name")?.ok_or_else(|| json_schema.missing("name"))?;
             json_schema.string("description")?;
-            json_schema.boolean("strict")?;
+            let strict = json_schema.boolean("strict")?.unwrap_or(false);
             let schema = json_schema.object("schema")?.ok_or_else(|| json_schema.missing("schema"))?;
-            Ok(Output::JsonSchema(schema.json()))
+            form::of_schema(schema.json(), strict).map_err(|why| json_schema.invalid("schema", &why))
         }
         _ => Err(format.invalid("type", "must be one of text, json_object, json_schema")),
     }

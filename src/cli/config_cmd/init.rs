@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 
 use super::{after_edit, users_file};
-use crate::cli::{Exit, out};
+use crate::cli::exit::Exit;
+use crate::cli::output::{out, warn};
 use crate::codex::home::MARKER;
 use crate::config::original::{self, Converted};
 use crate::config::{Sources, edit, render};
@@ -52,7 +53,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Exit> {
     told += "Check them: codex-api-proxy doctor\n";
     out(&told)?;
     let config = after_edit(converted.taken.keys().copied(), &path, &sources)?;
-    crate::cli::warn(&Vec::from_iter(foreign_home(&config.app_server_codex_home)));
+    warn(&Vec::from_iter(foreign_home(&config.app_server_codex_home)));
     Ok(())
 }
 

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::{Exit, out, sources};
+use super::check;
+use super::exit::Exit;
+use super::given::sources;
+use super::output::{out, warn};
 use crate::config::schema::{Base, Hide, args, config_arg};
 use crate::config::{Config, Loaded, Origin, Sources, edit, layers, load, render};
 
@@ -88,14 +91,14 @@ fn show(matches: &ArgMatches) -> Result<(), Exit> {
         return out(&render::show_json(&loaded));
     }
     out(&render::show(&loaded))?;
-    super::warn(&loaded.warnings);
+    warn(&loaded.warnings);
     Ok(())
 }
 
 fn check(matches: &ArgMatches) -> Result<(), Exit> {
     let loaded = load(&sources(matches)?).map_err(|errors| Exit::Config(errors.to_string()))?;
-    super::warn(&loaded.warnings);
-    super::serve::check(&loaded.config)?;
+    warn(&loaded.warnings);
+    check::settings(&loaded.config)?;
     out("The settings are valid.\n")
 }
 
@@ -127,7 +130,7 @@ fn set(key: &str, mut values: Vec<String>) -> Result<(), Exit> {
             .map_err(|error| Exit::Failure(format!("stdin: {error}")))?;
         values = vec![text.trim_end_matches(['\r', '\n']).to_owned()];
     } else if setting.hide == Hide::All && std::io::stdin().is_terminal() {
-        super::warn(&[format!(
+        warn(&[format!(
             "the shell's history may keep this; `config set {key} -` reads the value from stdin"
         )]);
     }
@@ -178,7 +181,7 @@ fn after_edit<'a>(
 /// Settings that `config check` would accept.
 fn good(sources: &Sources) -> Result<Loaded, String> {
     let loaded = load(sources).map_err(|errors| errors.to_string())?;
-    super::serve::check(&loaded.config).map_err(Exit::into_text)?;
+    check::settings(&loaded.config).map_err(Exit::into_text)?;
     Ok(loaded)
 }
 
@@ -187,7 +190,7 @@ fn warn_of_later_layers<'a>(keys: impl IntoIterator<Item = &'a str>, path: &Path
         match loaded.origins.get(key) {
             Some(Origin::Default) | None => {}
             Some(Origin::File(file)) if file == path => {}
-            Some(other) => super::warn(&[format!("{key} is set by {other}")]),
+            Some(other) => warn(&[format!("{key} is set by {other}")]),
         }
     }
 }

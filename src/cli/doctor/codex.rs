@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Finding;
 use crate::api::error;
-use crate::cli::Exit;
+use crate::cli::exit::Exit;
 use crate::cli::service::World;
 use crate::codex::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
 use crate::codex::{Codex, Confinement, Installation, Login, Survey, locate};

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::Finding;
 use crate::cli::probe::Holder;
+use crate::cli::readiness::{addresses, addresses_of, ask_ready, why_not};
 use crate::cli::service::{Manager, Service, State, World};
-use crate::cli::start::{addresses, addresses_of, ask_ready, why_not};
-use crate::cli::{install, serve, socket};
+use crate::cli::{check, socket, unit_files};
 use crate::codex::folders;
 use crate::config::Config;
 use crate::os::listen;
@@ -108,7 +108,7 @@ fn named_folder(subject: &'static str, path: &Path) -> Finding {
 
 fn missing(subject: &'static str, path: &Path) -> Finding {
     let shown = path.display();
-    match serve::can_be_made(path) {
+    match check::can_be_made(path) {
         Ok(()) => Finding::good(subject, format!("{shown}, made when first needed")),
         Err(why) => Finding::broken(subject, format!("{shown} cannot be made: {why}")),
     }
@@ -134,7 +134,7 @@ pub(super) fn service(world: &World, config: &Config) -> Vec<Finding> {
             Some(true) => Finding::good("lingering", "on: the service runs without a login"),
             Some(false) => Finding::mind(
                 "lingering",
-                install::notes_on_login(&world.manager, true).split(". To").next().unwrap_or_default(),
+                unit_files::notes_on_login(&world.manager, true).split(". To").next().unwrap_or_default(),
             )
             .fix("loginctl enable-linger"),
             None => Finding::mind("lingering", "loginctl does not tell"),

@@ -9,8 +9,10 @@ use std::io::IsTerminal;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::exit::Exit;
+use super::given::sources;
+use super::output::out;
 use super::service::World;
-use super::{Exit, out};
 use crate::codex::args;
 use crate::config::schema::flags;
 use crate::config::{Config, Origin, load};
@@ -86,7 +88,7 @@ impl Finding {
 pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
     let mut world = World::look()?;
     world.sources.flags = flags(matches);
-    world.sources.config_file = super::sources(matches)?.config_file;
+    world.sources.config_file = sources(matches)?.config_file;
     let colours = std::io::stdout().is_terminal();
     let mut broken = 0;
     let mut say = |findings: Vec<Finding>| {

@@ -10,9 +10,9 @@ use crate::config::SETTINGS;
 pub const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 
 /// The script for that shell.
-pub fn script(shell: Shell) -> String {
+pub fn script(program: &Command, shell: Shell) -> String {
     let mut text = Vec::new();
-    let mut command = proposed(&super::super::command());
+    let mut command = proposed(program);
     clap_complete::generate(shell, &mut command, "codex-api-proxy", &mut text);
     // clap_complete 4.6 writes a program's hyphens in one way where it sets the verb for bash, and in
     // another where it looks for it.

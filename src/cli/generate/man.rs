@@ -9,20 +9,20 @@ use crate::config::render::{default, kind};
 use crate::config::schema::args;
 
 /// Every page, by the name of its file.
-pub fn pages() -> Vec<(&'static str, String)> {
+pub fn pages(program: &Command) -> Vec<(&'static str, String)> {
     [
         ("codex-api-proxy.1", include_str!("../../../packaging/man/codex-api-proxy.1.in")),
         ("codex-api-proxy.toml.5", include_str!("../../../packaging/man/codex-api-proxy.toml.5.in")),
         ("codex-api-proxy.service.8", include_str!("../../../packaging/man/codex-api-proxy.service.8.in")),
     ]
     .into_iter()
-    .map(|(name, source)| (name, page(source)))
+    .map(|(name, source)| (name, page(source, program)))
     .collect()
 }
 
-fn page(source: &str) -> String {
+fn page(source: &str, program: &Command) -> String {
     let lines = source.lines().map(|line| match line {
-        "@COMMANDS@" => commands(&super::super::command(), ""),
+        "@COMMANDS@" => commands(program, ""),
         "@FLAGS@" => flags(),
         "@SETTINGS@" => settings(),
         comment if comment.starts_with(".\\\"") => String::new(),

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command, ValueHint, value_parser};
 
+use super::exit::Exit;
+use super::output::out;
 use super::service::units::SHIPPED;
-use super::{Exit, out};
 use crate::config::render;
 
 /// `generate` and what it knows.
@@ -46,16 +47,19 @@ pub fn command() -> Command {
         )
 }
 
-/// Runs the verb.
+/// Runs the verb; `program` is the whole command line.
 ///
 /// # Errors
 /// How the program ends, if not well.
-pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
+pub fn run(matches: &ArgMatches, program: &Command) -> Result<(), Exit> {
     match matches.subcommand() {
-        Some(("man", matches)) => print_or_write(&man::pages(), ".\\\"", matches),
+        Some(("man", matches)) => print_or_write(&man::pages(program), ".\\\"", matches),
         Some(("completions", matches)) => {
             let shell = matches.get_one::<String>("shell").and_then(|shell| shell.parse().ok());
-            out(&completions::script(shell.ok_or_else(|| Exit::Usage("the shell is missing".into()))?))
+            out(&completions::script(
+                program,
+                shell.ok_or_else(|| Exit::Usage("the shell is missing".into()))?,
+            ))
         }
         Some(("config", _)) => out(&render::example()),
         Some(("units", matches)) => {

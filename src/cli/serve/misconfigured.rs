@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::routes;
 use crate::api::seats::Connections;
 use crate::api::server::{self, Backlog, Limits};
-use crate::cli::Exit;
+use crate::cli::exit::Exit;
 use crate::config::{Config, Live, Sources};
 use crate::observe::catalog;
 use crate::os::descriptors;

@@ -6,7 +6,7 @@ use crate::observe::catalog;
 
 use super::service::Service;
 use super::{Prepared, Server, log_warnings, worries};
-use crate::cli::Exit;
+use crate::cli::exit::Exit;
 
 impl Server {
     /// Loads the settings again and puts in force what can change. `exposed` is a listener that other

@@ -6,19 +6,18 @@ pub mod run;
 pub mod sockets;
 pub mod systemd;
 pub mod units;
+mod world;
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::cli::Exit;
-use crate::codex::locate;
-use crate::config::Sources;
+use crate::cli::exit::Exit;
 
 pub use launchd::Launchd;
 pub use sockets::Address;
 pub use systemd::Systemd;
+pub use world::{World, own_program};
 
 /// How many lines of the log tell why something failed.
 const LAST_LINES: usize = 15;
@@ -89,6 +88,17 @@ pub struct Service {
     pub socket: Socket,
 }
 
+impl Service {
+    /// ` (process 123, since …)`; nothing without a process.
+    pub fn process(&self) -> String {
+        match (self.pid, &self.since) {
+            (Some(pid), Some(since)) => format!(" (process {pid}, since {since})"),
+            (Some(pid), None) => format!(" (process {pid})"),
+            _ => String::new(),
+        }
+    }
+}
+
 /// Sockets that the manager holds for the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Socket {
@@ -100,41 +110,6 @@ pub struct Socket {
     pub known: bool,
     /// Where.
     pub addresses: Vec<Address>,
-}
-
-/// The service manager and the surroundings that it gives to the service.
-pub struct World {
-    /// Who starts the service.
-    pub manager: Manager,
-    /// The environment that the service gets; ours where there is no manager.
-    pub env: Vec<(OsString, OsString)>,
-    /// Where the service reads its settings.
-    pub sources: Sources,
-}
-
-impl World {
-    /// Finds out who is in charge here.
-    ///
-    /// # Errors
-    /// Our own working directory is gone.
-    pub fn look() -> Result<World, Exit> {
-        let manager = Manager::detect();
-        let env = match &manager {
-            Manager::Systemd(systemd) => systemd.environment.clone(),
-            Manager::Launchd(_) => launchd::environment(std::env::vars_os()),
-            Manager::None(_) => std::env::vars_os().collect(),
-        };
-        let mut sources = Sources::of_environment(&env).map_err(|error| Exit::Failure(error.to_string()))?;
-        if matches!(manager, Manager::None(_)) {
-            sources.cwd = std::env::current_dir().map_err(|error| Exit::Failure(error.to_string()))?;
-        }
-        Ok(World { manager, env, sources })
-    }
-
-    /// A variable of the service.
-    pub fn variable(&self, name: &str) -> Option<&OsString> {
-        self.env.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
-    }
 }
 
 impl Manager {
@@ -285,16 +260,4 @@ pub fn no_manager(why: &str) -> Exit {
         "{why}\nThis command works through the service manager (systemd or launchd). Without one, as in a \
          container, run the server in the foreground: codex-api-proxy serve"
     ))
-}
-
-/// This program by the name it will keep: a link on PATH survives an upgrade, what it leads to may not.
-///
-/// # Errors
-/// The system does not tell where this program is.
-pub fn own_program() -> Result<PathBuf, Exit> {
-    let exe = std::env::current_exe()
-        .map_err(|error| Exit::Failure(format!("where this program is, is not known: {error}")))?;
-    let on_path = locate::named("codex-api-proxy", std::env::var_os("PATH").as_deref(), None);
-    let real = |path: &Path| path.canonicalize().ok();
-    Ok(on_path.filter(|path| real(path).is_some() && real(path) == real(&exe)).unwrap_or(exe))
 }

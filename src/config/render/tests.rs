@@ -30,7 +30,7 @@ fn the_table_of_the_readme_is_fresh() {
     let text = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once(BEGIN).expect("README.md has the mark where the settings begin");
     let (_, after) = rest.split_once(END).expect("README.md has the mark where the settings end");
-    fresh(&path, &format!("{before}{BEGIN}{}\n{END}{after}", markdown()));
+    fresh(&path, &format!("{before}{BEGIN}{}\n{END}{after}", super::readme::markdown()));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn the_values_shown_for_unset_settings_would_pass() {
     let here = crate::config::schema::Base { home: Some(Path::new("/home/me")), folder: Path::new("/") };
     for setting in SETTINGS {
         if let Initial::Unset { example, .. } = &setting.initial {
-            assert!(setting.shape.from_text(example, &here).is_ok(), "{}", setting.key);
+            assert!(setting.shape.read_text(example, &here).is_ok(), "{}", setting.key);
         }
     }
 }

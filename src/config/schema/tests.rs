@@ -147,6 +147,6 @@ fn lists_by_flag() {
     ] {
         let setting = Setting::find(key).unwrap();
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-        assert_eq!(to_text(setting, &setting.from_flags(&texts, &base).unwrap()), expect, "{key}");
+        assert_eq!(to_text(setting, &setting.read_flags(&texts, &base).unwrap()), expect, "{key}");
     }
 }

@@ -69,7 +69,7 @@ fn texts() {
         ),
     ] {
         let setting = Setting::find(key).unwrap();
-        let found = setting.shape.from_text(text, &base());
+        let found = setting.shape.read_text(text, &base());
         let found = found.map(|value| to_text(setting, &value)).map_err(|bad| bad.explain(setting));
         let expect = expect.map(str::to_owned).map_err(|end| format!("{key} must be {end}"));
         assert_eq!(found, expect, "{key} {text:?}");
@@ -113,7 +113,7 @@ fn toml() {
         let document = entry.parse::<toml_edit::DocumentMut>().unwrap();
         let (key, item) = document.iter().next().unwrap();
         let setting = Setting::find(key).unwrap();
-        let found = setting.shape.from_toml(item, &base()).ok();
+        let found = setting.shape.read_toml(item, &base()).ok();
         assert_eq!(found.map(|value| to_text(setting, &value)).as_deref(), expect, "{entry}");
     }
 }
@@ -121,7 +121,7 @@ fn toml() {
 #[test]
 fn without_a_home_a_tilde_is_refused() {
     let base = Base { home: None, ..base() };
-    let error = Shape::Path.from_text("~/x", &base).unwrap_err();
+    let error = Shape::Path.read_text("~/x", &base).unwrap_err();
     assert!(error.explain(Setting::find("login_home").unwrap()).contains("HOME is not set"));
 }
 
@@ -129,6 +129,6 @@ fn without_a_home_a_tilde_is_refused() {
 fn long_values_are_cut_and_control_characters_escaped() {
     let setting = Setting::find("engine").unwrap();
     let found =
-        setting.shape.from_text(&format!("\x1b{}", "x".repeat(100)), &base()).unwrap_err().explain(setting);
+        setting.shape.read_text(&format!("\x1b{}", "x".repeat(100)), &base()).unwrap_err().explain(setting);
     assert!(found.ends_with(&format!("\\u{{1b}}{}…`", "x".repeat(79))), "{found}");
 }

@@ -185,12 +185,12 @@ struct Outgoing {
     bytes: u64,
 }
 
-/// Messages on their way to the pipe; goes to [`write`].
+/// Messages on their way to the pipe; goes to [`write()`].
 #[derive(Debug)]
 pub struct Outbox(mpsc::Receiver<Vec<u8>>);
 
 impl Rpc {
-    /// A connection that still needs its [`write`] and [`Rpc::read`] loops run.
+    /// A connection that still needs its [`write()`] and [`Rpc::read`] loops run.
     pub fn new() -> (Rpc, Outbox) {
         let (outbox, queue) = mpsc::channel(OUTBOX);
         let rpc = Rpc {

@@ -233,7 +233,7 @@ impl Run {
                 serde_json::from_str(schema.as_str())
                     .map_err(|_| Failure::bad(At::Schema, "The schema must be a JSON object."))?,
             ),
-            Output::Text | Output::JsonObject => None,
+            Output::Text | Output::JsonObject | Output::Described(_) => None,
         };
         Ok(TurnStart {
             thread_id: thread,

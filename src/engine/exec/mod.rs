@@ -278,7 +278,7 @@ impl Run {
             let prompt = prompt::build(&turn.conversation, &turn.output);
             let schema = match &turn.output {
                 Output::JsonSchema(schema) => Some(schema.as_str()),
-                Output::Text | Output::JsonObject => None,
+                Output::Text | Output::JsonObject | Output::Described(_) => None,
             };
             let files = TurnFiles::write(&tmp, schema, &prompt.images)?;
             let rollout = match continuation {

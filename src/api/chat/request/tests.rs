@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::models::upstream;
-use crate::config::ProfileChoice;
+use crate::config::settings::ProfileChoice;
 use crate::turn::{Tool, ToolChoice, ToolKind};
 use serde_json::{Value, json};
 
@@ -89,7 +89,7 @@ fn wrong_values_name_their_field() {
         ),
         (json!({"n": 0}), "n", "n must be between 1 and 8."),
         (json!({"n": 9}), "n", "n must be between 1 and 8."),
-        (json!({"n": 1.5}), "n", "n must be an integer, not a number."),
+        (json!({"n": 1.5}), "n", "n must be a whole number, not 1.5."),
         (json!({"stop": 1}), "stop", "stop must be a string or an array of strings, not a number."),
         (json!({"stop": ["a", 1]}), "stop[1]", "stop[1] must be a string, not a number."),
         (json!({"stop": ["1", "2", "3", "4", "5"]}), "stop", "stop must have at most 4 strings."),
@@ -110,7 +110,14 @@ fn wrong_values_name_their_field() {
         (json!({"temperature": 2.1}), "temperature", "temperature must be between 0 and 2."),
         (json!({"top_p": -0.1}), "top_p", "top_p must be between 0 and 1."),
         (json!({"max_tokens": 0}), "max_tokens", "max_tokens must be at least 1."),
-        (json!({"seed": 0.5}), "seed", "seed must be an integer, not a number."),
+        (json!({"seed": 0.5}), "seed", "seed must be a whole number, not 0.5."),
+        (json!({"n": "1"}), "n", "n must be an integer, not a string."),
+        (json!({"n": -1}), "n", "n must be between 1 and 8."),
+        (json!({"n": 9.0}), "n", "n must be between 1 and 8."),
+        (json!({"n": u64::MAX}), "n", "n must be between 1 and 8."),
+        (json!({"n": 1e300}), "n", "n must be between 1 and 8."),
+        (json!({"max_tokens": -1e300}), "max_tokens", "max_tokens must be at least 1."),
+        (json!({"top_logprobs": 20.5}), "top_logprobs", "top_logprobs must be a whole number, not 20.5."),
         (json!({"store": "no"}), "store", "store must be a boolean, not a string."),
         (
             json!({"response_format": {"type": "xml"}}),
@@ -127,6 +134,11 @@ fn wrong_values_name_their_field() {
             json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}}),
             "response_format.json_schema.schema",
             "response_format.json_schema.schema is required.",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": 1}}}}),
+            "response_format.json_schema.schema",
+            "response_format.json_schema.schema is not a JSON Schema that answers can be checked against: at /type: 1 is not valid under any of the schemas listed in the 'anyOf' keyword.",
         ),
         (json!({"tools": [{"type": "web_search"}]}), "tools[0].type", "tools[0].type must be function."),
         (
@@ -241,7 +253,7 @@ fn schemas_travel_as_written() {
         r#"{{"tools": [], "model": "m", "messages": [{{"role": "user", "content": "x"}}],
             "tools": [{{"type": "function", "function": {{"name": "f"}}}},
                 {{"type": "function", "function": {{"parameters": {{}}, "name": "g", "parameters": {schema}}}}}],
-            "response_format": {{"type": "json_schema", "json_schema": {{"name": "n", "schema": {schema}}}}}}}"#
+            "response_format": {{"type": "json_schema", "json_schema": {{"name": "n", "strict": true, "schema": {schema}}}}}}}"#
     );
     let config = Config { engine: EngineKind::AppServer, ..Config::default() };
     let turn = decode(&body, &config).unwrap().turn;
@@ -255,4 +267,14 @@ fn schemas_travel_as_written() {
         })
         .collect();
     assert_eq!(parameters, [r#"{"type":"object","properties":{}}"#, sent]);
+}
+
+#[test]
+fn whole_numbers_may_be_written_in_any_way() {
+    let all = r#"{"model":"m","messages":[{"role":"user","content":"x"}],"n":1.0,"seed":18446744073709551615,
+        "max_tokens":1e3,"max_completion_tokens":12345678901234567890123,"top_logprobs":0.0}"#;
+    let asked = decode(all, &Config::default()).unwrap();
+    assert_eq!(asked.n, 1);
+    let least = all.replace("18446744073709551615", "-9223372036854775809");
+    assert!(decode(&least, &Config::default()).is_ok());
 }

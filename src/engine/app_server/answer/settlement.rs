@@ -103,7 +103,7 @@ impl Settlement {
         self.tell_measured();
         match self.sink.push(Ok(event)) {
             Ok(()) => {}
-            Err(NotTaken::Full) => self.stop(Err(Failure::ClientTooSlow)),
+            Err(NotTaken::TooSlow) => self.stop(Err(Failure::ClientTooSlow)),
             Err(NotTaken::Gone) => self.abandon(),
         }
     }

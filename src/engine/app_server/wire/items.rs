@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::custom::wrapped;
 use crate::engine::app_server::tool_names::Names;
-use crate::turn::{CallKind, Item, Output, Part, Role, Saying, ToolChoice, Turn};
+use crate::turn::{CallKind, Item, Part, Role, Saying, ToolChoice, Turn};
 
 /// `thread/inject_items`.
 #[derive(Debug, Serialize)]
@@ -75,10 +75,6 @@ pub enum Content<'a> {
 /// Said to the model where a function has to be called; Codex has no way to enforce it.
 const CALL_SOME: &str = "Answer by calling one or more of the provided functions. Do not answer in text.";
 
-/// Said to the model where any JSON object is asked for; Codex enforces schemas only.
-const JSON_OBJECT: &str =
-    "Answer with one valid JSON object and nothing else: no text around it, no code fence.";
-
 /// Items of a conversation, and what the model must be told because no field of the protocol
 /// carries it ([`hint`]): at their end; or at their head, where the conversation is continued and
 /// only its end may grow.
@@ -127,7 +123,7 @@ pub fn hint(turn: &Turn, names: &Names) -> Option<String> {
             Some(format!("Answer by calling the function `{}`. Do not answer in text.", names.out(name)))
         }
     };
-    call.or_else(|| (turn.output == Output::JsonObject).then(|| JSON_OBJECT.to_owned()))
+    call.or_else(|| turn.output.instruction().map(Cow::into_owned))
 }
 
 fn response_item<'a>(item: &'a Item, names: &'a Names) -> ResponseItem<'a> {
