@@ -59,7 +59,7 @@ tour: build ## Record packaging/first-five-minutes.svg
 build-tools: ## Check for the Rust toolchain that building needs
 	@tests/tools/need-cargo.sh
 
-test-tools: build-tools ## Get what the tests need, all of it below target/
+test-tools: build-tools ## Get what the tests need, below target/; programs that are missing with apt-get
 	@tests/tools/test-tools.sh
 
 release-check: test ## Everything that must hold before a release: all packages built and validated

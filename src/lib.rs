@@ -91,6 +91,7 @@
 //! | sd-notify | readiness, and sockets of systemd |
 //! | socket2 | socket options, and the kernel's word on who is connected |
 //! | mimalloc | the allocator: a third of the CPU of a request less under load; without huge pages, which cost memory |
+//! | libmimalloc-sys | the same: what it holds of freed memory is given back ([`os::memory`]) |
 //! | libc | signals, umask, pidfd: in [`os`] only |
 //! | tracing, tracing-subscriber, tracing-journald, tracing-oslog | logs, to stderr, as native journal fields, or to the unified log of macOS |
 

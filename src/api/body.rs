@@ -18,8 +18,9 @@ use futures_util::{Stream, StreamExt};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::os::memory;
 use crate::turn::Failure;
 
 /// What a body may cost.
@@ -46,7 +47,19 @@ pub struct Buffers {
     taken: Arc<AtomicU64>,
     /// A permit for each [`UNIT`] that may be read at a time.
     readers: Arc<Semaphore>,
+    /// Told when something large was given up.
+    freed: Arc<Notify>,
 }
+
+/// What is large enough to give its memory back to the system, in bytes.
+const LARGE: u64 = 1 << 20;
+
+/// How long nothing large must have been given up until its memory goes back to the system: the next
+/// one would only ask for it again.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How long a thread for blocking work may be idle. What it holds of freed memory goes with it.
+pub const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Bodies of so many bytes together are made into conversations at a time: meanwhile they are there
 /// twice.
@@ -62,7 +75,11 @@ pub struct ReadTurn(#[allow(dead_code, reason = "given back when dropped")] Owne
 impl Buffers {
     /// An empty budget.
     pub fn new() -> Buffers {
-        Buffers { taken: Arc::default(), readers: Arc::new(Semaphore::new(READ_AT_ONCE / UNIT)) }
+        Buffers {
+            taken: Arc::default(),
+            readers: Arc::new(Semaphore::new(READ_AT_ONCE / UNIT)),
+            freed: Arc::default(),
+        }
     }
 
     /// How much is taken, in bytes.
@@ -77,6 +94,21 @@ impl Buffers {
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         // It is never closed.
         Arc::clone(&self.readers).acquire_many_owned(units).await.ok().map(ReadTurn)
+    }
+
+    /// Gives memory back to the system after large requests, for ever.
+    pub async fn keep_tidy(&self) {
+        loop {
+            self.freed.notified().await;
+            while tokio::time::timeout(QUIET, self.freed.notified()).await.is_ok() {}
+            memory::give_back();
+            // By then the threads that read those bodies are gone.
+            let next = tokio::time::timeout(BLOCKING_KEEP_ALIVE + QUIET, self.freed.notified()).await;
+            match next {
+                Ok(()) => self.freed.notify_one(),
+                Err(_) => memory::give_back(),
+            }
+        }
     }
 
     fn claim(&self, max: u64) -> Claim {
@@ -111,6 +143,9 @@ impl Claim {
     fn set(&mut self, bytes: u64) {
         self.buffers.taken.fetch_add(bytes, Ordering::Relaxed);
         self.buffers.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.bytes >= bytes.saturating_add(LARGE) {
+            self.buffers.freed.notify_one();
+        }
         self.bytes = bytes;
     }
 }
@@ -118,6 +153,9 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.buffers.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.bytes >= LARGE {
+            self.buffers.freed.notify_one();
+        }
     }
 }
 

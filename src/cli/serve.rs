@@ -15,14 +15,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::server::Backlog;
-use crate::api::{App, gate::Rules, routes, seats, server};
+use crate::api::{App, body, gate::Rules, routes, seats, server};
 use crate::codex::{Codex, args, folders};
 use crate::config::{Config, EngineKind, Live, Loaded, Sources, load};
 use crate::engine::{Engine, app_server, exec};
 use crate::observe::catalog;
 use crate::observe::log::{self, LogHandle};
 use crate::os::listen::{self, Listener};
-use crate::os::{descriptors, process};
+use crate::os::{descriptors, memory, process};
 use crate::process::Spawner;
 
 use super::check;
@@ -72,6 +72,9 @@ fn serve(sources: Sources) -> Result<(), Exit> {
         .enable_all()
         .thread_name("codex-api-proxy")
         .max_blocking_threads(64)
+        // With it goes what it has freed.
+        .thread_keep_alive(body::BLOCKING_KEEP_ALIVE)
+        .on_thread_park(memory::on_idle)
         .build()
         .map_err(|error| Exit::Failure(format!("cannot start the runtime: {error}")))?;
     let served = runtime.block_on(async {
@@ -192,6 +195,8 @@ impl Server {
             EngineKind::AppServer => Engine::AppServer(app_server::Pool::start(live.clone(), codex.clone())),
         };
         let app = Arc::new(App::new(live.clone(), rules, engine, codex));
+        let buffers = app.buffers.clone();
+        tokio::spawn(async move { buffers.keep_tidy().await });
 
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let serving = server::serve(

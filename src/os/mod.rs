@@ -4,6 +4,7 @@ pub mod descriptors;
 #[cfg(target_os = "macos")]
 pub mod launchd;
 pub mod listen;
+pub mod memory;
 pub mod names;
 pub mod peer;
 pub mod process;

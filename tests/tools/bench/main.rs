@@ -5,13 +5,21 @@
 //! process with the same pipes, or talks JSON-RPC to an app-server of its own. Numbers are printed
 //! beside their targets; nothing fails on time, but a delta that is lost, merged or out of order does.
 //! `BENCH_REQUESTS` changes how many requests the throughput is measured with (2000; five times
-//! that for the app-server). `make bench ARGS=app-server` and `ARGS=exec` measure one engine.
+//! that for the app-server). `make bench ARGS=app-server` and `ARGS=exec` measure one engine,
+//! `ARGS=growth` what a request costs when it has twice of something, `ARGS=cache` how much of a
+//! conversation is paid for once, with the real Codex CLI.
 #![allow(clippy::unwrap_used)]
 
 mod app_server;
+mod cache;
 mod client;
 mod exec;
+mod growth;
 mod rpc;
+// The tests' own scripted upstream, of which this uses a part.
+#[allow(dead_code)]
+#[path = "../../it/support/upstream.rs"]
+mod upstream;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -59,11 +67,18 @@ impl Bench {
             "{cores} cores, {requests} requests at concurrency {CONCURRENCY}, fake codex that answers at once"
         );
         let only = std::env::args().nth(1);
-        if only.as_deref() != Some("app-server") {
+        let all = only.is_none();
+        if only.as_deref() == Some("growth") {
+            return growth::run(self).await;
+        }
+        if all || only.as_deref() == Some("exec") {
             exec::run(self, requests).await;
         }
-        if only.as_deref() != Some("exec") {
+        if all || only.as_deref() == Some("app-server") {
             app_server::run(self, 5 * requests).await;
+        }
+        if all || only.as_deref() == Some("cache") {
+            cache::run(self).await;
         }
     }
 

@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import pathlib
+import stat
 import subprocess
 import sys
 import time
@@ -40,6 +41,9 @@ class Deb:
     def purge(self):
         run("dpkg", "--purge", UNIT)
 
+    def files(self):
+        return listed(run("dpkg", "--listfiles", UNIT).stdout)
+
 
 class Rpm:
     """rpm with a database of its own; what Debian calls its packages is unknown to it."""
@@ -63,17 +67,58 @@ class Rpm:
         # rpm knows no purge: what was edited, or made by the service, goes by hand.
         run("rm", "-r", "/etc/codex-api-proxy", "/var/lib/codex-api-proxy")
 
+    def files(self):
+        return listed(run("rpm", "--query", "--list", "--dbpath", "/root/.rpmdb", UNIT).stdout)
 
-def files():
-    """Every file of the machine that could come from a package."""
+
+def listed(said):
+    """The files of a package's own list, without its folders, where they really are."""
+    paths = [path for path in said.splitlines() if os.path.islink(path) or not os.path.isdir(path)]
+    return {os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)) for path in paths}
+
+
+# What was written in this machine, and nothing else; below it, others may write to their files as
+# they like. See tests/tools/boot-systemd.sh.
+LAYER = "/run/boot-systemd/layer"
+
+
+def files(root=""):
+    """Every file of the machine, or of its layer, that could come from a package."""
     found = set()
     for top in ("/etc", "/opt", "/root", "/srv", "/usr", "/var"):
-        for folder, folders, names in os.walk(top):
-            folders[:] = [name for name in folders if f"{folder}/{name}" not in BOOKS]
+        for folder, folders, names in os.walk(root + top):
+            inside = folder[len(root):]
+            folders[:] = [name for name in folders if f"{inside}/{name}" not in BOOKS]
             # Of folders only ours: rpm leaves those which a Fedora has anyway.
             ours = [name for name in folders if UNIT in name]
-            found |= {f"{folder}/{name}" for name in [*names, *ours]} - set(BOOKS)
+            found |= {f"{inside}/{name}" for name in [*names, *ours] if not is_whiteout(f"{folder}/{name}")} - set(BOOKS)
+    # In /var the machine's other services, booted as well, keep what they write and remove all the time.
+    found = {path for path in found if not path.startswith("/var/") or UNIT in path}
     return {path for path in found if not path.endswith((".pyc", "__pycache__"))}
+
+
+def is_whiteout(path):
+    """Whether that is the layer's mark of a file that was removed from what is below it."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def is_removed(path):
+    """Whether a file that was below the layer was removed in here, by itself or with a folder."""
+    place = LAYER
+    for part in pathlib.PurePosixPath(path).parts[1:]:
+        place = f"{place}/{part}"
+        if is_whiteout(place):
+            return True
+        if not os.path.lexists(place):
+            return False
+        # A folder that took the place of another one.
+        if not os.path.islink(place) and os.path.isdir(place) and "trusted.overlay.opaque" in os.listxattr(place):
+            return not os.path.lexists(LAYER + path)
+    return False
 
 
 class Stream:
@@ -102,7 +147,7 @@ class Life:
         self.other_socket = "/run/codex-api-proxy/other.sock"
 
     def installing_starts_and_enables_nothing(self):
-        self.before = files()
+        self.before, self.written = files(), files(LAYER)
         said = self.manager.add(self.older)
         assert "rror" not in said and "arning" not in said, said
         assert not processes(PROGRAM)
@@ -112,12 +157,15 @@ class Life:
         assert run("systemctl", "is-enabled", f"{self.instance}.socket", check=False).stdout.strip() == "disabled"
         failed = run("systemctl", "--failed", "--plain", "--no-legend").stdout
         assert UNIT not in failed, failed
-        new = files() - self.before
+        mine = self.manager.files()
+        assert all(os.path.lexists(path) for path in mine), mine
+        unseen = sorted(mine - (files(LAYER) - self.before))
+        assert not unseen, f"the layer does not show these, and would not show what is left either: {unseen}"
         for wanted in ("man/man1/codex-api-proxy.1", "man/man5/codex-api-proxy.toml.5", "man/man8/codex-api-proxy.service.8",
                        "bash-completion/completions/codex-api-proxy", "_codex-api-proxy", "codex-api-proxy.fish",
                        "catalog/codex-api-proxy.catalog", "README.md", "crates.txt"):
-            assert any(wanted in path for path in new), wanted
-        size = sum(os.lstat(path).st_size for path in new if os.path.isfile(path))
+            assert any(wanted in path for path in mine), wanted
+        size = sum(os.lstat(path).st_size for path in mine if os.path.isfile(path))
         print(f"measured installed size: {size / 1e6:.1f} MB")
         assert size <= 12_000_000, size
         text = CONFIG.read_text().splitlines()
@@ -182,9 +230,9 @@ class Life:
 
     def purging_leaves_nothing(self):
         self.manager.purge()
-        left = sorted(files() - self.before)
+        left = sorted(files(LAYER) - self.before)
         assert not left, left
-        missing = sorted(self.before - files())
+        missing = sorted((self.written - files(LAYER)) | {path for path in self.before - files() if is_removed(path)})
         assert not missing, missing
         # No unit either, not even one that failed or is only remembered; but for the slice of all instances.
         known = run("systemctl", "list-units", "--all", "--plain", "--no-legend", f"{UNIT}*").stdout
