@@ -151,7 +151,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
-    use crate::config::ProfileChoice;
+    use crate::config::settings::ProfileChoice;
 
     fn config(state: &Path) -> Config {
         Config { state_dir: state.into(), ..Config::default() }
