@@ -81,7 +81,7 @@
 //! | clap_mangen, clap_complete | its manual page and its completions: `generate` |
 //! | strsim | "did you mean" |
 //! | subtle | keys compared in constant time |
-//! | base64 | images |
+//! | base64, imagesize, crc32fast | images: their encoding, what they are, whether they are whole |
 //! | jsonschema | answers checked against schemas that the upstream does not enforce; fetches nothing |
 //! | icu_properties, icu_normalizer | what Unicode says of a character: which print nothing, which look alike |
 //! | hmac, sha2, getrandom | the identity of a conversation, and the key it is made with |

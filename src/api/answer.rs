@@ -4,11 +4,13 @@
 //! JSON until it is what was asked for, text beside a required function call until there is a call.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use crate::turn::{Event, Failure, Finish, Output, ToolChoice, Usage};
+use crate::turn::{Event, Failure, Finish, Output, Tool, ToolCall, ToolChoice, Turn, Usage, forced, pace};
 
 use super::dialect::{Piece, join};
 use super::form;
+use super::ids;
 use super::stop::{Passed, StopFilter, Stops};
 
 /// Where messages are joined.
@@ -26,7 +28,8 @@ pub struct Answer {
     stop: StopFilter,
     /// What it must be, where the upstream does not see to that.
     form: Output,
-    call_required: bool,
+    tools: Arc<[Tool]>,
+    choice: ToolChoice,
     called: bool,
     stopped: bool,
     /// The text under way is progress, not answer: neither cut nor checked.
@@ -40,11 +43,12 @@ pub struct Answer {
 
 impl Answer {
     /// An answer of that form.
-    pub fn new(stop: &Stops, output: &Output, choice: &ToolChoice) -> Answer {
+    pub fn new(stop: &Stops, turn: &Turn) -> Answer {
         Answer {
             stop: StopFilter::new(stop),
-            form: output.clone(),
-            call_required: *choice != ToolChoice::Auto,
+            form: turn.output.clone(),
+            tools: Arc::clone(&turn.tools),
+            choice: turn.tool_choice.clone(),
             called: false,
             stopped: false,
             commentary: false,
@@ -101,6 +105,11 @@ impl Answer {
                 self.release(Piece::Message { id, commentary }, &mut out);
             }
             Event::Text(text) if self.commentary => self.release(Piece::Text(text), &mut out),
+            // Arguments, which stop strings do not cut, if it is not words that will be refused anyway.
+            Event::Text(text) if self.must_call() => {
+                let text = self.placed(text);
+                self.release(Piece::Text(text), &mut out);
+            }
             Event::Text(text) => {
                 let text = self.placed(text);
                 match self.stop.push(text) {
@@ -113,10 +122,11 @@ impl Answer {
                 }
             }
             Event::ToolCall(call) => {
-                self.called = true;
-                // Text said before the call comes before it.
                 let before = std::mem::take(&mut self.withheld);
-                if !self.must_be_checked() {
+                // Text said before the call comes before it, unless it is but another form of it.
+                let forced = self.must_call() && self.calls_in(&answer_text(&before)).is_some();
+                self.called = true;
+                if !self.must_be_checked() && !forced {
                     out.extend(before);
                 }
                 out.push(Piece::ToolCall(call));
@@ -129,6 +139,15 @@ impl Answer {
             }
         }
         Ok(out)
+    }
+
+    fn must_call(&self) -> bool {
+        self.choice != ToolChoice::Auto && !self.called
+    }
+
+    /// The calls that words make where a call is required.
+    fn calls_in(&self, text: &str) -> Option<Vec<ToolCall>> {
+        pace::apart(text.len(), || forced::calls(text, &self.tools, &self.choice, || ids::fresh("call_")))
     }
 
     fn must_be_checked(&self) -> bool {
@@ -146,7 +165,7 @@ impl Answer {
         if matches!(&piece, Piece::Text(text) if text.is_empty()) {
             return;
         }
-        if self.must_be_checked() || (self.call_required && !self.called) {
+        if self.must_be_checked() || self.must_call() {
             join(&mut self.withheld, piece);
         } else {
             out.push(piece);
@@ -154,17 +173,22 @@ impl Answer {
     }
 
     fn finish(&mut self, finish: Finish, out: &mut Vec<Piece>) -> Result<(), Failure> {
-        if self.call_required && !self.called {
-            return Err(Failure::ToolChoiceNotHonoured);
-        }
         let withheld = std::mem::take(&mut self.withheld);
+        if self.must_call() {
+            let calls = self.calls_in(&answer_text(&withheld)).ok_or(Failure::ToolChoiceNotHonoured)?;
+            self.called = true;
+            out.extend(with_text(withheld, None));
+            out.extend(calls.into_iter().map(Piece::ToolCall));
+            out.push(Piece::Finish(Finish::ToolCalls));
+            return Ok(());
+        }
         // A cut answer is as whole as it can be; function calls are another form of answer.
         if self.must_be_checked() && !self.stopped && !self.called && finish == Finish::Stop {
             let text = answer_text(&withheld);
             let checked = form::check(&self.form, &text).ok_or(Failure::InvalidJsonOutput)?;
             if checked.len() < text.len() {
                 let checked = checked.to_owned();
-                out.extend(with_text(withheld, checked));
+                out.extend(with_text(withheld, Some(checked)));
                 out.push(Piece::Finish(finish));
                 return Ok(());
             }
@@ -189,9 +213,9 @@ fn answer_text(pieces: &[Piece]) -> Cow<'_, str> {
     text
 }
 
-/// The same with another text in the place of what is no commentary.
-fn with_text(pieces: Vec<Piece>, text: String) -> Vec<Piece> {
-    let (mut commentary, mut text) = (false, Some(text));
+/// The same with another text, or none, in the place of what is no commentary.
+fn with_text(pieces: Vec<Piece>, mut text: Option<String>) -> Vec<Piece> {
+    let mut commentary = false;
     let mut out = Vec::with_capacity(pieces.len());
     for piece in pieces {
         match piece {
@@ -209,7 +233,8 @@ fn with_text(pieces: Vec<Piece>, text: String) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::turn::ToolCall;
+    use crate::turn::{Item, Part, Role, Workdir};
+    use std::path::Path;
 
     fn text(text: &str) -> Event {
         Event::Text(text.into())
@@ -236,7 +261,10 @@ mod tests {
     }
 
     fn plain(stop: &[&str], output: Output, choice: ToolChoice) -> Answer {
-        Answer::new(&Stops::new(stop).unwrap(), &output, &choice)
+        let item = Item::message(Role::User, vec![Part::Text("x".into())]);
+        let turn = Turn::new([item], Workdir::unseen(Path::new("/")));
+        let tools = [Tool::function("f", "", "{}".into()), Tool::function("g", "", "{}".into())].into();
+        Answer::new(&Stops::new(stop).unwrap(), &Turn { output, tools, tool_choice: choice, ..turn })
     }
 
     #[test]
@@ -369,6 +397,27 @@ mod tests {
             assert_eq!(join(&[stop]), (kept.into(), thought.clone()), "{stop:?}");
         }
         assert_eq!(join(&["\n\n"]), ("one".into(), thought));
+    }
+
+    #[test]
+    fn words_of_the_form_that_was_asked_for_are_calls() {
+        let required = |stop: &[&str]| plain(stop, Output::Text, ToolChoice::Required);
+        let words = [text("{\"calls\":[{\"name\":\"f\",\"arguments\":\"{\\\"a\\\""), text(":1}\"}]}")];
+        let said = |end: Vec<Event>| words.iter().cloned().chain(end).collect::<Vec<_>>();
+        for stop in [&[][..], &["calls"]] {
+            let pieces = run(required(stop), said(vec![done(Finish::Stop)])).unwrap();
+            let [Piece::ToolCall(call), Piece::Finish(Finish::ToolCalls)] = &pieces[..] else {
+                panic!("{pieces:?}")
+            };
+            assert!(call.id.starts_with("call_"), "{call:?}");
+            assert_eq!((&*call.name, &*call.arguments), ("f", "{\"a\":1}"));
+        }
+        // A real call beside them is the one that counts.
+        let both = said(vec![Event::ToolCall(call()), done(Finish::ToolCalls)]);
+        let expect = vec![Piece::ToolCall(call()), Piece::Finish(Finish::ToolCalls)];
+        assert_eq!(run(required(&[]), both), Ok(expect));
+        let named = plain(&[], Output::Text, ToolChoice::Named("g".into()));
+        assert_eq!(run(named, said(vec![done(Finish::Stop)])), Err(Failure::ToolChoiceNotHonoured));
     }
 
     #[test]

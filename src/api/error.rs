@@ -66,6 +66,9 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
         Failure::BadRequest { at, message } => {
             ErrorReply { at: at.clone(), ..invalid("invalid_value", message) }
         }
+        Failure::BadImage { at, message } => {
+            ErrorReply { at: Some(at.clone()), ..invalid("invalid_image_format", message) }
+        }
         Failure::Unsupported { at, message } => {
             ErrorReply { at: Some(at.clone()), ..invalid("unsupported_parameter", message) }
         }
@@ -209,6 +212,12 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
             "The Codex login is kept in a keyring and cannot be used from the isolated home. \
             Either set `cli_auth_credentials_store = \"file\"` in Codex's configuration and log in again, \
             or log in once with CODEX_HOME set to `app_server_codex_home`.",
+        ),
+        Failure::ReadsNotConfined { .. } => unavailable(
+            "reads_not_confined",
+            "`agent_reads` is `workspace`, and on this machine nothing keeps Codex's tools from reading \
+             other files. `codex-api-proxy doctor` on it says why. Set `agent_reads` to `auto` to go without, \
+             or `profile` to `model`.",
         ),
         Failure::HomeRefused { .. } => unavailable(
             "misconfigured",

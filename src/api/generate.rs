@@ -18,7 +18,7 @@ use crate::admission::Place;
 use crate::config::{Config, EngineKind, Profile};
 use crate::engine::Engine;
 use crate::observe::Trace;
-use crate::turn::pace::Pace;
+use crate::turn::pace::{Pace, apart};
 use crate::turn::{Caller, Events, Failure, Phase, Slot, Turn, Workdir};
 
 use super::answer::Answer;
@@ -206,12 +206,18 @@ fn needs_directory(config: &Config) -> bool {
 }
 
 fn workdir(request: &GenerationRequest, config: &Config) -> Result<Option<Workdir>, Failure> {
-    if !needs_directory(config) {
-        return Ok(None);
+    let (own, roots) = (Path::new(&config.default_cwd), &config.allowed_roots);
+    let resolve = |asked| Workdir::resolve(asked, own, roots);
+    let asked = request.cwd.as_deref();
+    if config.profile() == Profile::Agent {
+        return resolve(asked).map(Some);
     }
-    // In the lean profile the model sees no files, so every directory is as good.
-    let asked = request.cwd.as_deref().filter(|_| config.profile() == Profile::Agent);
-    Workdir::resolve(asked, Path::new(&config.default_cwd), &config.allowed_roots).map(Some)
+    // In the lean profile the model sees no files and every directory is as good; but a wrong one is
+    // wrong in either.
+    if asked.is_some() {
+        apart(usize::MAX, || resolve(asked))?;
+    }
+    if needs_directory(config) { resolve(None).map(Some) } else { Ok(None) }
 }
 
 /// Takes a place for each turn: all of them or none.
@@ -227,7 +233,7 @@ fn run(admitted: Admitted<'_>) -> Running<'_> {
     let Admitted { asked: Asked { call, request, encoder, held }, places, joined } = admitted;
     let GenerationRequest { turn, stop, n, stream, ignored, .. } = request;
     let engine = &call.app.engine;
-    let answer = Answer::new(&stop, &turn.output, &turn.tool_choice);
+    let answer = Answer::new(&stop, &turn);
     let answer = if call.dialect.one_text() { answer.joined() } else { answer };
     let start = |mut place: Place| match place.granted_at_once() {
         Some(Ok(permit)) => {

@@ -39,7 +39,7 @@ impl<'a> Raw<'a> {
             Err(_) if seen.get() > MOST_VALUES => {
                 Err(bad(format!("The request body has more than {MOST_VALUES} JSON values.")))
             }
-            Err(error) => Err(bad(format!("The request body is not valid JSON: {error}."))),
+            Err(error) => Err(place::explained(text, &error)),
         }
     }
 
@@ -260,13 +260,15 @@ impl Visitor<'_> for Name {
     }
 }
 
+mod place;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn checked(text: &str) -> Result<Raw<'_>, String> {
         Raw::check(text, &Wanted::default()).map_err(|failure| match failure {
-            Failure::BadRequest { at: None, message } => message,
+            Failure::BadRequest { message, .. } => message,
             other => panic!("{other:?}"),
         })
     }
@@ -324,7 +326,11 @@ mod tests {
             "{\"a\":{\"a\":null,\"b\":[true,false]}}",
         ] {
             let parsed = serde_json::from_str::<serde_json::Value>(value);
-            let expect = parsed.err().map(|error| format!("The request body is not valid JSON: {error}."));
+            let said = |error: serde_json::Error| match place::explained(value, &error) {
+                Failure::BadRequest { message, .. } => message,
+                other => panic!("{other:?}"),
+            };
+            let expect = parsed.err().map(said);
             assert_eq!(checked(value).err(), expect, "{value}");
         }
     }

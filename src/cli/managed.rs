@@ -84,9 +84,7 @@ pub fn adopted(config: &Config, world: &World) -> BTreeMap<&'static str, Value> 
     let home = world.sources.home.as_deref();
     let mut found = BTreeMap::new();
     let paths = (ours("PATH"), world.variable("PATH"));
-    if let Some(program) =
-        program_to_save(&config.codex_bin, paths.0.as_deref(), paths.1.map(AsRef::as_ref), home)
-    {
+    if let Some(program) = program_to_save(config, paths.0.as_deref(), paths.1.map(AsRef::as_ref), home) {
         found.insert("codex_bin", program.to_string_lossy().into_owned().into());
     }
     let theirs = world.variable("CODEX_HOME").map(PathBuf::from);
@@ -98,16 +96,16 @@ pub fn adopted(config: &Config, world: &World) -> BTreeMap<&'static str, Value> 
 }
 
 fn program_to_save(
-    bin: &str,
+    config: &Config,
     ours: Option<&OsStr>,
     theirs: Option<&OsStr>,
     home: Option<&Path>,
 ) -> Option<PathBuf> {
-    if bin.contains('/') {
+    if config.codex_bin.contains('/') {
         return None;
     }
-    let found = locate::named(bin, ours, home)?;
-    (locate::named(bin, theirs, home).as_ref() != Some(&found)).then_some(found)
+    let found = locate::installed(config, ours, home)?;
+    (locate::installed(config, theirs, home).as_ref() != Some(&found)).then_some(found)
 }
 
 fn login_to_save(ours: Option<PathBuf>, theirs: Option<PathBuf>, home: Option<&Path>) -> Option<PathBuf> {
@@ -159,7 +157,13 @@ mod tests {
             ("/some/codex", &shell, &service, None),
             ("other", &shell, &service, None),
         ] {
-            let saved = program_to_save(bin, Some(ours.as_os_str()), Some(theirs.as_os_str()), Some(&home));
+            let config = Config {
+                codex_bin: bin.into(),
+                default_cwd: base.path().join("workspace"),
+                ..Config::default()
+            };
+            let saved =
+                program_to_save(&config, Some(ours.as_os_str()), Some(theirs.as_os_str()), Some(&home));
             assert_eq!(saved, expect.map(|folder| folder.join("codex")), "{bin} {ours:?} {theirs:?}");
         }
     }

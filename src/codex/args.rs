@@ -173,7 +173,7 @@ pub enum Confinement {
 const SANDBOX: &[&str] = &["sandbox_mode", "default_permissions", "permissions"];
 
 impl Confinement {
-    /// What to try first: `vendor` is Codex's own folder, `hidden` are existing paths that stay
+    /// What to try: `vendor` is Codex's own folder, `hidden` are existing paths that stay
     /// unreadable even below the working directory.
     pub fn wanted(config: &Config, vendor: &Path, hidden: &[PathBuf]) -> Confinement {
         if config.codex_configs.iter().any(|entry| SANDBOX.contains(&root_key(entry))) {

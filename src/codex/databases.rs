@@ -33,7 +33,7 @@ use super::folders;
 pub const VARIABLE: &str = "CODEX_SQLITE_HOME";
 
 /// The folder of the folders, in the state folder.
-const NAME: &str = "codex-databases";
+pub(super) const NAME: &str = "codex-databases";
 
 /// How large databases become before nobody else is given them, in bytes.
 pub const FULL: u64 = 64 << 20;

@@ -66,7 +66,7 @@ pub fn build(
         .collect();
     if let Some(at) = env.iter().position(|(name, _)| name == "PATH") {
         let home = env.iter().find(|(name, _)| name == "HOME").map(|(_, home)| Path::new(home));
-        match search_path(&env[at].1, config, home) {
+        match search_path(&env[at].1, config, home).kept {
             Some(path) => env[at].1 = path,
             // An empty one would mean the working directory.
             None => drop(env.remove(at)),
@@ -86,11 +86,20 @@ pub fn build(
     env.into()
 }
 
+/// A `PATH`, searched for Codex and given to it.
+#[derive(Debug, Default)]
+pub(super) struct SearchPath {
+    /// What is left of it; `None` = nothing.
+    pub kept: Option<OsString>,
+    /// The folders whose programs a workspace chooses.
+    pub dropped: Vec<PathBuf>,
+}
+
 /// The folders of `path` whose programs a workspace does not choose: Codex starts `git`, `bwrap` and
 /// others by name, outside its sandbox. So none that is relative (to the working directory), and none
 /// within a root. A root that holds the whole home is no workspace in that sense: the user's own
 /// programs live in it.
-fn search_path(path: &OsStr, config: &Config, home: Option<&Path>) -> Option<OsString> {
+pub(super) fn search_path(path: &OsStr, config: &Config, home: Option<&Path>) -> SearchPath {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let home = home.map(real);
     let roots: Vec<PathBuf> = config
@@ -101,10 +110,9 @@ fn search_path(path: &OsStr, config: &Config, home: Option<&Path>) -> Option<OsS
         .filter(|root| !home.as_ref().is_some_and(|home| home.starts_with(root)))
         .collect();
     let chosen = |folder: &Path| roots.iter().any(|root| folder.starts_with(root));
-    let kept: Vec<PathBuf> = std::env::split_paths(path)
-        .filter(|folder| folder.is_absolute() && !chosen(folder) && !chosen(&real(folder)))
-        .collect();
-    std::env::join_paths(kept).ok().filter(|path| !path.is_empty())
+    let (kept, dropped): (Vec<PathBuf>, Vec<PathBuf>) = std::env::split_paths(path)
+        .partition(|folder| folder.is_absolute() && !chosen(folder) && !chosen(&real(folder)));
+    SearchPath { kept: std::env::join_paths(kept).ok().filter(|path| !path.is_empty()), dropped }
 }
 
 /// The variables that configured model providers read their key from (`env_key`).

@@ -13,6 +13,7 @@ use crate::os::trust::{self, Doubt};
 use crate::turn::Failure;
 use crate::turn::failure::Folder;
 
+use super::databases;
 use super::home::{self, Home};
 use super::survey::off_runtime;
 
@@ -26,7 +27,9 @@ const PROBE: [u8; 4096] = [0; 4096];
 /// [`Failure::StateNotWritable`] for one that takes nothing.
 pub(super) fn prepare(config: &Config, login: &Path) -> Result<Home, Failure> {
     let tmp = config.state_dir.join("tmp");
-    for path in [&config.state_dir, &tmp] {
+    // Made now: what is not there yet when the survey looks, tools are not kept from reading.
+    let databases = config.state_dir.join(databases::NAME);
+    for path in [&config.state_dir, &tmp, &databases] {
         trust::make_folder(path, own_uid()).map_err(|doubt| refused(Folder::State, path, doubt))?;
     }
     takes_something(Folder::State, &tmp)?;

@@ -1,8 +1,13 @@
 //! Finding the Codex CLI: on PATH, in the usual folders of its installers, and behind npm's wrapper.
+//! What other wrappers start is found by starting them: [`super::confine`].
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+
+use super::environment;
 
 /// Where the usual installers put `codex`, tried after PATH because a service's PATH is not the
 /// shell's. `*` stands for any one folder; the last match wins (the newest nvm version).
@@ -12,28 +17,42 @@ const USUAL: &[&str] = &[
     "~/.nvm/versions/node/*/bin",
     "~/.local/share/fnm/node-versions/*/installation/bin",
     "~/.volta/bin",
+    "~/.asdf/shims",
+    "~/.local/share/mise/shims",
+    "~/.nodenv/shims",
+    "~/n/bin",
+    "~/.yarn/bin",
     "~/.local/share/pnpm",
     "~/Library/pnpm",
     "~/.bun/bin",
     "~/.cargo/bin",
+    "~/.nix-profile/bin",
+    "/run/current-system/sw/bin",
     "/opt/homebrew/bin",
     "/home/linuxbrew/.linuxbrew/bin",
     "/usr/local/bin",
 ];
 
-/// The executable `bin` names, after following npm's Node wrapper to the native program.
-///
-/// A path is taken as it is; a bare name is looked for on `path`, then in the usual folders below
-/// `home`. The native program is preferred because the wrapper stays as the parent, costs a Node
-/// start and only forwards signals.
+/// The program `codex_bin` names, after following npm's Node wrapper to the native one, which is
+/// preferred because the wrapper stays as the parent, costs a Node start and only forwards signals.
 ///
 /// Blocking: looks at the disk.
-pub fn find(bin: &str, path: Option<&OsStr>, home: Option<&Path>) -> Option<PathBuf> {
-    let found = named(bin, path, home)?;
+pub fn find(config: &Config, path: Option<&OsStr>, home: Option<&Path>) -> Option<PathBuf> {
+    let found = installed(config, path, home)?;
     Some(native_behind(&found).unwrap_or(found))
 }
 
-/// The executable `bin` names as it is installed: the wrapper, where npm put one in front.
+/// The program `codex_bin` names as it is installed: the wrapper, where npm put one in front. A bare
+/// name is not looked for in the folders of `path` that a workspace chooses.
+///
+/// Blocking: looks at the disk.
+pub fn installed(config: &Config, path: Option<&OsStr>, home: Option<&Path>) -> Option<PathBuf> {
+    let path = path.and_then(|path| environment::search_path(path, config, home).kept);
+    named(&config.codex_bin, path.as_deref(), home)
+}
+
+/// The executable `bin` names: a path is taken as it is; a bare name is looked for on `path`, then in
+/// the usual folders below `home`.
 ///
 /// Blocking: looks at the disk.
 pub fn named(bin: &str, path: Option<&OsStr>, home: Option<&Path>) -> Option<PathBuf> {
@@ -120,11 +139,15 @@ mod tests {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    fn config(bin: &str) -> Config {
+        Config { codex_bin: bin.into(), default_cwd: "/nonexistent/cwd".into(), ..Config::default() }
+    }
+
     #[test]
     fn path_comes_before_the_usual_folders() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
-        let find = |path: &str| find("codex", Some(OsStr::new(path)), Some(&home));
+        let find = |path: &str| find(&config("codex"), Some(OsStr::new(path)), Some(&home));
         program(&home.join(".nvm/versions/node/v9.0.0/bin/codex"));
         program(&home.join(".nvm/versions/node/v20.1.0/bin/codex"));
         assert_eq!(find("/nonexistent"), Some(home.join(".nvm/versions/node/v20.1.0/bin/codex")));
@@ -135,12 +158,55 @@ mod tests {
     }
 
     #[test]
+    fn the_folders_of_version_managers_are_usual() {
+        for folder in [
+            ".asdf/shims",
+            ".local/share/mise/shims",
+            ".nodenv/shims",
+            "n/bin",
+            ".yarn/bin",
+            ".nix-profile/bin",
+            ".volta/bin",
+            ".bun/bin",
+        ] {
+            let home = tempfile::tempdir().unwrap();
+            program(&home.path().join(folder).join("codex-test"));
+            let found = named("codex-test", None, Some(home.path()));
+            assert_eq!(found, Some(home.path().join(folder).join("codex-test")));
+        }
+        assert_eq!(folders("/run/current-system/sw/bin", None), [Path::new("/run/current-system/sw/bin")]);
+        assert!(USUAL.contains(&"/run/current-system/sw/bin"));
+    }
+
+    #[test]
+    fn a_workspace_brings_no_codex() {
+        let base = tempfile::tempdir().unwrap();
+        let base = base.path().canonicalize().unwrap();
+        for file in ["work/bin/codex", "tools/codex"] {
+            program(&base.join(file));
+        }
+        let config = Config { allowed_roots: vec![base.join("work")], ..config("codex") };
+        let look = |folders: &[&str]| {
+            let path = std::env::join_paths(folders.iter().map(|folder| base.join(folder))).unwrap();
+            let both = [installed(&config, Some(&path), None), find(&config, Some(&path), None)];
+            assert_eq!(both[0], both[1]);
+            both[0].clone()
+        };
+        assert_eq!(look(&["work/bin", "tools"]), Some(base.join("tools/codex")));
+        assert_eq!(look(&["tools/../work/bin", "tools"]), Some(base.join("tools/codex")));
+        // By name it is the operator's own choice.
+        let inside = base.join("work/bin/codex");
+        let config = Config { codex_bin: inside.to_str().unwrap().into(), ..config.clone() };
+        assert_eq!(installed(&config, None, None), Some(inside));
+    }
+
+    #[test]
     fn a_file_that_cannot_run_is_not_found() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("codex");
         std::fs::write(&file, "").unwrap();
-        assert_eq!(find(file.to_str().unwrap(), None, None), None);
-        assert_eq!(find(home.path().to_str().unwrap(), None, None), None);
+        assert_eq!(named(file.to_str().unwrap(), None, None), None);
+        assert_eq!(named(home.path().to_str().unwrap(), None, None), None);
     }
 
     #[test]
@@ -163,7 +229,8 @@ mod tests {
                 base.join("bin/codex"),
             )
             .unwrap();
-            assert_eq!(find(base.join("bin/codex").to_str().unwrap(), None, None), Some(base.join(&native)));
+            let link = config(base.join("bin/codex").to_str().unwrap());
+            assert_eq!(find(&link, None, None), Some(base.join(&native)));
         }
     }
 

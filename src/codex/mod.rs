@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod catalog;
+mod confine;
 pub mod continuation;
 mod databases;
 pub mod environment;
@@ -116,11 +117,13 @@ impl Installation {
 pub struct Survey {
     /// The program, if there is one.
     pub program: Option<PathBuf>,
+    /// What that program starts or becomes, where it is a wrapper and that had to be found out.
+    pub behind: Option<PathBuf>,
     /// Its version, if it told.
     pub version: Option<Version>,
     /// How it authenticates, if that was found out.
     pub login: Option<Login>,
-    /// How reads are confined, if that was found out.
+    /// How reads are confined, if that was found out and will do.
     pub confinement: Option<Confinement>,
     /// Whether conversations are continued, if that was found out.
     continuation: Option<Continuation>,
@@ -128,6 +131,8 @@ pub struct Survey {
     models: Vec<String>,
     /// What engines may use, or why nothing.
     pub usable: Result<Arc<Installation>, Failure>,
+    /// The folders of `PATH` that are neither searched for the program nor given to it.
+    dropped: Vec<PathBuf>,
     config: Arc<Config>,
     files: survey::Files,
     at: Instant,

@@ -15,14 +15,14 @@ use super::args::{Confinement, overrides, table};
 use super::home::Home;
 use super::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
 use super::{
-    Continuation, Installation, Login, Survey, Version, catalog, environment, folders, hidden, locate,
+    Continuation, Installation, Login, Survey, Version, catalog, confine, environment, folders, locate,
     rollout,
 };
 
 /// How long a question to the CLI (`--version`, `login status`, the sandbox probe) may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-type Variables = [(OsString, OsString)];
+pub(super) type Variables = [(OsString, OsString)];
 
 /// The files a survey depends on, as they were: a change asks for a new survey.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn variable<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsStr> {
 }
 
 fn find(config: &Config, inherited: &Variables) -> Option<PathBuf> {
-    locate::find(&config.codex_bin, variable(inherited, "PATH"), variable(inherited, "HOME").map(Path::new))
+    locate::find(config, variable(inherited, "PATH"), variable(inherited, "HOME").map(Path::new))
 }
 
 /// Whether the disk has a program of the configured name.
@@ -87,6 +87,8 @@ fn login_home(config: &Config, inherited: &Variables) -> PathBuf {
 pub(super) async fn take(config: &Arc<Config>, spawner: &Spawner, inherited: &Variables) -> Survey {
     let mut survey = Survey {
         program: None,
+        behind: None,
+        dropped: Vec::new(),
         version: None,
         login: None,
         confinement: None,
@@ -120,7 +122,17 @@ pub(super) fn announce(survey: &Survey, before: Option<&Survey>) {
         Err(failure @ (Failure::CodexMissing { .. } | Failure::CodexTooOld { .. })) => {
             tracing::warn!(target: messages::CODEX_UNUSABLE, "codex is not usable: {failure}");
         }
+        Err(failure @ Failure::ReadsNotConfined { .. }) => {
+            tracing::warn!(target: messages::READS_NOT_CONFINED, "codex is not usable: {failure}");
+        }
         Err(failure) => tracing::warn!("codex is not usable: {failure}"),
+    }
+    if !survey.dropped.is_empty() && before.is_none_or(|before| before.dropped != survey.dropped) {
+        tracing::warn!(
+            "codex is neither looked for nor finds programs in these folders of PATH, which are relative or within \
+             allowed_roots: {:?}",
+            survey.dropped
+        );
     }
     // A plain chat model has nothing to read with.
     let chats = survey.usable.as_ref().is_ok_and(|found| found.config.profile() == Profile::Model);
@@ -138,7 +150,12 @@ async fn fill(
     let missing = || Failure::CodexMissing { bin: config.codex_bin.clone() };
 
     let (look, variables) = (Arc::clone(&config), inherited.to_vec());
-    survey.program = off_runtime(move || find(&look, &variables)).await?;
+    (survey.program, survey.dropped) = off_runtime(move || {
+        let home = variable(&variables, "HOME").map(Path::new);
+        let path = variable(&variables, "PATH").map(|path| environment::search_path(path, &look, home));
+        (find(&look, &variables), path.unwrap_or_default().dropped)
+    })
+    .await?;
     let program = survey.program.clone().ok_or_else(missing)?;
 
     let (look, variables) = (Arc::clone(&config), inherited.to_vec());
@@ -183,7 +200,9 @@ async fn fill(
         Login::Codex | Login::ApiKey | Login::NotNeeded => {}
     }
 
-    let confinement = confinement(&config, &home, &ask, &env).await;
+    let (confinement, behind) = confine::find_out(&config, &home, version, &ask, &env).await;
+    survey.behind = behind;
+    confine::demand(&config, &confinement)?;
     survey.confinement = Some(confinement.clone());
     let (catalog, functions) = catalog::prepare(&config, version, &ask, &env).await;
     let refused = Arc::default();
@@ -215,9 +234,9 @@ async fn environment(
 
 /// Short questions to the CLI.
 pub(super) struct Ask<'a> {
-    spawner: &'a Spawner,
-    program: &'a Path,
-    cwd: &'a Path,
+    pub(super) spawner: &'a Spawner,
+    pub(super) program: &'a Path,
+    pub(super) cwd: &'a Path,
 }
 
 impl Ask<'_> {
@@ -229,22 +248,25 @@ impl Ask<'_> {
         self.run_in(self.cwd, args, env).await
     }
 
-    async fn run_in(
+    pub(super) async fn run_in(
         &self,
         cwd: &Path,
         args: &[OsString],
         env: &Arc<Variables>,
     ) -> std::io::Result<(bool, String, String)> {
-        let command = Command {
+        let (status, stdout, stderr) = self.spawner.output(self.command(cwd, args, env), PATIENCE).await?;
+        Ok((status.success(), String::from_utf8_lossy(&stdout).into_owned(), stderr))
+    }
+
+    pub(super) fn command(&self, cwd: &Path, args: &[OsString], env: &Arc<Variables>) -> Command {
+        Command {
             program: self.program.into(),
             args: args.to_vec(),
             env: Arc::clone(env),
             cwd: cwd.into(),
             held: None,
             uses: None,
-        };
-        let (status, stdout, stderr) = self.spawner.output(command, PATIENCE).await?;
-        Ok((status.success(), String::from_utf8_lossy(&stdout).into_owned(), stderr))
+        }
     }
 }
 
@@ -308,65 +330,6 @@ fn needs_login(codex_configs: &[String]) -> bool {
     let Some(provider) = table.get("model_provider").and_then(toml::Value::as_str) else { return true };
     let own = table.get("model_providers").and_then(|providers| providers.get(provider));
     own.is_none_or(|own| own.get("requires_openai_auth").and_then(toml::Value::as_bool).unwrap_or(false))
-}
-
-/// Tries the wanted confinement on a file that must stay readable and one that must not.
-async fn confinement(config: &Arc<Config>, home: &Home, ask: &Ask<'_>, env: &Arc<Variables>) -> Confinement {
-    let (look, homes, program) = (Arc::clone(config), home.clone(), ask.program.to_path_buf());
-    let found = off_runtime(move || {
-        let vendor = locate::vendor(&program);
-        let mut hidden = hidden::paths(&look, &homes, &vendor);
-        hidden.push(hidden::probe(&look).join("hidden"));
-        (vendor, hidden)
-    });
-    let (vendor, hidden) = match found.await {
-        Ok(found) => found,
-        Err(failure) => return Confinement::Host { reason: failure.to_string() },
-    };
-    let wanted = Confinement::wanted(config, &vendor, &hidden);
-    let Confinement::Workspace(values) = &wanted else { return wanted };
-
-    match probe(config, values, ask, env).await {
-        Ok(()) => wanted,
-        Err(why) => Confinement::Host {
-            reason: format!("this Codex CLI on this system does not confine reads ({why})"),
-        },
-    }
-}
-
-async fn probe(
-    config: &Arc<Config>,
-    values: &[String],
-    ask: &Ask<'_>,
-    env: &Arc<Variables>,
-) -> Result<(), String> {
-    let look = Arc::clone(config);
-    let (inside, outside) = off_runtime(move || -> std::io::Result<(PathBuf, PathBuf)> {
-        let (inside, outside) = (hidden::probe(&look), look.state_dir.join("tmp/probe-outside"));
-        std::fs::create_dir_all(&inside)?;
-        for file in [&inside.join("inside"), &inside.join("hidden"), &outside] {
-            std::fs::write(file, "")?;
-        }
-        Ok((inside, outside))
-    })
-    .await
-    .map_err(|failure| format!("{failure:?}"))?
-    .map_err(|error| format!("cannot write probe files: {error}"))?;
-
-    let mut args = vec![OsString::from("sandbox")];
-    args.extend(overrides(values));
-    let script = r#"test -r inside || exit 10; test -r "$1" && exit 11; test -r hidden && exit 12
-        (echo > written) 2>/dev/null && exit 13; exit 0"#;
-    args.extend(["--", "/bin/sh", "-c", script, "sh"].map(OsString::from));
-    args.push(outside.into());
-    match ask.run_in(&inside, &args, env).await {
-        Ok((true, ..)) => Ok(()),
-        Ok((false, _, stderr)) => Err(match stderr.lines().last() {
-            Some(line) => format!("the sandbox said: {line}"),
-            None => "a file outside stayed readable, or one inside did not".into(),
-        }),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 #[cfg(test)]

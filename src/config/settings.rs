@@ -36,7 +36,9 @@ choices! {
 choices! {
     /// What Codex's tools may read.
     AgentReads {
-        /// The working directory and system files.
+        /// The working directory and system files where that can be kept, else whatever the user may read.
+        Auto = "auto",
+        /// The working directory and system files; nothing is answered where that cannot be kept.
         Workspace = "workspace",
         /// Whatever the user may read.
         Host = "host",
@@ -165,8 +167,8 @@ settings! {
         engine: EngineKind = Text("exec"), Shape::Choice(EngineKind::NAMES);
         /// What the model is given: Codex's instructions and tools (agent, auto with exec) or a plain chat model (model, auto with app-server).
         profile: ProfileChoice = Text("auto"), Shape::Choice(ProfileChoice::NAMES);
-        /// What Codex's tools may read: the working directory and system files, or whatever the user may read.
-        agent_reads: AgentReads = Text("workspace"), Shape::Choice(AgentReads::NAMES);
+        /// What Codex's tools may read: the working directory and system files (workspace; auto where the CLI and the system can keep that), or whatever the user may read.
+        agent_reads: AgentReads = Text("auto"), Shape::Choice(AgentReads::NAMES);
         /// Which CODEX_HOME Codex sees: one that carries only the login, or the user's own with all its configuration.
         isolation: Isolation = Text("strict"), Shape::Choice(Isolation::NAMES);
         /// Run Codex without saving its sessions.

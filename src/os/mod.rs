@@ -1,6 +1,7 @@
 //! What only the operating system can give or knows. The one place where `unsafe` is allowed.
 
 pub mod descriptors;
+pub mod group;
 #[cfg(target_os = "macos")]
 pub mod launchd;
 pub mod listen;

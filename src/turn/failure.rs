@@ -19,6 +19,13 @@ pub enum Failure {
         /// is a field, which has its name already.
         message: String,
     },
+    /// An image of the request is none that Codex could decode; it would leave it out in silence.
+    BadImage {
+        /// Which.
+        at: At,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A part of the request asks for something this server, or this engine, does not do.
     Unsupported {
         /// Which.
@@ -121,6 +128,11 @@ pub enum Failure {
     NotLoggedIn,
     /// The login sits in a keyring and cannot be carried into the isolated home.
     LoginNotPortable,
+    /// What Codex's tools read is not confined, and `agent_reads = "workspace"` asks for it.
+    ReadsNotConfined {
+        /// Why not (may name host paths).
+        detail: String,
+    },
     /// The isolated home cannot be used.
     HomeRefused {
         /// What is wrong with it (names host paths).
@@ -288,7 +300,8 @@ impl Failure {
     /// What only the log may see of it: never the words of Codex or the upstream.
     pub fn detail(&self) -> Option<&str> {
         match self {
-            Failure::HomeRefused { detail }
+            Failure::ReadsNotConfined { detail }
+            | Failure::HomeRefused { detail }
             | Failure::StateRefused { detail, .. }
             | Failure::StateNotWritable { detail, .. }
             | Failure::UpstreamAuth { detail }
@@ -319,6 +332,10 @@ impl std::fmt::Display for Failure {
             Failure::LoginNotPortable => f.write_str(
                 "the Codex login is in a keyring that the isolated CODEX_HOME cannot use; set \
                  cli_auth_credentials_store = \"file\" and log in again",
+            ),
+            Failure::ReadsNotConfined { detail } => write!(
+                f,
+                "agent_reads = \"workspace\" cannot be kept: {detail}; set agent_reads = \"auto\" to go without"
             ),
             Failure::CodexExited { status, detail } => write!(f, "codex ended ({status}): {detail}"),
             other => match other.detail() {

@@ -6,6 +6,7 @@
 pub mod caller;
 pub mod event;
 pub mod failure;
+pub mod forced;
 pub mod identity;
 pub mod json;
 pub mod output;

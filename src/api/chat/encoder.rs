@@ -16,6 +16,8 @@ pub(super) struct ChatEncoder {
     show_reasoning: bool,
     /// Of which message each item was made.
     origins: Vec<usize>,
+    /// Which of the request's functions each of the turn's is.
+    tool_origins: Vec<usize>,
     choices: Vec<Choice>,
 }
 
@@ -34,6 +36,7 @@ impl ChatEncoder {
             chunks,
             show_reasoning,
             origins: asked.origins.clone(),
+            tool_origins: asked.tool_origins.clone(),
             choices: vec![Choice::default(); asked.request.n],
         }
     }
@@ -85,7 +88,10 @@ impl Encoder for ChatEncoder {
                 None => "messages".into(),
             },
             At::Tools => "tools".into(),
-            At::Tool(tool) => format!("tools[{tool}].function.parameters"),
+            At::Tool(tool) => {
+                let tool = self.tool_origins.get(*tool).unwrap_or(tool);
+                format!("tools[{tool}].function.parameters")
+            }
             At::Schema => "response_format.json_schema.schema".into(),
             At::Workdir => "metadata.cwd".into(),
         }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::turn::{At, Failure, Item, Part, Role, ToolCall};
 
@@ -13,13 +13,25 @@ use crate::api::raw::{Items, Raw};
 
 const ROLES: &str = "system, developer, user, assistant, tool, function";
 
-/// Reads the list. With the items comes of which message each was made, by its index.
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Messages {
+    /// The conversation.
+    pub(super) items: Vec<Item>,
+    /// Of which message each item was made, by its index.
+    pub(super) origins: Vec<usize>,
+    /// Fields that Codex has no path for.
+    pub(super) ignored: BTreeSet<&'static str>,
+}
+
+/// Reads the list.
 ///
 /// # Errors
 /// [`Failure::BadRequest`] or [`Failure::Unsupported`] naming `messages[i].…`; what `wanted` says.
-pub(super) fn decode(messages: Items, wanted: &Wanted) -> Result<(Vec<Item>, Vec<usize>), Failure> {
+pub(super) fn decode(messages: Items, wanted: &Wanted) -> Result<Messages, Failure> {
     let mut items = Vec::new();
     let mut origins = Vec::new();
+    let mut ignored = BTreeSet::new();
     let mut calls = Calls::default();
     let mut count = 0;
     for (index, message) in messages.enumerate() {
@@ -27,14 +39,17 @@ pub(super) fn decode(messages: Items, wanted: &Wanted) -> Result<(Vec<Item>, Vec
         count += 1;
         let fields = Fields::of(message, format!("messages[{index}]."))?;
         let role = fields.string("role")?.ok_or_else(|| fields.missing("role"))?;
+        if role != "function" && fields.string("name")?.is_some() {
+            ignored.insert("messages[].name");
+        }
         if !matches!(&*role, "tool" | "function") {
             calls.all_answered(&fields)?;
         }
         match &*role {
-            "system" => items.push(said(Role::System, &fields)?),
-            "developer" => items.push(said(Role::Developer, &fields)?),
-            "user" => items.push(said(Role::User, &fields)?),
-            "assistant" => assistant(&fields, index, &mut items, &mut calls)?,
+            "system" => items.push(said(Role::System, &fields, &mut ignored)?),
+            "developer" => items.push(said(Role::Developer, &fields, &mut ignored)?),
+            "user" => items.push(said(Role::User, &fields, &mut ignored)?),
+            "assistant" => assistant(&fields, index, &mut items, &mut calls, &mut ignored)?,
             "tool" => {
                 let id = fields.string("tool_call_id")?.ok_or_else(|| fields.missing("tool_call_id"))?;
                 calls.answer(&id).ok_or_else(|| {
@@ -42,7 +57,7 @@ pub(super) fn decode(messages: Items, wanted: &Wanted) -> Result<(Vec<Item>, Vec
                 })?;
                 items.push(Item::ToolResult {
                     call_id: id.into_owned(),
-                    content: content(&fields, Allowed::Text)?,
+                    content: content(&fields, Allowed::Text, &mut ignored)?,
                 });
             }
             "function" => {
@@ -50,14 +65,15 @@ pub(super) fn decode(messages: Items, wanted: &Wanted) -> Result<(Vec<Item>, Vec
                 let call_id = calls.answer_function(&name).ok_or_else(|| {
                     fields.invalid("name", "names no function call of the preceding assistant message")
                 })?;
-                items.push(Item::ToolResult { call_id, content: content(&fields, Allowed::Text)? });
+                let content = content(&fields, Allowed::Text, &mut ignored)?;
+                items.push(Item::ToolResult { call_id, content });
             }
             _ => return Err(fields.invalid("role", &format!("must be one of {ROLES}"))),
         }
         origins.resize(items.len(), index);
     }
     calls.all_answered_at_end(count)?;
-    Ok((items, origins))
+    Ok(Messages { items, origins, ignored })
 }
 
 /// The calls of the last assistant message that have no result yet: Codex would drop an orphan
@@ -133,12 +149,18 @@ impl Calls {
     }
 }
 
-fn said(role: Role, fields: &Fields) -> Result<Item, Failure> {
+fn said(role: Role, fields: &Fields, ignored: &mut BTreeSet<&'static str>) -> Result<Item, Failure> {
     let allowed = if role == Role::User { Allowed::TextAndImages } else { Allowed::Text };
-    Ok(Item::message(role, content(fields, allowed)?))
+    Ok(Item::message(role, content(fields, allowed, ignored)?))
 }
 
-fn assistant(fields: &Fields, index: usize, items: &mut Vec<Item>, calls: &mut Calls) -> Result<(), Failure> {
+fn assistant(
+    fields: &Fields,
+    index: usize,
+    items: &mut Vec<Item>,
+    calls: &mut Calls,
+    ignored: &mut BTreeSet<&'static str>,
+) -> Result<(), Failure> {
     let tool_calls = fields.array("tool_calls")?;
     let none_called = tool_calls.as_ref().is_none_or(Items::is_empty);
     let function_call = fields.object("function_call")?;
@@ -147,7 +169,7 @@ fn assistant(fields: &Fields, index: usize, items: &mut Vec<Item>, calls: &mut C
     if !says && refusal.is_none() && none_called && function_call.is_none() {
         return Err(fields.missing("content"));
     }
-    let mut parts = if says { content(fields, Allowed::Text)? } else { Vec::new() };
+    let mut parts = if says { content(fields, Allowed::Text, ignored)? } else { Vec::new() };
     parts.extend(refusal.map(|text| Part::Text(text.into_owned())));
     if parts.iter().any(|part| *part != Part::Text(String::new())) || (none_called && function_call.is_none())
     {
@@ -203,7 +225,11 @@ enum Allowed {
     TextAndImages,
 }
 
-fn content(fields: &Fields, allowed: Allowed) -> Result<Vec<Part>, Failure> {
+fn content(
+    fields: &Fields,
+    allowed: Allowed,
+    ignored: &mut BTreeSet<&'static str>,
+) -> Result<Vec<Part>, Failure> {
     let value = fields.get("content").ok_or_else(|| fields.missing("content"))?;
     if let Some(text) = value.string() {
         return Ok(vec![Part::Text(text.into_owned())]);
@@ -216,12 +242,12 @@ fn content(fields: &Fields, allowed: Allowed) -> Result<Vec<Part>, Failure> {
     }
     let part = |(index, value)| {
         let place = fields.path(&format!("content[{index}]."));
-        part(&Fields::of(value, place)?, allowed)
+        part(&Fields::of(value, place)?, allowed, ignored)
     };
     parts.enumerate().map(part).collect()
 }
 
-fn part(fields: &Fields, allowed: Allowed) -> Result<Part, Failure> {
+fn part(fields: &Fields, allowed: Allowed, ignored: &mut BTreeSet<&'static str>) -> Result<Part, Failure> {
     let kind = fields.string("type")?.ok_or_else(|| fields.missing("type"))?;
     match &*kind {
         "text" | "input_text" | "output_text" => {
@@ -245,11 +271,17 @@ fn part(fields: &Fields, allowed: Allowed) -> Result<Part, Failure> {
                 return Err(wrong(&fields.path("image_url"), "an object", image));
             }
             let image = Fields::of(image, fields.path("image_url."))?;
-            image.string("detail")?;
+            // Codex asks for its own.
+            if image.string("detail")?.is_some_and(|detail| detail != "auto") {
+                ignored.insert("messages[].content[].image_url.detail");
+            }
             let url = image.string("url")?.ok_or_else(|| image.missing("url"))?;
             read_image(url, &image.path("url"))
         }
         "input_image" => {
+            if fields.string("detail")?.is_some_and(|detail| detail != "auto") {
+                ignored.insert("messages[].content[].detail");
+            }
             let url = fields.string("image_url")?.ok_or_else(|| fields.missing("image_url"))?;
             read_image(url, &fields.path("image_url"))
         }
@@ -262,7 +294,7 @@ fn part(fields: &Fields, allowed: Allowed) -> Result<Part, Failure> {
 }
 
 fn read_image(url: Cow<str>, path: &str) -> Result<Part, Failure> {
-    image::of_url(url).map(Part::Image).map_err(|why| Failure::bad_field(path, format!("{path} {why}.")))
+    image::of_url(url).map(Part::Image).map_err(|why| why.at(path))
 }
 
 #[cfg(test)]

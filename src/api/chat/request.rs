@@ -24,6 +24,8 @@ pub(super) struct ChatRequest {
     pub(super) include_usage: bool,
     /// Of which message each item of the conversation was made.
     pub(super) origins: Vec<usize>,
+    /// Which of the request's functions each of the turn's is.
+    pub(super) tool_origins: Vec<usize>,
 }
 
 /// Accepted, checked, without effect: Codex has no path for them.
@@ -57,7 +59,7 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Cha
     if list.is_empty() {
         return Err(fields.invalid("messages", "must not be empty"));
     }
-    let (conversation, origins) = messages::decode(list, wanted)?;
+    let messages = messages::decode(list, wanted)?;
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let n = fields.integer("n", 1..=8)?.unwrap_or(1);
     let offer = tools::decode(&fields)?;
@@ -82,13 +84,15 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Cha
         tools: offer.tools.into(),
         tool_choice: offer.choice,
         reasoning: Summary::Auto,
-        ..Turn::new(conversation, Workdir::unseen(Path::new(&config.default_cwd)))
+        ..Turn::new(messages.items, Workdir::unseen(Path::new(&config.default_cwd)))
     };
     check_no_effect(&fields)?;
-    let ignored = ignored(&fields, &turn, cwd.is_some(), config);
+    let mut ignored = ignored(&fields, &turn, cwd.is_some(), config);
+    ignored.extend(messages.ignored.into_iter().map(str::to_owned));
+    ignored.sort_unstable();
     let n = usize::try_from(n).unwrap_or(1);
     let request = GenerationRequest { model: model.into_owned(), stream, n, stop, ignored, cwd, turn };
-    Ok(ChatRequest { request, include_usage, origins })
+    Ok(ChatRequest { request, include_usage, origins: messages.origins, tool_origins: offer.origins })
 }
 
 fn unsupported(param: &str, message: &str) -> Failure {
@@ -215,7 +219,6 @@ fn ignored(fields: &Fields, turn: &Turn, cwd: bool, config: &Config) -> Vec<Stri
     if cwd && config.profile() == Profile::Model {
         ignored.push("metadata.cwd".into());
     }
-    ignored.sort_unstable();
     ignored
 }
 

@@ -1,5 +1,7 @@
 //! `tools` and `tool_choice`: the functions a caller offers.
 
+use std::collections::HashSet;
+
 use crate::turn::{Failure, Tool, ToolChoice};
 
 use crate::api::fields::Fields;
@@ -11,6 +13,8 @@ const MOST: usize = 128;
 /// What the request says about functions.
 pub(super) struct Offer {
     pub(super) tools: Vec<Tool>,
+    /// Where each of them stands in the request.
+    pub(super) origins: Vec<usize>,
     pub(super) choice: ToolChoice,
 }
 
@@ -32,11 +36,13 @@ pub(super) fn decode(fields: &Fields) -> Result<Offer, Failure> {
         }
         tools.push(tool);
     }
-    let choice = choice(fields, &tools)?;
-    Ok(match choice {
-        Some(choice) => Offer { tools, choice },
-        None => Offer { tools: Vec::new(), choice: ToolChoice::Auto },
-    })
+    let (choice, allowed) = match choice(fields, &tools)? {
+        Choice::None => (ToolChoice::Auto, HashSet::new()),
+        Choice::All(choice) => (choice, (0..tools.len()).collect()),
+        Choice::Allowed(choice, allowed) => (choice, allowed),
+    };
+    let (origins, tools) = tools.into_iter().enumerate().filter(|(index, _)| allowed.contains(index)).unzip();
+    Ok(Offer { tools, origins, choice })
 }
 
 fn tool(value: Raw, place: &str) -> Result<Tool, Failure> {
@@ -63,30 +69,73 @@ fn tool(value: Raw, place: &str) -> Result<Tool, Failure> {
     Ok(Tool::function(name, function.string("description")?.unwrap_or_default(), parameters))
 }
 
-/// The choice; `None` for "none".
-fn choice(fields: &Fields, tools: &[Tool]) -> Result<Option<ToolChoice>, Failure> {
-    let invalid = || fields.invalid("tool_choice", "must be none, auto, required or a function of tools");
-    let needs_tools = |choice| {
-        if tools.is_empty() { Err(fields.invalid("tool_choice", "needs tools")) } else { Ok(Some(choice)) }
+/// What `tool_choice` says.
+enum Choice {
+    None,
+    /// Of all functions.
+    All(ToolChoice),
+    /// Of those with these numbers alone.
+    Allowed(ToolChoice, HashSet<usize>),
+}
+
+fn choice(fields: &Fields, tools: &[Tool]) -> Result<Choice, Failure> {
+    let invalid = || {
+        fields.invalid("tool_choice", "must be none, auto, required, a function of tools or allowed_tools")
     };
-    let Some(value) = fields.get("tool_choice") else { return Ok(Some(ToolChoice::Auto)) };
+    let needs_tools = |choice| {
+        if tools.is_empty() { Err(fields.invalid("tool_choice", "needs tools")) } else { Ok(choice) }
+    };
+    let Some(value) = fields.get("tool_choice") else { return Ok(Choice::All(ToolChoice::Auto)) };
     if let Some(word) = value.string() {
         return match &*word {
-            "none" => Ok(None),
-            "auto" => Ok(Some(ToolChoice::Auto)),
-            "required" => needs_tools(ToolChoice::Required),
+            "none" => Ok(Choice::None),
+            "auto" => Ok(Choice::All(ToolChoice::Auto)),
+            "required" => needs_tools(Choice::All(ToolChoice::Required)),
             _ => Err(invalid()),
         };
     }
     let choice = Fields::of(value, "tool_choice.").map_err(|_| invalid())?;
-    if choice.string("type")?.as_deref() != Some("function") {
-        return Err(choice.invalid("type", "must be function"));
+    match choice.string("type")?.as_deref() {
+        Some("function") => {
+            let index = named(&choice, tools)?;
+            Ok(Choice::All(ToolChoice::Named(tools[index].name.clone())))
+        }
+        Some("allowed_tools") => {
+            // OpenAI's own reference has it both within a field of that name and beside the type.
+            let inner = choice.object("allowed_tools")?;
+            let allowed = match inner {
+                Some(inner) => Fields::of(inner, "tool_choice.allowed_tools.")?,
+                None => choice,
+            };
+            let list = allowed.array("tools")?.ok_or_else(|| allowed.missing("tools"))?;
+            let mode = match allowed.string("mode")?.as_deref() {
+                Some("auto") => ToolChoice::Auto,
+                Some("required") => ToolChoice::Required,
+                None => return Err(allowed.missing("mode")),
+                Some(_) => return Err(allowed.invalid("mode", "must be auto or required")),
+            };
+            if list.is_empty() {
+                return Err(allowed.invalid("tools", "must not be empty"));
+            }
+            let mut indexes = HashSet::new();
+            for (number, tool) in list.enumerate() {
+                let tool = Fields::of(tool, allowed.path(&format!("tools[{number}].")))?;
+                if tool.string("type")?.is_some_and(|kind| kind != "function") {
+                    return Err(tool.invalid("type", "must be function"));
+                }
+                indexes.insert(named(&tool, tools)?);
+            }
+            Ok(Choice::Allowed(mode, indexes))
+        }
+        _ => Err(choice.invalid("type", "must be function or allowed_tools")),
     }
+}
+
+/// Which of `tools` the `function.name` of `choice` is.
+fn named(choice: &Fields, tools: &[Tool]) -> Result<usize, Failure> {
     let function = choice.object("function")?.ok_or_else(|| choice.missing("function"))?;
-    let function = Fields::of(function, "tool_choice.function.")?;
+    let function = Fields::of(function, choice.path("function."))?;
     let name = function.string("name")?.ok_or_else(|| function.missing("name"))?;
-    if !tools.iter().any(|tool| tool.name == name) {
-        return Err(function.invalid("name", "must be the name of one of the tools"));
-    }
-    needs_tools(ToolChoice::Named(name.into_owned()))
+    let index = tools.iter().position(|tool| tool.name == name);
+    index.ok_or_else(|| function.invalid("name", "must be the name of one of the tools"))
 }

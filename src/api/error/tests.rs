@@ -14,6 +14,7 @@ fn all() -> Vec<Failure> {
     vec![
         Failure::bad_field("messages[0].role", "Unknown role."),
         Failure::BadRequest { at: None, message: text("Not JSON.") },
+        Failure::BadImage { at: At::Field("messages[0]".into()), message: text("Cut.") },
         Failure::Unsupported { at: At::Tools, message: text("Set `engine`.") },
         Failure::ContextLength,
         Failure::Unauthorized { presented: false },
@@ -43,6 +44,7 @@ fn all() -> Vec<Failure> {
         Failure::CodexLacks { found: text("0.199.0"), feature: "turn/start" },
         Failure::NotLoggedIn,
         Failure::LoginNotPortable,
+        Failure::ReadsNotConfined { detail: detail() },
         Failure::HomeRefused { detail: detail() },
         Failure::StateRefused { folder: Folder::Workspace, detail: detail() },
         Failure::StateNotWritable { folder: Folder::State, detail: detail() },
@@ -78,6 +80,7 @@ fn all() -> Vec<Failure> {
 const TABLE: &str = "\
 400 invalid_request_error invalid_value messages[0].role false - - | Unknown role.
 400 invalid_request_error invalid_value - false - - | Not JSON.
+400 invalid_request_error invalid_image_format messages[0] false - - | Cut.
 400 invalid_request_error unsupported_parameter tools false - - | Set `engine`.
 400 invalid_request_error context_length_exceeded messages false - - | The conversation is longer than the model's context window. Shorten the messages.
 401 invalid_request_error invalid_api_key - false - - | This server needs an API key. Send a key of `api_key` or `api_key_file` as `Authorization: Bearer KEY`.
@@ -107,6 +110,7 @@ const TABLE: &str = "\
 503 server_error codex_too_old - false - - | The app-server of the Codex CLI, version 0.199.0, has no turn/start. Update it, set `codex_bin`, or set `engine` to `exec`.
 503 server_error not_logged_in - false - - | The Codex CLI is not logged in. Run `codex login` on the machine of this server.
 503 server_error login_not_portable - false - - | The Codex login is kept in a keyring and cannot be used from the isolated home. Either set `cli_auth_credentials_store = \"file\"` in Codex's configuration and log in again, or log in once with CODEX_HOME set to `app_server_codex_home`.
+503 server_error reads_not_confined - false - - | `agent_reads` is `workspace`, and on this machine nothing keeps Codex's tools from reading other files. `codex-api-proxy doctor` on it says why. Set `agent_reads` to `auto` to go without, or `profile` to `model`.
 503 server_error misconfigured - false - - | The isolated Codex home (`app_server_codex_home`) cannot be used. The server's log says why.
 503 server_error state_refused - false - - | Other users could change the workspace (default_cwd) of this server, or it is a link: it is not used. `codex-api-proxy doctor` on its machine names what to mend.
 503 server_error state_not_writable - false - - | This server cannot write to the state folder (STATE_DIRECTORY, else ~/.codex-api-proxy): it is full, read-only or not permitted. `codex-api-proxy doctor` on its machine says more.

@@ -52,10 +52,16 @@ impl Examined {
             return vec![self.missing(config)];
         };
         let path = world.variable("PATH");
-        let named = locate::named(&config.codex_bin, path.map(AsRef::as_ref), world.sources.home.as_deref());
-        findings.push(found(program, named.as_deref().unwrap_or(program)));
-        let both = [Some(program), named.as_deref().filter(|named| *named != program)];
-        findings.extend(both.into_iter().flatten().flat_map(doubts));
+        let named = locate::installed(config, path.map(AsRef::as_ref), world.sources.home.as_deref());
+        let behind = survey.and_then(|survey| survey.behind.as_deref());
+        findings.push(match behind {
+            Some(behind) => {
+                Finding::good("codex", format!("{}, which starts {}", program.display(), behind.display()))
+            }
+            None => found(program, named.as_deref().unwrap_or(program)),
+        });
+        let all = [Some(program), named.as_deref().filter(|named| *named != program), behind];
+        findings.extend(all.into_iter().flatten().flat_map(doubts));
         let (floor, needs) = match config.engine {
             EngineKind::Exec => EXEC_FLOOR,
             EngineKind::AppServer => APP_SERVER_FLOOR,
@@ -230,6 +236,13 @@ fn unexplained(failure: &Failure) -> Option<Finding> {
             | Failure::NotLoggedIn
             | Failure::LoginNotPortable
     );
+    if let Failure::ReadsNotConfined { detail } = failure {
+        let text = format!("agent_reads = workspace cannot be kept ({detail}), so nothing is answered");
+        let finding = Finding::broken("reads", text)
+            .fix("a chat model without tools: codex-api-proxy config set profile model")
+            .fix("or go without: codex-api-proxy config set agent_reads auto");
+        return Some(finding);
+    }
     let text = failure.detail().map_or_else(|| error::answer(failure).message, str::to_owned);
     (!told).then(|| Finding::broken("codex", text))
 }

@@ -14,6 +14,7 @@
 mod kept;
 mod thread;
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -32,7 +33,7 @@ use super::wire::{self, InjectItems, ThreadUnsubscribe, TurnInterrupt, TurnStart
 use super::worker::{Worker, lock};
 use crate::codex::Continuation;
 use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{At, Failure, Output, Sink, Summary, Tool, Turn};
+use crate::turn::{At, Failure, Output, Sink, Summary, Tool, Turn, forced};
 
 pub use thread::plain_thread;
 
@@ -228,12 +229,15 @@ impl Run {
 
     /// The request that starts the turn.
     fn start_params<'a>(&'a self, thread: &'a str) -> Result<TurnStart<'a>, Stop> {
-        let output_schema: Option<&RawValue> = match &self.turn.output {
+        let output_schema: Option<Cow<'a, RawValue>> = match &self.turn.output {
             Output::JsonSchema(schema) => Some(
-                serde_json::from_str(schema.as_str())
+                serde_json::from_str::<&RawValue>(schema.as_str())
+                    .map(Cow::Borrowed)
                     .map_err(|_| Failure::bad(At::Schema, "The schema must be a JSON object."))?,
             ),
-            Output::Text | Output::JsonObject | Output::Described(_) => None,
+            Output::Text | Output::JsonObject | Output::Described(_) => forced::schema(&self.turn)
+                .and_then(|schema| serde_json::from_str(schema.as_str()).ok())
+                .map(Cow::Owned),
         };
         Ok(TurnStart {
             thread_id: thread,

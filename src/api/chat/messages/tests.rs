@@ -2,10 +2,13 @@ use super::*;
 use crate::turn::Image;
 use serde_json::{Value, json};
 
+const PNG: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==";
+
 fn read(messages: Value) -> Result<Vec<Item>, (String, String)> {
     let (text, wanted) = (messages.to_string(), Wanted::default());
     let list = Raw::check(&text, &wanted).unwrap().items().unwrap();
-    let read = decode(list, &wanted).map(|(items, _)| items);
+    let read = decode(list, &wanted).map(|read| read.items);
     read.map_err(|failure| match failure {
         Failure::BadRequest { at: Some(At::Field(path)), message } => (path, message),
         Failure::Unsupported { at: At::Field(path), message } => (path, message),
@@ -30,9 +33,9 @@ fn every_role_and_form_is_carried() {
         {"role": "developer", "content": [{"type": "text", "text": "d"}]},
         {"role": "user", "content": [
             {"type": "input_text", "text": "u"},
-            {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk=", "detail": "low"}},
-            {"type": "image_url", "image_url": "DATA:image/JPG;base64,aGk="},
-            {"type": "input_image", "image_url": "data:image/webp;base64,aGk="}], "name": "ann"},
+            {"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{PNG}"), "detail": "low"}},
+            {"type": "image_url", "image_url": format!("DATA:image/JPG;base64,{PNG}")},
+            {"type": "input_image", "image_url": format!("data:image/webp;base64,{PNG}")}], "name": "ann"},
         {"role": "assistant", "content": null, "tool_calls": [wire_call("1"), wire_call("2")]},
         {"role": "tool", "tool_call_id": "2", "content": "two"},
         {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "one"}]},
@@ -41,8 +44,8 @@ fn every_role_and_form_is_carried() {
         {"role": "assistant", "refusal": "no"},
         {"role": "user", "content": ""},
     ]));
-    let image = |kind: &str| Part::Image(Image { media_type: kind.into(), base64: "aGk=".into() });
-    let user = vec![Part::Text("u".into()), image("image/png"), image("image/jpeg"), image("image/webp")];
+    let image = || Part::Image(Image { media_type: "image/png".into(), base64: PNG.into() });
+    let user = vec![Part::Text("u".into()), image(), image(), image()];
     let expect = vec![
         text(Role::System, "s"),
         text(Role::Developer, "d"),
@@ -278,5 +281,34 @@ fn calls_are_answered_by_id_and_by_name_in_any_order() {
             expect,
             "{messages:?}"
         );
+    }
+}
+
+#[test]
+fn what_codex_has_no_path_for_is_told() {
+    let url = format!("data:image/png;base64,{PNG}");
+    let image = |detail: Value| json!([{"type": "image_url", "image_url": {"url": url, "detail": detail}}]);
+    let detail = "messages[].content[].image_url.detail";
+    for (messages, expect) in [
+        (json!([{"role": "user", "content": "x", "name": null}, {"role": "user", "content": "y"}]), vec![]),
+        (
+            json!([{"role": "user", "content": "x", "name": "a"}, {"role": "user", "content": "y", "name": "b"}]),
+            vec!["messages[].name"],
+        ),
+        (json!([{"role": "system", "content": "x", "name": "a"}]), vec!["messages[].name"]),
+        (json!([{"role": "developer", "content": "x", "name": "a"}]), vec!["messages[].name"]),
+        (json!([{"role": "assistant", "content": "x", "name": "a"}]), vec!["messages[].name"]),
+        (json!([{"role": "user", "content": image(json!("auto"))}]), vec![]),
+        (json!([{"role": "user", "content": image(Value::Null)}]), vec![]),
+        (json!([{"role": "user", "content": image(json!("high"))}]), vec![detail]),
+        (
+            json!([{"role": "user", "content": [{"type": "input_image", "image_url": url, "detail": "low"}]}]),
+            vec!["messages[].content[].detail"],
+        ),
+    ] {
+        let (text, wanted) = (messages.to_string(), Wanted::default());
+        let list = Raw::check(&text, &wanted).unwrap().items().unwrap();
+        let ignored = decode(list, &wanted).unwrap().ignored;
+        assert_eq!(ignored.into_iter().collect::<Vec<_>>(), expect, "{messages}");
     }
 }

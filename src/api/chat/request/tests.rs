@@ -150,7 +150,7 @@ fn wrong_values_name_their_field() {
         (
             json!({"tool_choice": "any"}),
             "tool_choice",
-            "tool_choice must be none, auto, required or a function of tools.",
+            "tool_choice must be none, auto, required, a function of tools or allowed_tools.",
         ),
         (
             json!({"logprobs": true}),
@@ -277,4 +277,47 @@ fn whole_numbers_may_be_written_in_any_way() {
     assert_eq!(asked.n, 1);
     let least = all.replace("18446744073709551615", "-9223372036854775809");
     assert!(decode(&least, &Config::default()).is_ok());
+}
+
+#[test]
+fn allowed_tools_alone_are_offered() {
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let body = |choice: Value| {
+        let mut body = with(json!({"tools": [tool("a"), tool("b"), tool("c")]}));
+        body["tool_choice"] = choice;
+        let config = Config { engine: EngineKind::AppServer, ..Config::default() };
+        super::decode(&body.to_string(), &Wanted::default(), &config)
+    };
+    let some = |mode: &str, names: &[&str]| {
+        let tools: Vec<Value> = names.iter().map(|name| tool(name)).collect();
+        json!({"mode": mode, "tools": tools})
+    };
+    let nested = |inner: Value| json!({"type": "allowed_tools", "allowed_tools": inner});
+    for (mode, expect) in [("auto", ToolChoice::Auto), ("required", ToolChoice::Required)] {
+        let mut flat = some(mode, &["c", "b", "c"]);
+        flat["type"] = json!("allowed_tools");
+        for choice in [nested(some(mode, &["c", "b"])), flat] {
+            let asked = body(choice).unwrap();
+            let names: Vec<_> = asked.request.turn.tools.iter().map(|tool| tool.name.clone()).collect();
+            assert_eq!(
+                (&names[..], &asked.tool_origins[..]),
+                (&["b".to_owned(), "c".to_owned()][..], &[1, 2][..])
+            );
+            assert_eq!(asked.request.turn.tool_choice, expect);
+        }
+    }
+    for (choice, field) in [
+        (nested(some("auto", &["d"])), "tool_choice.allowed_tools.tools[0].function.name"),
+        (nested(some("auto", &[])), "tool_choice.allowed_tools.tools"),
+        (nested(some("none", &["a"])), "tool_choice.allowed_tools.mode"),
+        (nested(json!({"tools": [tool("a")]})), "tool_choice.allowed_tools.mode"),
+        (nested(json!({"mode": "auto"})), "tool_choice.allowed_tools.tools"),
+        (
+            nested(json!({"mode": "auto", "tools": [{"type": "mcp"}]})),
+            "tool_choice.allowed_tools.tools[0].type",
+        ),
+        (json!({"type": "any"}), "tool_choice.type"),
+    ] {
+        assert_eq!(refused(body(choice.clone()).map(|asked| asked.request)).0, field, "{choice}");
+    }
 }

@@ -72,7 +72,7 @@ pub enum Content<'a> {
     InputImage { image_url: String },
 }
 
-/// Said to the model where a function has to be called; Codex has no way to enforce it.
+/// Said to the model where a function has to be called; Codex can only keep its text to that form.
 const CALL_SOME: &str = "Answer by calling one or more of the provided functions. Do not answer in text.";
 
 /// Items of a conversation, and what the model must be told because no field of the protocol

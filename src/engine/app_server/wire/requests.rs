@@ -154,7 +154,7 @@ pub struct TurnStart<'a> {
     pub service_tier: Option<&'static str>,
     /// JSON Schema of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub output_schema: Option<&'a RawValue>,
+    pub output_schema: Option<Cow<'a, RawValue>>,
 }
 
 /// `turn/interrupt`.
