@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
-use crate::config::{Config, ContinuationChoice, EngineKind, Isolation};
+use crate::config::{Config, ContinuationChoice, EngineKind, Isolation, Profile};
 use crate::turn::identity::Key;
 
 use super::Version;
@@ -44,9 +44,10 @@ impl Continuation {
         if config.continuation == ContinuationChoice::Off {
             return Continuation::Off { reason: "continuation = \"off\"".into() };
         }
-        if config.engine == EngineKind::AppServer {
+        if config.engine == EngineKind::AppServer && config.profile() == Profile::Agent {
             return Continuation::Off {
-                reason: "engine = \"app-server\" begins a thread for each request".into(),
+                reason: "profile = \"agent\" with engine = \"app-server\" begins a thread for each request"
+                    .into(),
             };
         }
         let reason = if config.isolation == Isolation::Shared {
@@ -61,7 +62,15 @@ impl Continuation {
                 Err(why) => why,
             }
         };
-        Continuation::Off { reason }
+        Continuation::limited(config.engine, reason)
+    }
+
+    /// What is left where no session id can be chosen.
+    pub(super) fn limited(engine: EngineKind, reason: String) -> Continuation {
+        match engine {
+            EngineKind::Exec => Continuation::Off { reason },
+            EngineKind::AppServer => Continuation::Threads { reason },
+        }
     }
 
     /// A word for status pages: `full`, `threads` or `off`.
@@ -142,6 +151,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::config::settings::ProfileChoice;
 
     fn config(state: &Path) -> Config {
         Config { state_dir: state.into(), ..Config::default() }
@@ -152,13 +162,19 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let base = config(state.path());
         let new = Version(0, 160, 0);
+        let workers = Config { engine: EngineKind::AppServer, ..base.clone() };
         for (config, version, word, because) in [
             (base.clone(), new, "full", ""),
             (Config { continuation: ContinuationChoice::Off, ..base.clone() }, new, "off", "continuation"),
             (Config { isolation: Isolation::Shared, ..base.clone() }, new, "off", "isolation"),
             (Config { ephemeral: false, ..base.clone() }, new, "off", "ephemeral"),
             (base.clone(), Version(0, 159, 9), "off", "0.159.9"),
-            (Config { engine: EngineKind::AppServer, ..base.clone() }, new, "off", "app-server"),
+            (workers.clone(), new, "full", ""),
+            (Config { isolation: Isolation::Shared, ..workers.clone() }, new, "threads", "isolation"),
+            (Config { ephemeral: false, ..workers.clone() }, new, "threads", "ephemeral"),
+            (workers.clone(), Version(0, 159, 9), "threads", "0.159.9"),
+            (Config { continuation: ContinuationChoice::Off, ..workers.clone() }, new, "off", "continuation"),
+            (Config { profile: ProfileChoice::Agent, ..workers }, new, "off", "profile"),
             (Config { state_dir: state.path().join("missing"), ..base.clone() }, new, "off", "cannot write"),
         ] {
             let found = Continuation::of(&config, version);

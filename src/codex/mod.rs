@@ -102,11 +102,12 @@ pub struct Installation {
 impl Installation {
     /// Whether conversations are continued, as far as is known by now.
     pub fn continuation(&self) -> Continuation {
-        match self.refused.get() {
-            None => self.continuation.clone(),
-            Some(()) => {
-                Continuation::Off { reason: "this Codex CLI does not take a session id of ours".into() }
-            }
+        match (&self.continuation, self.refused.get()) {
+            (Continuation::Full(_), Some(())) => Continuation::limited(
+                self.config.engine,
+                "this Codex CLI does not take a session id of ours".into(),
+            ),
+            (continuation, _) => continuation.clone(),
         }
     }
 }

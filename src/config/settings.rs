@@ -177,10 +177,14 @@ settings! {
         workers: usize = Text("1"), Shape::Count { least: 1, most: 256 };
         /// Turns that one app-server worker runs at once.
         turns_per_worker: usize = Text("1"), Shape::Count { least: 1, most: 1024 };
-        /// Threads that each app-server worker starts ahead of requests.
+        /// Threads that each app-server worker starts ahead of requests; without effect where conversations are continued in full, which is as fast.
         prewarm: usize = Text("0"), Shape::Count { least: 0, most: 64 };
         /// Whether requests that continue a conversation share a session id, so that the upstream's prompt cache works.
         continuation: ContinuationChoice = Text("auto"), Shape::Choice(ContinuationChoice::NAMES);
+        /// Conversations with functions whose threads the app-server workers keep for the next request (1.6 MB each).
+        parked_conversations: usize = Text("16"), Shape::Count { least: 0, most: 1024 };
+        /// Seconds that such a thread is kept at most.
+        parked_seconds: Duration = Text("600"), SOME_SECONDS;
         /// How reasoning summaries reach the client.
         reasoning: ReasoningOutput = Text("reasoning_content"), Shape::Choice(ReasoningOutput::NAMES);
     }

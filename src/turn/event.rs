@@ -226,6 +226,11 @@ impl Sink {
         Ok(())
     }
 
+    /// Whether all that was handed over was also heard.
+    pub fn is_read(&self) -> bool {
+        self.backlog.waiting.load(Ordering::Relaxed) == 0
+    }
+
     fn has_room(&self, weight: usize) -> bool {
         let waiting = self.backlog.waiting.load(Ordering::Relaxed);
         // No client is too slow for what came in one piece.

@@ -38,6 +38,7 @@ mod sdk;
 mod secrets;
 mod state;
 mod systemd;
+mod threads;
 mod turn_ends;
 mod untouched;
 mod verbs;

@@ -16,8 +16,10 @@ use std::time::Instant;
 pub use assembler::TurnContext;
 pub use settlement::{Settlement, Stage};
 
+use super::past::Told;
 use super::wire::RateLimits;
 use crate::turn::{Failure, Outcome};
+pub use assembler::Progress;
 use assembler::{Action, Assembler};
 use guard::Conversation;
 
@@ -31,6 +33,8 @@ pub struct Answer {
     settlement: Settlement,
     limits: LatestLimits,
     last_heard: Instant,
+    /// What the client was told, where the thread may be kept.
+    said: Option<Told>,
 }
 
 impl Answer {
@@ -40,6 +44,7 @@ impl Answer {
             assembler: Assembler::new(Arc::new(context)),
             settlement,
             limits,
+            said: None,
             last_heard: Instant::now(),
         }
     }
@@ -48,6 +53,29 @@ impl Answer {
     pub fn start_over(&mut self) {
         self.assembler = Assembler::new(Arc::clone(&self.assembler.context));
         self.settlement.start_over();
+        self.said = None;
+    }
+
+    /// Its thread, with raw events or without, may be kept for the next turn of the conversation.
+    pub fn may_rest(&mut self, raw: bool) {
+        self.assembler.may_rest(raw);
+        self.said.get_or_insert_default();
+    }
+
+    /// Its thread cannot be left at rest any more.
+    pub fn spoil(&mut self) {
+        self.assembler.spoil();
+    }
+
+    /// It is the answer of a thread that was kept, and left there. So many `messages` are put in besides.
+    pub fn goes_on(&mut self, from: &Progress, messages: usize) {
+        self.assembler.goes_on(from, messages);
+        self.said.get_or_insert_default();
+    }
+
+    /// What was said, and where its thread is left, while [`Stage::Resting`].
+    pub fn rested(&mut self) -> (Told, Progress) {
+        (self.said.take().unwrap_or_default(), self.assembler.progress())
     }
 
     /// How far the turn is.
@@ -108,7 +136,13 @@ impl Answer {
     fn act(&mut self) {
         for action in self.assembler.actions() {
             match action {
-                Action::Tell(event) => self.settlement.tell(event),
+                Action::Tell(event) => {
+                    if let Some(said) = &mut self.said {
+                        said.note(&event);
+                    }
+                    self.settlement.tell(event);
+                }
+                Action::Rest { outcome, held } => self.settlement.rest(outcome, held),
                 Action::Stop(outcome) => self.settlement.stop(outcome),
                 Action::End(outcome) => {
                     self.settlement.end(outcome.map_err(|why| failed::dated(why, &self.limits)));

@@ -50,7 +50,7 @@ const fn feature(name: &'static str, sign: Sign, without: Without) -> Feature {
 }
 
 /// Everything we use.
-const ALL: [Feature; 11] = [
+const ALL: [Feature; 12] = [
     feature("threads", Sign::Method("thread/start"), Without::Nothing),
     feature("history", Sign::Method("thread/inject_items"), Without::Nothing),
     feature("turns", Sign::Method("turn/start"), Without::Nothing),
@@ -66,6 +66,11 @@ const ALL: [Feature; 11] = [
         Without::Loss(
             "each turn stays in the memory of its worker, which is replaced when it grew too large",
         ),
+    ),
+    feature(
+        "sessions under a chosen id",
+        Sign::Method("thread/fork"),
+        Without::Loss("conversations are continued only while their threads live"),
     ),
     feature(
         "login status",

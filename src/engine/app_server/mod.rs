@@ -4,10 +4,13 @@
 //! ```text
 //!   Pool::run -> a worker with room -> turn (thread, items, start) -> answer -> Events
 //!   process -> rpc (lines) -> worker (which thread) -> answer (what it means) -> Events
+//!   a thread whose answer is complete -> parking -> the next turn of its conversation
 //! ```
 //! - `pool` keeps the workers: started one at a time, replaced when they die, hang or leak, and
 //!   when settings or login change.
 //! - `worker` is one process, `rpc` its pipes, `wire` its messages.
+//! - `parking` keeps threads between the turns of a conversation, `past` tells which request goes on
+//!   from which.
 //! - `features` is what the installed app-server was found to carry.
 //! - `turn` is the script of one turn, `answer` what came of it so far, `tool_names` what functions
 //!   are called on the way.
@@ -19,8 +22,11 @@ mod answer;
 #[cfg(test)]
 mod fake;
 pub mod features;
+mod parking;
+mod past;
 mod pool;
 mod rpc;
+mod threads;
 mod tool_names;
 mod turn;
 mod wire;

@@ -11,6 +11,7 @@
 //! Workers start one at a time: a refresh token can be used once.
 
 mod keeper;
+mod parked;
 mod source;
 
 use std::sync::atomic::Ordering;
@@ -31,6 +32,7 @@ use crate::config::{Config, Live, Profile};
 use crate::turn::{Events, Failure, Slot, Turn, backlogged_events};
 use source::Source;
 
+pub use parked::{Kept, Parked};
 pub use source::examine;
 
 /// How long a failure to start is believed before a request has it tried again.
@@ -62,6 +64,8 @@ struct Shared {
     /// When the CLI was last looked at on behalf of a turn.
     looked: Mutex<Instant>,
     limits: LatestLimits,
+    /// Threads between two turns.
+    parked: Arc<Parked>,
     /// Keepers, retiring workers and turns.
     tasks: TaskTracker,
 }
@@ -85,6 +89,7 @@ impl Pool {
     }
 
     fn over(live: Live, source: Source, timing: Timing) -> Pool {
+        let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
             live,
             source,
@@ -96,9 +101,12 @@ impl Pool {
             closing: watch::Sender::new(false),
             looked: Mutex::new(Instant::now()),
             limits: LatestLimits::default(),
-            tasks: TaskTracker::new(),
+            parked: Arc::new(Parked::new(tasks.clone())),
+            tasks,
         });
         shared.fill_seats();
+        let (parked, closing) = (Arc::clone(&shared.parked), shared.closing.subscribe());
+        shared.tasks.spawn(async move { parked.tend(closing).await });
         Pool { shared }
     }
 
@@ -120,7 +128,8 @@ impl Pool {
         let settlement = Settlement::new(Arc::clone(&sink), slot, granted, Arc::clone(&change));
         let answer = Answer::new(settlement, context, Arc::clone(&self.shared.limits));
         let answer = Arc::new(Mutex::new(answer));
-        let run = Run { turn, names, config, answer, change, sink, granted };
+        let parked = Arc::clone(&self.shared.parked);
+        let run = Run { turn, names, config, answer, change, sink, granted, parked };
         let shared = Arc::clone(&self.shared);
         // In a box: on its way to the runtime it would be copied several times.
         self.shared.tasks.spawn(Box::pin(async move { shared.serve(run).await }));
@@ -130,6 +139,7 @@ impl Pool {
     /// Brings the workers in line with changed settings, as they fall idle.
     pub fn reload(&self) {
         (self.shared.source.look_again)();
+        self.shared.parked.leave_all();
         self.shared.fill_seats();
         self.shared.reloads.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -219,7 +229,30 @@ impl Shared {
         self.look_sometimes();
         let given_up = || Failure::codex_failed("given up before it began");
         let mut tries = 1;
+        let mut kept = self.parked.take(&run.turn);
+        let mut parked = None;
         let release = loop {
+            if let Some((kept, at)) = kept.take() {
+                let place = self.place_beside(&kept.worker);
+                let Some(place) = place else {
+                    self.parked.give_up([kept]);
+                    continue;
+                };
+                match run.go_on(kept, at).await {
+                    Ended::Over(thread) => {
+                        break thread.map(|thread| (Arc::clone(&place.worker), thread));
+                    }
+                    Ended::Kept(number) => {
+                        parked = Some(number);
+                        break None;
+                    }
+                    Ended::Unsent(failure) => {
+                        tracing::info!(cause = ?failure, "a kept thread was of no use; the turn begins a new one");
+                        lock(&run.answer).start_over();
+                        continue;
+                    }
+                }
+            }
             let place = tokio::select! {
                 place = self.place(&run.config) => place,
                 // The outcome of a turn that was given up is told already.
@@ -229,6 +262,10 @@ impl Shared {
                 Ok(place) => match run.on(&place.worker).await {
                     Ended::Over(thread) => {
                         break thread.map(|thread| (Arc::clone(&place.worker), thread));
+                    }
+                    Ended::Kept(number) => {
+                        parked = Some(number);
+                        break None;
                     }
                     Ended::Unsent(failure) => failure,
                 },
@@ -245,10 +282,27 @@ impl Shared {
             tracing::info!(cause = ?failure, "a turn that its worker had not begun is given to another one");
             lock(&run.answer).start_over();
         };
+        if let Some(number) = parked {
+            let mut closing = self.closing.subscribe();
+            tokio::select! {
+                () = run.sink.closed() => {}
+                _ = closing.wait_for(|closing| *closing) => {}
+            }
+            if !run.sink.is_read() {
+                self.parked.leave(number);
+            }
+        }
         drop(run);
         if let Some((worker, thread)) = release {
             Run::release(&worker, &thread).await;
         }
+    }
+
+    /// A place for a turn that goes on where a thread of this worker was left, beyond those there are
+    /// if need be: turns are bounded by their slots.
+    fn place_beside(self: &Arc<Self>, worker: &Arc<Worker>) -> Option<Place> {
+        let there = !self.is_closing() && worker.keeps_threads() && worker.take_place(usize::MAX);
+        there.then(|| Place { worker: Arc::clone(worker), shared: Arc::clone(self) })
     }
 
     /// A place on the least busy worker, waiting while one starts.

@@ -312,6 +312,19 @@ impl Rpc {
         self.say(format!("{{\"id\":{id},{answer}}}\n"));
     }
 
+    /// Answers a request of the app-server, waiting while that does not read. Gives where the answer
+    /// begins in all that is written to it, in bytes.
+    ///
+    /// # Errors
+    /// See [`RpcError`].
+    pub async fn respond(&self, id: &str, answer: &str, limit: Duration) -> Result<u64, RpcError> {
+        let queue =
+            self.outgoing().as_ref().map(|outgoing| outgoing.queue.clone()).ok_or(RpcError::Closed)?;
+        let room = timeout_at(Instant::now() + limit, queue.reserve_owned()).await;
+        let room = room.map_err(|_| RpcError::Late { method: "item/tool/call", after: limit })?;
+        self.put(room.map_err(|_| RpcError::Closed)?, format!("{{\"id\":{id},{answer}}}\n").into_bytes())
+    }
+
     fn say(&self, line: String) {
         let queue = self.outgoing().as_ref().map(|outgoing| outgoing.queue.clone());
         let Some(room) = queue.map(mpsc::Sender::try_reserve_owned) else { return };

@@ -1,7 +1,8 @@
 //! One turn on one worker, from its thread to its end.
 //!
 //! ```text
-//!   thread (fresh or prewarmed) -> inject_items, turn/start -> events -> [interrupt] -> unsubscribe
+//!   thread (see `thread`) -> inject_items, turn/start -> events -> [interrupt] -> unsubscribe
+//!   kept thread -> the rest of the items, or results of calls -> events ->  or kept (see `kept`)
 //! ```
 //! The conversation and the start of the turn go out together: Codex takes the requests of one
 //! thread in their order. If it refuses the conversation, or is seen to begin without it, nothing
@@ -10,9 +11,11 @@
 //! No request under way is abandoned: when the client leaves or time runs out, the outcome is told
 //! at once, and what was begun is then undone in order.
 
+mod kept;
 mod silence;
+mod thread;
 
-use std::path::Path;
+use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -24,21 +27,19 @@ use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout};
 
 use super::answer::{Answer, Stage};
-use super::features::Features;
+use super::pool::{Kept, Parked};
 use super::rpc::RpcError;
 use super::tool_names::Names;
-use super::wire::{
-    self, DynamicTool, InjectItems, ThreadConfig, ThreadStart, ThreadUnsubscribe, TurnInterrupt, TurnStart,
-};
+use super::wire::{self, InjectItems, ThreadUnsubscribe, TurnInterrupt, TurnStart};
 use super::worker::{Worker, lock};
+use crate::codex::Continuation;
 use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{At, Failure, Item, Output, Part, Said, Sink, Summary, Tool, Turn, forced};
+use crate::turn::{At, Failure, Output, Said, Sink, Summary, Tool, Turn, forced};
+
+pub use thread::plain_thread;
 
 /// JSON-RPC code of "Server overloaded; retry later."
 const OVERLOADED: i64 = -32001;
-
-/// A function's result above this many bytes is cut in silence by Codex where it works as an agent.
-const LONGEST_RESULT: usize = 40_000;
 
 /// What became of a turn on one worker.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub enum Ended {
     /// alone causes requests, was never sent, or the system knows that it was never read. The
     /// answer is not over; another worker may try.
     Unsent(Failure),
+    /// Its answer is over, and its thread is kept under this number.
+    Kept(u64),
 }
 
 /// A turn under way and who waits for it.
@@ -67,20 +70,8 @@ pub struct Run {
     pub sink: Arc<Sink>,
     /// When the slot was granted.
     pub granted: Instant,
-}
-
-/// A thread without functions or settings of its own.
-pub fn plain_thread<'a>(config: &Config, cwd: &'a Path) -> ThreadStart<'a> {
-    let lean = config.profile() == Profile::Model;
-    ThreadStart {
-        ephemeral: config.ephemeral,
-        environments: lean.then_some([]),
-        base_instructions: lean.then_some(""),
-        cwd: (!lean).then_some(cwd),
-        dynamic_tools: Vec::new(),
-        experimental_raw_events: false,
-        config: None,
-    }
+    /// Where its thread may be kept.
+    pub parked: Arc<Parked>,
 }
 
 impl Run {
@@ -135,6 +126,22 @@ impl Run {
         work.await
     }
 
+    /// [`Run::on`] the thread that was kept, from the item `at` on. If nothing of it went upstream, the
+    /// thread is given up and the turn may begin another one.
+    pub async fn go_on(&self, kept: Kept, at: usize) -> Ended {
+        let worker = Arc::clone(&kept.worker);
+        let work = self.continued(kept, at);
+        tokio::pin!(work);
+        tokio::select! {
+            biased;
+            ended = &mut work => return ended,
+            late = self.given_up() => if late {
+                worker.doubt();
+            }
+        }
+        work.await
+    }
+
     async fn work(&self, worker: &Arc<Worker>) -> Ended {
         let thread = match self.thread(worker).await {
             Ok(thread) => thread,
@@ -146,9 +153,13 @@ impl Run {
         }
         worker.attach(&thread, Arc::clone(&self.answer));
         let mut begins = None;
-        let asked = self.ask(worker, &thread, &mut begins).await;
+        let asked = match self.ask(worker, &thread, &mut begins).await {
+            Ok(turn) => self.see_through(worker, &thread, turn).await,
+            Err(stop) => Err(stop),
+        };
         let ended = match asked {
-            Ok(()) => Ended::Over(Some(thread.clone())),
+            Ok(Some(number)) => return Ended::Kept(number),
+            Ok(None) => Ended::Over(Some(thread.clone())),
             Err(stop) => self.stopped(worker, stop, begins, Some(&thread)).await,
         };
         worker.detach(&thread);
@@ -167,98 +178,19 @@ impl Run {
         }
     }
 
-    async fn thread(&self, worker: &Arc<Worker>) -> Result<String, Stop> {
-        self.check(worker)?;
-        let began = Instant::now();
-        let cwd = self.turn.workdir.path();
-        let mut params = plain_thread(&self.config, cwd);
-        // Codex resolves the path again: looked at before and after, for it may be swapped meanwhile.
-        let agent = params.cwd.is_some();
-        if agent {
-            self.turn.workdir.is_still_there().await?;
-        }
-        // Raw events echo the whole history.
-        let raw = !self.turn.tools.is_empty() || self.turn.want_encrypted;
-        let plain = !raw && self.turn.verbosity.is_none();
-        if plain
-            && (params.cwd.is_none() || cwd == self.config.default_cwd)
-            && let Some(thread) = worker.take_warm()
-        {
-            lock(&self.answer).thread_started(began);
-            return Ok(thread);
-        }
-        params.dynamic_tools = DynamicTool::all(&self.turn.tools, &self.names)?;
-        params.experimental_raw_events = raw;
-        params.config =
-            self.turn.verbosity.map(|verbosity| ThreadConfig { model_verbosity: verbosity.name() });
-        let started: wire::ThreadStarted = worker.call("thread/start", &params).await?;
-        lock(&self.answer).thread_started(began);
-        if agent && let Err(failure) = self.turn.workdir.is_still_there().await {
-            Run::release(worker, &started.thread.id).await;
-            return Err(failure.into());
-        }
-        Ok(started.thread.id)
-    }
-
-    /// What this worker cannot do for this turn.
-    fn check(&self, worker: &Worker) -> Result<(), Failure> {
-        let model = self.turn.model.as_deref().or(self.config.model.as_deref());
-        let without_functions = || {
-            let lack = worker.features().and_then(Features::no_functions);
-            lack.or_else(|| worker.installation.functions.refused(model).map(str::to_owned))
-        };
-        if !self.turn.tools.is_empty()
-            && let Some(reason) = without_functions()
-        {
-            let message =
-                format!("Function tools are not possible with this model here, because of {reason}.");
-            return Err(Failure::Unsupported { at: At::Tools, message });
-        }
-        let length = |part: &Part| match part {
-            Part::Text(text) => text.len(),
-            Part::Image(_) => 0,
-        };
-        let long = |item: &Item| match item {
-            Item::ToolResult { content, .. } => content.iter().map(length).sum::<usize>() > LONGEST_RESULT,
-            _ => false,
-        };
-        if self.config.profile() == Profile::Agent
-            && let Some(index) = self.turn.conversation.iter().position(long)
-        {
-            let message = format!(
-                "A function result may have at most {LONGEST_RESULT} bytes with profile = agent, where Codex would \
-                 cut it; profile = model takes any."
-            );
-            return Err(Failure::bad(At::Item(index), message));
-        }
-        Ok(())
-    }
-
     /// Hands the conversation over, starts the turn and waits for its end. `begins` is where the
     /// request that starts it stands in all that was written to the worker, once it was sent.
-    async fn ask(&self, worker: &Arc<Worker>, thread: &str, begins: &mut Option<u64>) -> Result<(), Stop> {
+    async fn ask(
+        &self,
+        worker: &Arc<Worker>,
+        thread: &str,
+        begins: &mut Option<u64>,
+    ) -> Result<Option<String>, Stop> {
         let hint = wire::hint(&self.turn, &self.names);
-        let items =
-            InjectItems { thread_id: thread, items: wire::items(&self.turn, &self.names, hint.as_deref()) };
-        let call = forced::schema(&self.turn);
-        let output_schema: Option<&RawValue> = match &self.turn.output {
-            Output::JsonSchema(schema) => Some(
-                serde_json::from_str(schema.as_str())
-                    .map_err(|_| Failure::bad(At::Schema, "The schema must be a JSON object."))?,
-            ),
-            Output::Text | Output::JsonObject | Output::Described(_) => {
-                call.as_ref().and_then(|schema| serde_json::from_str(schema.as_str()).ok())
-            }
-        };
-        let params = TurnStart {
-            thread_id: thread,
-            input: [],
-            model: self.turn.model.as_deref(),
-            effort: self.turn.effort.map(|effort| effort.name()),
-            summary: self.summary(),
-            service_tier: self.turn.service_tier.and_then(|tier| tier.upstream()),
-            output_schema,
-        };
+        let at_head = !matches!(worker.installation.continuation(), Continuation::Off { .. });
+        let items = wire::items(&self.turn.conversation, &self.names, hint.as_deref(), at_head);
+        let items = InjectItems { thread_id: thread, items };
+        let params = self.start_params(thread)?;
         let answer = Arc::clone(&self.answer);
         let (tools, names) = (Arc::clone(&self.turn.tools), Arc::clone(&self.names));
         let taken = move |reply: Result<(), &RpcError>| match reply {
@@ -281,7 +213,7 @@ impl Run {
             let history: Result<IgnoredAny, RpcError> = worker.reply(history).await;
             if self.stage() != Stage::Running {
                 self.over(Failure::codex_failed("given up before it began"));
-                return Ok(());
+                return Ok(None);
             }
             (history, worker.reply(start().await?).await)
         } else {
@@ -293,7 +225,46 @@ impl Run {
             return Err(error.into());
         }
         lock(&self.answer).called(&started.turn.id);
+        Ok(Some(started.turn.id))
+    }
+
+    /// The request that starts the turn.
+    fn start_params<'a>(&'a self, thread: &'a str) -> Result<TurnStart<'a>, Stop> {
+        let output_schema: Option<Cow<'a, RawValue>> = match &self.turn.output {
+            Output::JsonSchema(schema) => Some(
+                serde_json::from_str::<&RawValue>(schema.as_str())
+                    .map(Cow::Borrowed)
+                    .map_err(|_| Failure::bad(At::Schema, "The schema must be a JSON object."))?,
+            ),
+            Output::Text | Output::JsonObject | Output::Described(_) => forced::schema(&self.turn)
+                .and_then(|schema| serde_json::from_str(schema.as_str()).ok())
+                .map(Cow::Owned),
+        };
+        Ok(TurnStart {
+            thread_id: thread,
+            input: [],
+            model: self.turn.model.as_deref(),
+            environments: (self.config.profile() == Profile::Model).then_some([]),
+            effort: self.turn.effort.map(|effort| effort.name()),
+            summary: self.summary(),
+            service_tier: self.turn.service_tier.and_then(|tier| tier.upstream()),
+            output_schema,
+        })
+    }
+
+    /// Waits until the turn `turn` is over, and stops it if it is to be. Gives the number of its
+    /// thread if that was kept.
+    async fn see_through(
+        &self,
+        worker: &Arc<Worker>,
+        thread: &str,
+        turn: Option<String>,
+    ) -> Result<Option<u64>, Stop> {
+        let Some(turn) = turn else { return Ok(None) };
         self.wait_while_running(worker, thread).await?;
+        if self.stage() == Stage::Resting {
+            return Ok(Some(self.keep(worker, thread)));
+        }
         if lock(&self.answer).was_early() && !worker.overtakes.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 pid = worker.pid,
@@ -301,9 +272,9 @@ impl Run {
             );
         }
         if self.stage() == Stage::Unwanted {
-            self.interrupt(worker, thread, &started.turn.id).await?;
+            self.interrupt(worker, thread, &turn).await?;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The operator's own choice of a summary is left alone.

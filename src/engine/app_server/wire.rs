@@ -10,15 +10,15 @@ mod requests;
 
 pub use custom::unwrapped;
 pub use handshake::{AuthStatus, GetAuthStatus, Initialize, Initialized};
-pub use items::{InjectItems, hint, items};
+pub use items::{InjectItems, hint, items, tool_result};
 pub use notifications::{
-    About, DeltaNotification, ErrorNotification, ItemNotification, RateLimits, RateLimitsNotification,
-    RawItem, RawResponseCompletedNotification, RawResponseItemNotification, SummaryText, ThreadItem,
-    TokenUsageNotification, TurnError, TurnNotification,
+    About, AboutCall, DeltaNotification, ErrorNotification, ItemNotification, RateLimits,
+    RateLimitsNotification, RawItem, RawResponseCompletedNotification, RawResponseItemNotification,
+    SummaryText, ThreadItem, TokenUsageNotification, TurnError, TurnNotification,
 };
 pub use requests::{
-    DynamicTool, ThreadConfig, ThreadStart, ThreadStarted, ThreadUnsubscribe, TurnInterrupt, TurnStart,
-    TurnStarted,
+    DynamicTool, ThreadConfig, ThreadFork, ThreadStart, ThreadStarted, ThreadUnsubscribe, TurnInterrupt,
+    TurnStart, TurnStarted,
 };
 
 /// The `"result":…` or `"error":…` of our answer to a request of the app-server: nobody is there

@@ -7,7 +7,6 @@
 //!   end:   EOF, exit, broken output, failed -> process reaped -> whoever waits is told
 //! ```
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,13 +24,14 @@ use tokio::task::JoinHandle;
 use super::answer::{Answer, LatestLimits};
 use super::features::Features;
 use super::rpc::{self, Ended, OnReply, Rpc, RpcError, Sent, ServerMessage, Vital, place};
+use super::threads::{OpenCall, Threads};
 use super::wire::{
-    self, About, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized,
+    self, About, AboutCall, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized,
     RateLimitsNotification,
 };
 use super::{Link, Timing};
 use crate::codex::errors::before_prompt;
-use crate::codex::{Databases, Installation, Login};
+use crate::codex::{Continuation, Databases, Installation, Login};
 use crate::os::process::unread;
 use crate::process::{Child, lines};
 use crate::turn::Failure;
@@ -41,6 +41,9 @@ const LOOK_AFTER: usize = 64;
 
 /// How long the output of an ended process may still come.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Asks for the result of a function.
+const TOOL_CALL: &str = "item/tool/call";
 
 /// How long a process that closed its output may take to end.
 const GRACE: Duration = Duration::from_millis(500);
@@ -66,7 +69,9 @@ pub struct Worker {
     used: Notify,
     rpc: Rpc,
     features: OnceLock<Features>,
-    threads: Mutex<HashMap<String, Thread>>,
+    threads: Mutex<Threads>,
+    /// Whether its threads may be kept for later turns.
+    keeps: AtomicBool,
     warm: Mutex<Vec<String>>,
     warming: tokio::sync::Mutex<()>,
     limits: LatestLimits,
@@ -93,14 +98,6 @@ impl Exit {
     pub fn never_read(&self, sent: Option<u64>) -> bool {
         sent.is_none_or(|begins| self.read.is_some_and(|read| begins >= read))
     }
-}
-
-/// A thread with a turn on it.
-#[derive(Debug)]
-struct Thread {
-    answer: Arc<Mutex<Answer>>,
-    /// Ids of function calls that wait for a result the caller will send with its next request.
-    pending_tool_calls: Vec<String>,
 }
 
 /// Locks for a moment; nothing can panic while it is held.
@@ -134,6 +131,7 @@ impl Worker {
             rpc,
             features: OnceLock::new(),
             threads: Mutex::default(),
+            keeps: AtomicBool::new(true),
             warm: Mutex::default(),
             warming: tokio::sync::Mutex::default(),
             limits,
@@ -164,6 +162,10 @@ impl Worker {
         tracing::debug!(version = greeting.version(), pid = self.pid, "an app-server is up");
         let features = Features::ask(&self.rpc, self.timing.handshake, &self.installation).await?;
         let has_login_status = features.has("getAuthStatus");
+        if !features.has("thread/fork") {
+            // Whether another worker of it said so already makes no difference.
+            let _ = self.installation.refused.set(());
+        }
         // TurnContext once for each worker.
         let _ = self.features.set(features);
         if has_login_status {
@@ -256,29 +258,58 @@ impl Worker {
 
     /// Sends what concerns this thread to `answer` from now on.
     pub fn attach(&self, thread: &str, answer: Arc<Mutex<Answer>>) {
-        lock(&self.threads).insert(thread.to_owned(), Thread { answer, pending_tool_calls: Vec::new() });
+        lock(&self.threads).attach(thread, answer);
+    }
+
+    /// Keeps a thread for later: nobody listens to it meanwhile.
+    pub fn park(&self, thread: &str) {
+        lock(&self.threads).park(thread);
+    }
+
+    /// Sends what concerns a kept thread to `answer` from now on. False if it is of no use any more.
+    pub fn resume(&self, thread: &str, answer: Arc<Mutex<Answer>>) -> bool {
+        lock(&self.threads).resume(thread, answer)
+    }
+
+    /// Gives Codex the result of a call: now, or as soon as it asks. Gives where the answer begins
+    /// in all that is written to the worker, if it was sent.
+    ///
+    /// # Errors
+    /// As [`Worker::call`].
+    pub async fn supply(&self, thread: &str, call_id: &str, result: String) -> Result<Option<u64>, RpcError> {
+        let due = lock(&self.threads).supply(thread, call_id, result);
+        let Some((call, result)) = due else { return Ok(None) };
+        let sent = self.rpc.respond(&call.request, &result, self.timing.rpc).await;
+        sent.map(Some).inspect_err(|error| self.judge(error))
+    }
+
+    /// Whether its threads may be kept for later turns.
+    pub fn keeps_threads(&self) -> bool {
+        self.is_alive() && self.keeps.load(Ordering::Relaxed)
+    }
+
+    /// Keeps no threads any more: it is to be replaced.
+    pub fn keep_no_threads(&self) {
+        self.keeps.store(false, Ordering::Relaxed);
     }
 
     /// Forgets a thread, and answers what Codex still waits for on it.
     pub fn detach(&self, thread: &str) {
-        let gone = lock(&self.threads).remove(thread);
-        self.refuse(&gone.map(|thread| thread.pending_tool_calls).unwrap_or_default());
+        let open = lock(&self.threads).detach(thread);
+        self.refuse(&open);
     }
 
     /// Refuses what Codex waits for on a thread, which is of no use for another turn then. Gives
     /// how many calls it were.
     pub fn refuse_calls(&self, thread: &str) -> usize {
-        let calls = lock(&self.threads)
-            .get_mut(thread)
-            .map(|thread| std::mem::take(&mut thread.pending_tool_calls))
-            .unwrap_or_default();
+        let calls = lock(&self.threads).spoil(thread);
         self.refuse(&calls);
         calls.len()
     }
 
-    fn refuse(&self, calls: &[String]) {
-        for id in calls {
-            self.rpc.answer(id, wire::refusal("item/tool/call"));
+    fn refuse(&self, calls: &[OpenCall]) {
+        for call in calls {
+            self.rpc.answer(&call.request, wire::refusal(TOOL_CALL));
         }
     }
 
@@ -341,7 +372,8 @@ impl Worker {
     /// Starts threads for later, one after the other, up to `prewarm`.
     fn warm_up(self: &Arc<Self>) {
         let config = Arc::clone(&self.installation.config);
-        if config.prewarm == 0 {
+        // Where sessions are chosen, a thread cannot be begun before its conversation is known.
+        if config.prewarm == 0 || matches!(self.installation.continuation(), Continuation::Full(_)) {
             return;
         }
         let worker = Arc::clone(self);
@@ -420,9 +452,9 @@ impl Worker {
         }
         if method == "item/agentMessage/delta" {
             if let Ok(DeltaNotification { thread_id, item_id, delta }) = serde_json::from_str(params)
-                && let Some(thread) = lock(&self.threads).get(&*thread_id.0)
+                && let Some(answer) = self.listener(&thread_id.0, method)
             {
-                lock(&thread.answer).message_delta(&item_id.0, delta);
+                lock(&answer).message_delta(&item_id.0, delta);
             }
         } else if method == "account/rateLimits/updated" {
             if let Ok(RateLimitsNotification { rate_limits }) = serde_json::from_str(params)
@@ -430,23 +462,30 @@ impl Worker {
             {
                 *lock(&self.limits) = Some(rate_limits);
             }
-        } else if let Ok(About { thread_id: Some(thread_id) }) = serde_json::from_str(params) {
-            let answer = lock(&self.threads).get(&*thread_id.0).map(|thread| Arc::clone(&thread.answer));
-            if let Some(answer) = answer {
-                lock(&answer).hear(method, params);
-            }
+        } else if let Ok(About { thread_id: Some(thread_id) }) = serde_json::from_str(params)
+            && let Some(answer) = self.listener(&thread_id.0, method)
+        {
+            lock(&answer).hear(method, params);
         }
+    }
+
+    fn listener(&self, thread: &str, method: &str) -> Option<Arc<Mutex<Answer>>> {
+        let spoils = matches!(method, "error" | "turn/completed" | "thread/closed" | "thread/compacted");
+        lock(&self.threads).listener(thread, spoils)
     }
 
     /// The app-server asks something. Only calls of the caller's functions wait: an answer to one
     /// of several parallel calls would set the others aside.
     fn requested(&self, method: &str, params: &str, id: &str) {
-        if method == "item/tool/call"
-            && let Ok(About { thread_id: Some(thread_id) }) = serde_json::from_str(params)
-            && let Some(thread) = lock(&self.threads).get_mut(&*thread_id.0)
+        if method == TOOL_CALL
+            && let Ok(AboutCall { thread_id, call_id }) = serde_json::from_str(params)
         {
-            thread.pending_tool_calls.push(id.to_owned());
-            return;
+            let call = OpenCall { call_id: call_id.0.into_owned(), request: id.to_owned() };
+            match lock(&self.threads).called(&thread_id.0, call) {
+                Ok(None) => return,
+                Ok(Some((call, result))) => return self.rpc.answer(&call.request, &result),
+                Err(_) => {}
+            }
         }
         tracing::debug!(method, "declined what the app-server asked");
         self.rpc.answer(id, wire::refusal(method));

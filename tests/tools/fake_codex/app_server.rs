@@ -13,6 +13,7 @@
 //! | `app-server wrong-id METHOD` | the reply to it has an id that nobody used |
 //! | `app-server garbage METHOD` | in place of the reply comes what only begins like one |
 //! | `app-server lacks NAME` | this method, or this parameter of `thread/start`, is not known |
+//! | `app-server forks` | `thread/fork` is known; without this line it is not |
 //! | `app-server limit-bytes N` | the process ends once it has written so much |
 //! | `app-server flood N` | before each reply, so many bytes of news that nobody asked for |
 //! | `app-server ignore-term` | neither SIGTERM nor the end of its input ends it |
@@ -118,6 +119,7 @@ const METHODS: &[&str] = &[
     "getAuthStatus",
     "account/read",
     "thread/start",
+    "thread/fork",
     "thread/inject_items",
     "turn/start",
     "turn/interrupt",
@@ -209,7 +211,10 @@ impl Server<'_> {
     /// As the real one: an unknown method is answered with the known ones, a known parameter of the
     /// wrong type with an error, an unknown one not at all.
     fn not_known(&self, method: &str, params: &Value) -> Option<String> {
-        let lacks = |name: &str| self.script.app_server().any(|said| said == ("lacks", name));
+        let forks = self.script.app_server().any(|(word, _)| word == "forks");
+        let lacks = |name: &str| {
+            self.script.app_server().any(|said| said == ("lacks", name)) || (name == "thread/fork" && !forks)
+        };
         if !METHODS.contains(&method) || lacks(method) {
             let known = METHODS.iter().filter(|name| !lacks(name)).map(|name| format!("`{name}`"));
             let known = known.collect::<Vec<_>>().join(", ");
@@ -232,7 +237,7 @@ impl Server<'_> {
                 json!({ "authMethod": "apikey", "authToken": null, "requiresOpenaiAuth": true })
             }),
             "account/read" => reply(json!({ "account": { "type": "apiKey" }, "requiresOpenaiAuth": true })),
-            "thread/start" => {
+            "thread/start" | "thread/fork" => {
                 self.threads += 1;
                 let id = format!("thread-{}", self.threads);
                 let reply =

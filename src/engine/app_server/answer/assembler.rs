@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
+
 use super::guard::{Conversation, Reasoning, Text};
 use crate::codex::errors::{classify, is_output_limit};
 use crate::engine::app_server::tool_names::Names;
@@ -41,8 +43,29 @@ pub enum Action {
     Tell(Event),
     /// The outcome is known while Codex still works on the turn, which it shall stop.
     Stop(Outcome),
+    /// The answer is complete, and its thread may be kept. Codex waits for results if it is `held`,
+    /// else nothing of the turn runs any more.
+    Rest {
+        /// The outcome.
+        outcome: Outcome,
+        /// Whether Codex waits.
+        held: bool,
+    },
     /// Nothing of the turn runs any more. The outcome counts unless there was one before.
     End(Outcome),
+}
+
+/// Where a thread is left when it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The turn that waits for results of its calls, if one does.
+    pub held: Option<String>,
+    /// Whether it has raw events.
+    raw: bool,
+    /// What was told of the thread's cost so far.
+    accounted: Usage,
+    /// Messages of the turn that waits.
+    known: Vec<String>,
 }
 
 /// What came of one turn so far.
@@ -68,7 +91,26 @@ pub struct Assembler {
     error: Option<TurnError>,
     responses: Option<Usage>,
     thread: Option<Usage>,
+    finish: Option<Finish>,
     actions: Vec<Action>,
+    rest: Rest,
+}
+
+/// Whether the thread may be kept.
+#[derive(Debug, Default)]
+struct Rest {
+    wanted: bool,
+    /// Responses themselves are told of, not only what they cost.
+    raw: bool,
+    /// Codex has something in its history that neither the caller sent nor the model said to it, or
+    /// may have.
+    spoilt: bool,
+    /// Messages of the caller that are still to be repeated to us as of this turn.
+    echoes: usize,
+    /// How many requests to the upstream were answered.
+    responses: usize,
+    /// Where the thread was left before.
+    from: Progress,
 }
 
 /// The piece that is open.
@@ -109,8 +151,60 @@ impl Assembler {
             error: None,
             responses: None,
             thread: None,
+            finish: None,
             actions: Vec::new(),
+            rest: Rest::default(),
         }
+    }
+
+    /// The thread, with raw events or without, may be kept.
+    pub fn may_rest(&mut self, raw: bool) {
+        (self.rest.wanted, self.rest.raw) = (true, raw);
+    }
+
+    /// The thread has what the caller's conversation has not.
+    pub fn spoil(&mut self) {
+        self.rest.spoilt = true;
+    }
+
+    /// The thread was kept, and left there. So many `messages` are put in besides.
+    pub fn goes_on(&mut self, from: &Progress, messages: usize) {
+        self.turn_id.clone_from(&from.held);
+        if from.held.is_some() {
+            self.conversation.taken();
+            // What is put in while a turn waits is repeated as its own.
+            self.rest.echoes = messages;
+        }
+        self.may_rest(from.raw);
+        self.rest.from = from.clone();
+    }
+
+    /// Where the thread is left.
+    pub fn progress(&self) -> Progress {
+        let mut accounted = self.rest.from.accounted;
+        accounted += self.usage().unwrap_or_default();
+        let called = self.finish == Some(Finish::ToolCalls);
+        let messages = self.messages.iter().map(|message| message.id.clone());
+        let known = self.rest.from.known.iter().cloned().chain(messages);
+        Progress {
+            held: self.turn_id.clone().filter(|_| called),
+            raw: self.rest.raw,
+            accounted,
+            known: if called { known.collect() } else { Vec::new() },
+        }
+    }
+
+    /// A complete answer. More than one request to the upstream means that Codex answered the model
+    /// by itself in between.
+    fn complete(&mut self, finish: Finish) -> Option<Outcome> {
+        self.finish = Some(finish);
+        let rests = self.rest.wanted && !self.rest.spoilt && self.rest.responses <= 1;
+        let outcome = Ok(Event::Done { finish, usage: self.usage() });
+        if !rests {
+            return Some(outcome);
+        }
+        self.actions.push(Action::Rest { outcome, held: finish == Finish::ToolCalls });
+        None
     }
 
     /// What is to be done, in order; then nothing is, until more is heard.
@@ -164,6 +258,9 @@ impl Assembler {
     /// A delta of an agent message: by far the most frequent of all.
     pub fn message_delta(&mut self, item_id: &str, delta: String) {
         self.check_order();
+        if self.is_known(item_id) {
+            return;
+        }
         let known = self.messages.iter().rposition(|message| message.id == item_id);
         let index = known.unwrap_or_else(|| self.begin_message(item_id, false));
         self.say(index, delta);
@@ -190,8 +287,9 @@ impl Assembler {
             "rawResponse/completed" => self.response_completed(params),
             "thread/tokenUsage/updated" => {
                 if let Ok(news) = serde_json::from_str::<TokenUsageNotification>(params) {
-                    self.thread = Some(news.token_usage.total.into());
+                    self.thread = Some(less(news.token_usage.total.into(), self.rest.from.accounted));
                 }
+                self.rest.responses += usize::from(!self.rest.raw);
                 self.response_ended();
             }
             "error" => self.heard_error(params),
@@ -205,6 +303,11 @@ impl Assembler {
             "thread/compacted" => self.history_cut(),
             _ => {}
         }
+    }
+
+    /// Whether the message was told with an earlier answer of the same turn.
+    fn is_known(&self, id: &str) -> bool {
+        self.rest.from.known.iter().any(|known| known == id)
     }
 
     /// More text of a message. Commentary may be begun again like reasoning: it is no answer.
@@ -244,6 +347,7 @@ impl Assembler {
     fn item(&mut self, params: &str, take: impl FnOnce(&mut Self, ThreadItem<'_>)) {
         if let Ok(ItemNotification { item }) = serde_json::from_str(params) {
             match &*item.kind.0 {
+                "agentMessage" if self.is_known(&item.id.0) => {}
                 "agentMessage" => take(self, item),
                 "contextCompaction" => self.history_cut(),
                 _ => {}
@@ -280,10 +384,18 @@ impl Assembler {
             Some(id) => *id == turn_id.0,
             None => !turn_id.0.starts_with("auto-compact"),
         };
+        if !ours {
+            return;
+        }
         match &*item.kind.0 {
-            "function_call" if ours => self.call(item),
-            "reasoning" if ours && self.context.want_encrypted => self.thought(item),
-            _ => {}
+            "function_call" => self.call(item),
+            "reasoning" if self.context.want_encrypted => self.thought(item),
+            // Repeated from what we sent.
+            "reasoning" | "function_call_output" => {}
+            "message" if item.role.as_ref().is_none_or(|role| role.0 == "assistant") => {}
+            "message" if self.rest.echoes > 0 => self.rest.echoes -= 1,
+            // Neither the caller nor the model said it.
+            _ => self.rest.spoilt = true,
         }
     }
 
@@ -304,9 +416,14 @@ impl Assembler {
         let (Some(id), Some(name)) = (item.call_id, item.name) else { return };
         // A name nobody offered: Codex tells the model so and lets it try again.
         let offered = self.context.names.offered(&name.0).and_then(|index| self.context.tools.get(index));
-        let Some(tool) = offered else { return };
+        let Some(tool) = offered else {
+            self.rest.spoilt = true;
+            return;
+        };
         let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
         let arguments = serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
+        // The same with arguments that are no JSON.
+        self.rest.spoilt |= serde_json::from_str::<IgnoredAny>(&arguments).is_err();
         let (name, namespace, kind) = (tool.name.clone(), tool.namespace.clone(), tool.call_kind());
         let arguments = if kind == CallKind::Custom { unwrapped(arguments) } else { arguments };
         self.called = true;
@@ -319,11 +436,13 @@ impl Assembler {
         if let Ok(RawResponseCompletedNotification { usage: Some(usage) }) = serde_json::from_str(params) {
             *self.responses.get_or_insert_default() += usage.into();
         }
+        self.rest.responses += usize::from(self.rest.raw);
         self.hand_over();
         self.response_ended();
-        if self.called {
-            let usage = self.usage();
-            self.actions.push(Action::Stop(Ok(Event::Done { finish: Finish::ToolCalls, usage })));
+        if self.called
+            && let Some(outcome) = self.complete(Finish::ToolCalls)
+        {
+            self.actions.push(Action::Stop(outcome));
         }
     }
 
@@ -340,6 +459,8 @@ impl Assembler {
             self.error = Some(error);
             return;
         }
+        // What of the response under way Codex keeps is not known.
+        self.rest.spoilt = true;
         // The response under way begins again from its start.
         self.held.clear();
         self.called = false;
@@ -367,7 +488,10 @@ impl Assembler {
         let outcome = match &*turn.status.0 {
             "completed" if self.called => Ok(Event::Done { finish: Finish::ToolCalls, usage: self.usage() }),
             "completed" if self.text == Text::Untold => Err(Failure::NoAnswer),
-            "completed" => Ok(Event::Done { finish: Finish::Stop, usage: self.usage() }),
+            "completed" => match self.complete(Finish::Stop) {
+                Some(outcome) => outcome,
+                None => return,
+            },
             "interrupted" => Err(Failure::codex_failed("codex interrupted the turn")),
             status => match turn.error.or_else(|| self.error.take()) {
                 Some(error) if is_output_limit(&error.message) => {
@@ -388,6 +512,15 @@ impl Assembler {
     fn usage(&self) -> Option<Usage> {
         let spent = |usage: &Usage| usage.input + usage.output;
         self.thread.into_iter().chain(self.responses).max_by_key(spent)
+    }
+}
+
+fn less(all: Usage, before: Usage) -> Usage {
+    Usage {
+        input: all.input.saturating_sub(before.input),
+        cached_input: all.cached_input.saturating_sub(before.cached_input),
+        output: all.output.saturating_sub(before.output),
+        reasoning_output: all.reasoning_output.saturating_sub(before.reasoning_output),
     }
 }
 

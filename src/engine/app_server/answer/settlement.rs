@@ -4,8 +4,9 @@
 //!   Running --- the outcome is known before the end: calls collected,  ---> Unwanted
 //!      |        client gone or slow, deadline, begun twice, cut             |
 //!      +----------------- turn/completed, worker gone -----> Over <---------+
+//!      +--- complete, and the thread may be kept ---> Resting -------------> Over
 //! ```
-//! The outcome is told when Running is left. The slot is given back on Over, before the outcome if
+//! The outcome is told when Running is left, or Resting. The slot is given back on Over, before the outcome if
 //! that is still to come: whoever sees the end of a turn finds its place free.
 
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use crate::turn::{Event, Failure, NotTaken, Outcome, Phase, Sink, Slot};
 pub enum Stage {
     /// Codex works on it.
     Running,
+    /// Its answer is complete and not told yet: its thread may be kept for the next turn.
+    Resting,
     /// Its outcome is told; Codex works on it and must be told to stop.
     Unwanted,
     /// Nothing of it runs any more.
@@ -40,6 +43,8 @@ pub struct Settlement {
     measured: Vec<(Phase, Duration)>,
     /// Anything of the answer or its reasoning is out.
     begun: bool,
+    /// The outcome, while [`Stage::Resting`].
+    resting: Option<Outcome>,
 }
 
 impl Settlement {
@@ -54,6 +59,7 @@ impl Settlement {
             accepted: None,
             measured: Vec::new(),
             begun: false,
+            resting: None,
         }
     }
 
@@ -110,6 +116,16 @@ impl Settlement {
         }
     }
 
+    /// The answer is complete. Unless `held` open by Codex, nothing of the turn runs any more.
+    pub fn rest(&mut self, outcome: Outcome, held: bool) {
+        if self.stage == Stage::Running {
+            self.resting = Some(outcome);
+            self.reach(Stage::Resting);
+        } else if !held {
+            self.end(outcome);
+        }
+    }
+
     /// Nobody listens any more.
     pub fn abandon(&mut self) {
         if self.stage == Stage::Running {
@@ -120,11 +136,19 @@ impl Settlement {
     /// Nothing of the turn runs any more; `outcome` is told unless one was already.
     pub fn end(&mut self, outcome: Outcome) {
         self.slot.take();
-        if self.stage == Stage::Running {
-            self.tell_outcome(outcome);
+        match self.stage {
+            Stage::Running => self.tell_outcome(outcome),
+            Stage::Resting => self.tell_resting(),
+            Stage::Unwanted | Stage::Over => {}
         }
         if self.stage != Stage::Over {
             self.reach(Stage::Over);
+        }
+    }
+
+    fn tell_resting(&mut self) {
+        if let Some(outcome) = self.resting.take() {
+            self.tell_outcome(outcome);
         }
     }
 

@@ -43,7 +43,9 @@ impl Shared {
                     if let Some(Seat::Ready(old)) = self.seat(index, Seat::Ready(Arc::clone(&worker))) {
                         self.retire(old);
                     }
-                    let why = match self.watch(&worker, index).await {
+                    let next = self.watch(&worker, index).await;
+                    self.parked.leave_worker(&worker);
+                    let why = match next {
                         Next::Replace => continue,
                         Next::Leave => break,
                         Next::Died(why) => why,

@@ -113,6 +113,7 @@ impl House {
             Seat::Ready(worker) => worker.load.load(Ordering::SeqCst) == 0,
             _ => true,
         };
+        assert!(self.pool.shared.parked.len() <= self.live.get().parked_conversations);
         until("every place is given back", || lock(&self.pool.shared.seats).iter().all(idle)).await;
     }
 }

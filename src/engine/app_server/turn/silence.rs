@@ -30,6 +30,8 @@ impl Run {
             }
             let refused = worker.refuse_calls(thread);
             if refused > 0 {
+                // What it says next is not the caller's conversation any more.
+                lock(&self.answer).spoil();
                 tracing::info!(
                     calls = refused,
                     "codex is silent after function calls; they are refused to hear why"

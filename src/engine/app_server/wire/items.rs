@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::custom::wrapped;
 use crate::engine::app_server::tool_names::Names;
@@ -74,19 +75,43 @@ pub enum Content<'a> {
 /// Said to the model where a function has to be called; Codex can only keep its text to that form.
 const CALL_SOME: &str = "Answer by calling one or more of the provided functions. Do not answer in text.";
 
-/// The items of a turn's conversation, and at its end what the model must be told because no
-/// field of the protocol carries it (told is where [`hint`] says).
-pub fn items<'a>(turn: &'a Turn, names: &'a Names, hint: Option<&'a str>) -> Vec<ResponseItem<'a>> {
+/// Items of a conversation, and what the model must be told because no field of the protocol
+/// carries it ([`hint`]): at their end; or at their head, where the conversation is continued and
+/// only its end may grow.
+pub fn items<'a>(
+    conversation: &'a [Item],
+    names: &'a Names,
+    hint: Option<&'a str>,
+    at_head: bool,
+) -> Vec<ResponseItem<'a>> {
     let mut items: Vec<ResponseItem<'a>> =
-        turn.conversation.iter().map(|item| response_item(item, names)).collect();
-    if let Some(hint) = hint {
-        items.push(ResponseItem::Message {
+        conversation.iter().map(|item| response_item(item, names)).collect();
+    if let Some(text) = hint {
+        let hint = ResponseItem::Message {
             role: Role::Developer.name(),
-            content: vec![Content::InputText { text: hint }],
+            content: vec![Content::InputText { text }],
             phase: None,
-        });
+        };
+        items.insert(if at_head { 0 } else { items.len() }, hint);
     }
     items
+}
+
+/// A function's result as the `"result":…` of our answer to `item/tool/call`. The upstream sees the
+/// same as if it were an item of the conversation.
+pub fn tool_result(content: &[Part]) -> String {
+    let one = |part: &Part| match part {
+        Part::Text(text) => json!({ "type": "inputText", "text": text }),
+        Part::Image(image) => {
+            let url = format!("data:{};base64,{}", image.media_type, image.base64);
+            json!({ "type": "inputImage", "imageUrl": url })
+        }
+    };
+    let parts: Vec<Value> = match content {
+        [] => vec![one(&Part::Text(String::new()))],
+        parts => parts.iter().map(one).collect(),
+    };
+    format!("\"result\":{}", json!({ "contentItems": parts, "success": true }))
 }
 
 /// What the model must be told beside the conversation.

@@ -16,6 +16,18 @@ pub struct About<'a> {
     pub thread_id: Option<Text<'a>>,
 }
 
+/// `item/tool/call`, as far as we look.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AboutCall<'a> {
+    /// Of which thread.
+    #[serde(borrow)]
+    pub thread_id: Text<'a>,
+    /// Which call of the model.
+    #[serde(borrow)]
+    pub call_id: Text<'a>,
+}
+
 /// `item/agentMessage/delta` and `item/reasoning/summaryTextDelta`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,6 +85,9 @@ pub struct RawItem<'a> {
     /// `function_call`, `reasoning`…
     #[serde(borrow, rename = "type")]
     pub kind: Text<'a>,
+    /// Of a message: who said it.
+    #[serde(borrow, default)]
+    pub role: Option<Text<'a>>,
     /// Its id.
     #[serde(borrow, default)]
     pub id: Option<Text<'a>>,

@@ -35,11 +35,38 @@ pub struct ThreadStart<'a> {
     pub config: Option<ThreadConfig>,
 }
 
+/// `thread/fork` of a recording.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ThreadFork<'a> {
+    /// The recording.
+    pub path: &'a Path,
+    /// Empty: the path says which.
+    pub thread_id: &'static str,
+    /// Not written to disk.
+    pub ephemeral: bool,
+    /// The reply needs no history.
+    pub exclude_turns: bool,
+    /// `""`: none of Codex's own.
+    pub base_instructions: &'static str,
+    /// Else the recorded one.
+    pub cwd: &'a Path,
+    /// Settings of this thread alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<ThreadConfig>,
+}
+
 /// Settings of one thread.
 #[derive(Debug, Serialize)]
 pub struct ThreadConfig {
-    /// `low`, `medium`, `high`.
-    pub model_verbosity: &'static str,
+    model_verbosity: &'static str,
+}
+
+impl ThreadConfig {
+    /// With this length of answers.
+    pub fn new(verbosity: turn::Verbosity) -> ThreadConfig {
+        ThreadConfig { model_verbosity: verbosity.name() }
+    }
 }
 
 /// One of the caller's functions.
@@ -81,7 +108,7 @@ impl<'a> DynamicTool<'a> {
     }
 }
 
-/// The reply to `thread/start`.
+/// The reply to `thread/start` and `thread/fork`.
 #[derive(Debug, Deserialize)]
 pub struct ThreadStarted {
     /// The thread.
@@ -110,6 +137,9 @@ pub struct TurnStart<'a> {
     pub thread_id: &'a str,
     /// Empty: the conversation is there already.
     pub input: [(); 0],
+    /// `Some([])`: nowhere to run anything. A fork does not take it, so each turn says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environments: Option<[(); 0]>,
     /// The model, if not Codex's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<&'a str>,
@@ -124,7 +154,7 @@ pub struct TurnStart<'a> {
     pub service_tier: Option<&'static str>,
     /// JSON Schema of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub output_schema: Option<&'a RawValue>,
+    pub output_schema: Option<Cow<'a, RawValue>>,
 }
 
 /// `turn/interrupt`.

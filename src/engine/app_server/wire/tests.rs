@@ -30,8 +30,11 @@ fn a_conversation_becomes_items_one_to_one() {
         Item::message(Role::Developer, text("go on")),
     ]);
     let names = Names::new(&turn.tools, &turn.conversation, false);
-    let got =
-        serde_json::to_value(InjectItems { thread_id: "T", items: items(&turn, &names, None) }).unwrap();
+    let got = serde_json::to_value(InjectItems {
+        thread_id: "T",
+        items: items(&turn.conversation, &names, None, false),
+    })
+    .unwrap();
     assert_eq!(
         got,
         json!({"threadId": "T", "items": [
@@ -51,7 +54,7 @@ fn a_conversation_becomes_items_one_to_one() {
 }
 
 #[test]
-fn what_no_field_carries_is_said_last() {
+fn what_no_field_carries_is_said_at_one_end() {
     let mut turn = turn(vec![Item::message(Role::User, text("x"))]);
     let names = Names::default();
     let mut check = |choice: ToolChoice, output: Output, expect: Option<&str>| {
@@ -60,10 +63,13 @@ fn what_no_field_carries_is_said_last() {
         let hint = hint(&turn, &names);
         assert_eq!(hint.is_some(), expect.is_some());
         assert!(hint.as_deref().unwrap_or_default().contains(expect.unwrap_or_default()), "{hint:?}");
-        let got = serde_json::to_value(items(&turn, &names, hint.as_deref())).unwrap();
-        assert_eq!(got.as_array().unwrap().len(), if hint.is_some() { 2 } else { 1 });
-        if hint.is_some() {
-            assert_eq!(got[1]["role"], "developer");
+        for at_head in [false, true] {
+            let items = items(&turn.conversation, &names, hint.as_deref(), at_head);
+            let got = serde_json::to_value(items).unwrap();
+            assert_eq!(got.as_array().unwrap().len(), if hint.is_some() { 2 } else { 1 });
+            if hint.is_some() {
+                assert_eq!(got[usize::from(!at_head)]["role"], "developer");
+            }
         }
     };
     check(ToolChoice::Auto, Output::Text, None);
