@@ -144,6 +144,8 @@ impl Run {
             ephemeral: true,
             exclude_turns: true,
             base_instructions: "",
+            approval_policy: "never",
+            sandbox: "read-only",
             cwd: &self.config.default_cwd,
             config: self.turn.verbosity.map(ThreadConfig::new),
         };

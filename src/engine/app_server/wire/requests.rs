@@ -49,6 +49,11 @@ pub struct ThreadFork<'a> {
     pub exclude_turns: bool,
     /// `""`: none of Codex's own.
     pub base_instructions: &'static str,
+    /// `never`.
+    pub approval_policy: &'static str,
+    /// `read-only`. Without it Codex resolves its permission profile for each fork, which takes 0.3 s
+    /// (0.169), for tools that a fork of ours does not have.
+    pub sandbox: &'static str,
     /// Else the recorded one.
     pub cwd: &'a Path,
     /// Settings of this thread alone.
