@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 
 /// What is known about the other end.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux tells"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// The client's socket belongs to this user of this machine.
