@@ -58,9 +58,13 @@ fn a_codex_that_everybody_could_change_is_not_run() {
         is_refused(&proxy, "a folder for everybody");
         assert!(fake.calls().is_empty(), "not even its version is asked for: {:?}", fake.calls());
         let log = format!("others may write to {} (mode 0777); run chmod go-w", folder.display());
-        assert!(proxy.log().contains(&log), "{}", proxy.log());
+        wait::until("the log says why", || proxy.log().contains(&log));
         mode(&folder, 0o755);
         is_used(&proxy, "mended");
+        if engine == "app-server" {
+            // A worker that runs was looked at when it was started, and goes on.
+            continue;
+        }
         for (path, bits, used) in [
             (&folder, 0o707, false),
             // Sticky, others can replace only what is theirs; a group may be one's own.
