@@ -150,7 +150,16 @@ mod linux {
     /// Not done by the child before exec: until then it has our memory, and with it files in `/proc`
     /// that are root's; see [`keep_memory_private`](crate::os::process::keep_memory_private).
     fn first_to_go(pid: u32) {
-        let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "1000");
+        let path = format!("/proc/{pid}/oom_score_adj");
+        // The kernel lets us go on a few microseconds before it has made the child's files its user's.
+        for _ in 0..50 {
+            match std::fs::write(&path, "1000") {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    std::thread::sleep(std::time::Duration::from_micros(20));
+                }
+                _ => return,
+            }
+        }
     }
 
     /// What the child does between clone and exec.
