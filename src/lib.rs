@@ -21,7 +21,7 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | [`cli`] | the command line, one file for each verb; `serve` is the start-up page: settings, log, listeners, engine, ready, drain; `service` is systemd and launchd as the verbs see them; `doctor` looks at everything |
+//! | [`cli`] | the command line, one file for each verb and for each thing verbs share; `serve` is the start-up page: settings, log, listeners, engine, ready, drain; `service` is systemd and launchd as the verbs see them; `doctor` looks at everything |
 //! | [`config`] | every setting, declared once in `settings`; layers, errors, provenance, rendering |
 //! | [`turn`] | the domain: a question, its events, its failures, its prompt, its working directory |
 //! | [`api`] | the HTTP edge: accept loop, who may call, bodies, one folder for each format, the one error table |

@@ -113,29 +113,24 @@ impl Run {
     /// Runs the turn to its end, telling the answer if it is given up meanwhile. The answer is over
     /// when this returns, unless it says otherwise.
     pub async fn on(&self, worker: &Arc<Worker>) -> Ended {
-        let work = self.work(worker);
-        tokio::pin!(work);
-        tokio::select! {
-            biased;
-            ended = &mut work => return ended,
-            late = self.given_up() => if late {
-                // It may be the model that is slow, or the worker that hangs.
-                worker.doubt();
-            }
-        }
-        work.await
+        self.to_its_end(worker, self.work(worker)).await
     }
 
     /// [`Run::on`] the thread that was kept, from the item `at` on. If nothing of it went upstream, the
     /// thread is given up and the turn may begin another one.
     pub async fn go_on(&self, kept: Kept, at: usize) -> Ended {
         let worker = Arc::clone(&kept.worker);
-        let work = self.continued(kept, at);
+        self.to_its_end(&worker, self.continued(kept, at)).await
+    }
+
+    /// Does the work, telling the answer if it is given up meanwhile; what was begun is then undone.
+    async fn to_its_end(&self, worker: &Worker, work: impl Future<Output = Ended>) -> Ended {
         tokio::pin!(work);
         tokio::select! {
             biased;
             ended = &mut work => return ended,
             late = self.given_up() => if late {
+                // It may be the model that is slow, or the worker that hangs.
                 worker.doubt();
             }
         }
