@@ -16,7 +16,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::config::{Config, EngineKind, ModelCatalog, Profile};
-use crate::os::names::own_uid;
+use crate::os::users::own_uid;
 
 use super::Version;
 use super::args::overrides;

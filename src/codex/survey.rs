@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, EngineKind, Profile};
-use crate::observe::catalog as messages;
+use crate::observe::message_ids;
 use crate::process::{Command, Spawner};
 use crate::turn::Failure;
 
@@ -132,17 +132,17 @@ pub(super) fn announce(survey: &Survey, before: Option<&Survey>) {
         ),
         Err(failure) if before.is_some_and(|before| before.usable.as_ref().err() == Some(failure)) => return,
         Err(failure @ (Failure::NotLoggedIn | Failure::LoginNotPortable)) => {
-            tracing::warn!(target: messages::NOT_LOGGED_IN, "codex is not usable: {failure}");
+            tracing::warn!(target: message_ids::NOT_LOGGED_IN, "codex is not usable: {failure}");
         }
         Err(
             failure @ (Failure::CodexMissing { .. }
             | Failure::CodexRefused { .. }
             | Failure::CodexTooOld { .. }),
         ) => {
-            tracing::warn!(target: messages::CODEX_UNUSABLE, "codex is not usable: {failure}");
+            tracing::warn!(target: message_ids::CODEX_UNUSABLE, "codex is not usable: {failure}");
         }
         Err(failure @ Failure::ReadsNotConfined { .. }) => {
-            tracing::warn!(target: messages::READS_NOT_CONFINED, "codex is not usable: {failure}");
+            tracing::warn!(target: message_ids::READS_NOT_CONFINED, "codex is not usable: {failure}");
         }
         Err(failure) => tracing::warn!("codex is not usable: {failure}"),
     }
@@ -156,7 +156,7 @@ pub(super) fn announce(survey: &Survey, before: Option<&Survey>) {
     // A plain chat model has nothing to read with.
     let chats = survey.usable.as_ref().is_ok_and(|found| found.config.profile() == Profile::Model);
     if let (Some(Confinement::Host { reason }), false) = (&survey.confinement, chats) {
-        tracing::warn!(target: messages::READS_NOT_CONFINED, "codex's tools may read every file this user can read: {reason}");
+        tracing::warn!(target: message_ids::READS_NOT_CONFINED, "codex's tools may read every file this user can read: {reason}");
     }
 }
 

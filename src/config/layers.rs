@@ -21,7 +21,7 @@ use super::keys::{self, Found};
 use super::origin::{Layer, Origin, origin};
 use super::schema::{Bad, Base, Initial, PREFIX, Setting, Shape};
 use super::shape::printable;
-use super::{Config, SETTINGS, Sources, review};
+use super::{Config, SETTINGS, Sources, validate};
 
 /// Settings and all there is to say about them.
 #[derive(Clone, Debug)]
@@ -340,15 +340,15 @@ impl Reader<'_> {
                 return Err(Errors { lines: vec![], only_flags: false });
             }
         };
-        review::resolve(&mut config, &origins);
+        validate::resolve(&mut config, &origins);
         self.keys(&mut config, &origins);
         let sources = self.sources;
         let folders = [&sources.etc_dir, &sources.user_dir, &sources.credentials_dir, &config.api_key_file];
         let files = self.files.iter().filter(|(_, exists)| *exists).map(|(path, _)| path);
         config.read_from = folders.into_iter().flatten().chain(files).cloned().collect();
-        review::errors(&config, &origins, &self.wrong_keys, &mut self.wrong);
+        validate::errors(&config, &origins, &self.wrong_keys, &mut self.wrong);
         self.errors()?;
-        self.warnings.extend(review::warnings(&config, &origins));
+        self.warnings.extend(validate::warnings(&config, &origins));
         Ok(Loaded { config, origins, warnings: self.warnings, files: self.files })
     }
 

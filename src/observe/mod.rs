@@ -5,9 +5,9 @@
 //! `config`. Prompts and answers never pass through: not one function here takes their text to
 //! keep it.
 
-pub mod catalog;
 pub mod latency;
 pub mod log;
+pub mod message_ids;
 pub mod metrics;
 pub mod prometheus;
 mod queue;

@@ -9,7 +9,7 @@ use toml_edit::Item;
 
 use super::schema::{Base, REPLACED, Setting, to_text, to_toml};
 use super::shape::printable;
-use super::{SETTINGS, edit, files, layers, render, review};
+use super::{SETTINGS, edit, files, layers, render, validate};
 
 /// The keys of that file which are settings here, too.
 const KEYS: &[&str] = &[
@@ -205,7 +205,7 @@ impl Converted {
         let cwd = cwd.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
         let roots = self.taken.get("allowed_roots");
         let outside =
-            roots.is_some_and(|roots| !review::inside(Path::new(&cwd), entries(roots).map(Path::new)));
+            roots.is_some_and(|roots| !validate::inside(Path::new(&cwd), entries(roots).map(Path::new)));
         if let (true, Some(Value::Array(_, roots))) = (outside, self.taken.get_mut("allowed_roots")) {
             let shown = printable(&cwd);
             self.notes.push(format!("allowed_roots: {shown} added, since default_cwd must be inside them"));
