@@ -9,7 +9,7 @@ use super::probe::HttpAnswer;
 use super::readiness::{addresses, addresses_of, ask_ready, why_not};
 use super::service::{Address, Manager, Service, State, World};
 use super::{socket, unit_files};
-use crate::config::schema::{replaced_args, replaced_notices};
+use crate::config::flags::{replaced_args, replaced_notices};
 use crate::config::{Config, Loaded, load, render};
 
 /// As LSB has it for init scripts: the program is not running.

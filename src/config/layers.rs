@@ -85,6 +85,14 @@ pub(super) fn defaults(home: &Path) -> Config {
     load(&sources).expect("the defaults of the settings table pass their own checks").config
 }
 
+impl Default for Config {
+    /// The settings that no layer changes; reads nothing but the place of the home directory.
+    fn default() -> Config {
+        let home = std::env::home_dir().unwrap_or_else(|| "/".into());
+        defaults(&home)
+    }
+}
+
 /// What variables, the credential and flags set, by key: what `start` saves for the service. And what
 /// is worth a word about them, one line each.
 ///
@@ -153,7 +161,7 @@ impl Reader<'_> {
     }
 
     fn bad_value(&mut self, setting: &Setting, place: &str, bad: &Bad) {
-        self.wrong.push(format!("{place}: {}", bad.explain(setting)));
+        self.wrong.push(format!("{place}: {}", setting.explain(bad)));
         self.wrong_keys.insert(setting.key);
     }
 

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod edit;
 mod files;
+pub mod flags;
 pub mod keys;
 pub mod layers;
 pub mod origin;

@@ -14,6 +14,6 @@ mod queue;
 pub mod repeats;
 mod writer;
 
-pub use latency::{RequestInfo, Status, Trace};
+pub use latency::{RequestInfo, Trace};
 pub use log::escape;
-pub use metrics::{Gauges, Observer};
+pub use metrics::{Gauges, Observer, Status};
