@@ -151,7 +151,7 @@ impl Reader<'_> {
 
     fn text(&self, key: &str) -> String {
         let known = Setting::find(key).zip(self.values.get(key));
-        known.map(|(setting, value)| setting.to_text(&value)).unwrap_or_default()
+        known.map(|(setting, value)| setting.to_text(value)).unwrap_or_default()
     }
 
     fn not_known(&self, key: &str) -> String {
