@@ -32,6 +32,8 @@ pub struct Answer {
     choice: ToolChoice,
     called: bool,
     stopped: bool,
+    /// Some text that is no commentary was said.
+    said: bool,
     /// The text under way is progress, not answer: neither cut nor checked.
     commentary: bool,
     /// Set for a format that has one text for each answer.
@@ -51,6 +53,7 @@ impl Answer {
             choice: turn.tool_choice.clone(),
             called: false,
             stopped: false,
+            said: false,
             commentary: false,
             joined: None,
             withheld: Vec::new(),
@@ -111,6 +114,7 @@ impl Answer {
                 self.release(Piece::Text(text), &mut out);
             }
             Event::Text(text) => {
+                self.said |= !text.is_empty();
                 let text = self.placed(text);
                 match self.stop.push(text) {
                     Passed::Text(text) => self.release(Piece::Text(text), &mut out),
@@ -183,7 +187,12 @@ impl Answer {
             return Ok(());
         }
         // A cut answer is as whole as it can be; function calls are another form of answer.
-        if self.must_be_checked() && !self.stopped && !self.called && finish == Finish::Stop {
+        let whole = !self.stopped && !self.called && finish == Finish::Stop;
+        // The upstream sees to what is said, not to whether anything is.
+        if whole && !self.said && matches!(self.form, Output::JsonSchema(_)) {
+            return Err(Failure::InvalidJsonOutput);
+        }
+        if whole && self.must_be_checked() {
             let text = answer_text(&withheld);
             let checked = form::check(&self.form, &text).ok_or(Failure::InvalidJsonOutput)?;
             if checked.len() < text.len() {
