@@ -88,7 +88,12 @@ pub enum Passed {
     /// This much may go out.
     Text(String),
     /// This much may go out, and the answer ends here.
-    Stopped(String),
+    Stopped {
+        /// What comes before the stop string.
+        text: String,
+        /// The stop string.
+        by: String,
+    },
 }
 
 impl StopFilter {
@@ -111,8 +116,9 @@ impl StopFilter {
         for (at, byte) in self.held.bytes().enumerate().skip(seen) {
             *state = matcher.automaton.next_state(Anchored::No, *state, byte);
             if let Some(length) = matcher.ended(*state) {
-                self.held.truncate(at + 1 - length);
-                return Passed::Stopped(std::mem::take(&mut self.held));
+                self.held.truncate(at + 1);
+                let by = self.held.split_off(at + 1 - length);
+                return Passed::Stopped { text: std::mem::take(&mut self.held), by };
             }
         }
         let keep = matcher.begun.get(state).copied().unwrap_or(0);
@@ -141,7 +147,10 @@ mod tests {
         for piece in pieces {
             match filter.push((*piece).to_owned()) {
                 Passed::Text(text) => out.push_str(&text),
-                Passed::Stopped(text) => return (out + &text, true),
+                Passed::Stopped { text, by } => {
+                    assert!(stops.contains(&by.as_str()), "{by:?}");
+                    return (out + &text, true);
+                }
             }
         }
         (out + &filter.finish(), false)
@@ -195,7 +204,8 @@ mod tests {
         assert_eq!(filter.push("xEN".into()), Passed::Text("x".into()));
         assert_eq!(filter.finish(), "EN");
         assert_eq!(filter.push("D".into()), Passed::Text("D".into()));
-        assert_eq!(filter.push("END".into()), Passed::Stopped(String::new()));
+        let stopped = Passed::Stopped { text: String::new(), by: "END".into() };
+        assert_eq!(filter.push("END".into()), stopped);
     }
 
     /// Nothing is looked at twice: what made time quadratic was text that is held back again and

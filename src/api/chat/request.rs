@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::api::dialect::{GenerationRequest, Wanted};
+use crate::api::dialect::{GenerationRequest, Wanted, Wishes};
 use crate::api::fields::{Fields, wrong};
 use crate::api::form;
 use crate::api::models;
@@ -91,7 +91,16 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Cha
     ignored.extend(messages.ignored.into_iter().map(str::to_owned));
     ignored.sort_unstable();
     let n = usize::try_from(n).unwrap_or(1);
-    let request = GenerationRequest { model: model.into_owned(), stream, n, stop, ignored, cwd, turn };
+    let request = GenerationRequest {
+        model: model.into_owned(),
+        stream,
+        n,
+        stop,
+        wishes: Wishes::default(),
+        ignored,
+        cwd,
+        turn,
+    };
     Ok(ChatRequest { request, include_usage, origins: messages.origins, tool_origins: offer.origins })
 }
 
