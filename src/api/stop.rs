@@ -1,5 +1,6 @@
 //! Stop strings, exact across deltas: nothing of a stop string, nor after it, ever goes out.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,6 +9,9 @@ use aho_corasick::automaton::{Automaton, StateID};
 use aho_corasick::nfa::contiguous::NFA;
 
 use crate::turn::Failure;
+
+use super::fields::wrong;
+use super::raw::Items;
 
 /// The stop strings of a request, ready to be looked for. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +31,46 @@ impl Stops {
     pub const MOST: usize = 4;
     /// The longest, in bytes.
     pub const LONGEST: usize = 1024;
+
+    /// The strings of a list, which is the field of that name.
+    ///
+    /// # Errors
+    /// [`Failure::BadRequest`] naming the field.
+    pub(super) fn read(list: Items, path: &str) -> Result<Stops, Failure> {
+        let mut stops = Vec::new();
+        // One more than may be there.
+        for (index, value) in list.take(Stops::MOST + 1).enumerate() {
+            let key = format!("{path}[{index}]");
+            let stop = value.string().ok_or_else(|| wrong(&key, "a string", value))?;
+            stops.push((key, stop));
+        }
+        Stops::of(stops, path)
+    }
+
+    /// Strings, each with the name of its field, all of the field of that name.
+    ///
+    /// # Errors
+    /// [`Failure::BadRequest`] naming the field.
+    pub(super) fn of<'a>(
+        stops: impl IntoIterator<Item = (String, Cow<'a, str>)>,
+        path: &str,
+    ) -> Result<Stops, Failure> {
+        let invalid = |path: &str, why: String| Failure::bad_field(path, format!("{path} {why}."));
+        let mut list = Vec::new();
+        for (key, stop) in stops {
+            if list.len() == Stops::MOST {
+                return Err(invalid(path, format!("must have at most {} strings", Stops::MOST)));
+            }
+            if stop.is_empty() {
+                return Err(invalid(path, "must not have an empty string".into()));
+            }
+            if stop.len() > Stops::LONGEST {
+                return Err(invalid(&key, format!("must have at most {} bytes", Stops::LONGEST)));
+            }
+            list.push(stop);
+        }
+        Stops::new(&list)
+    }
 
     /// Looks for `stops`, none of them empty. Takes time and memory in proportion to their length.
     ///
