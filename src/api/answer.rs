@@ -42,6 +42,8 @@ pub struct Answer {
     stopped: bool,
     /// The stop string that did it.
     stopped_by: Option<String>,
+    /// Some text that is no commentary was said.
+    said: bool,
     /// The text under way is progress, not answer: neither cut nor checked.
     commentary: bool,
     /// Set for a format that has one text for each answer.
@@ -64,6 +66,7 @@ impl Answer {
             called: false,
             stopped: false,
             stopped_by: None,
+            said: false,
             commentary: false,
             joined: None,
             withheld: Vec::new(),
@@ -146,6 +149,7 @@ impl Answer {
                 self.release(Piece::Text(text), &mut out);
             }
             Event::Text(text) => {
+                self.said |= !text.is_empty();
                 let text = self.placed(text);
                 match self.stop.push(text) {
                     Passed::Text(text) => self.release(Piece::Text(text), &mut out),
@@ -226,7 +230,12 @@ impl Answer {
             return Ok(());
         }
         // A cut answer is as whole as it can be; function calls are another form of answer.
-        if self.must_be_checked() && !self.stopped && !self.called && finish == Finish::Stop {
+        let whole = !self.stopped && !self.called && finish == Finish::Stop;
+        // The upstream sees to what is said, not to whether anything is.
+        if whole && !self.said && matches!(self.form, Output::JsonSchema(_)) {
+            return Err(Failure::InvalidJsonOutput);
+        }
+        if whole && self.must_be_checked() {
             let text = answer_text(&withheld);
             let checked = form::check(&self.form, &text).ok_or(Failure::InvalidJsonOutput)?;
             if checked.len() < text.len() {
