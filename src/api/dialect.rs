@@ -54,6 +54,11 @@ pub trait Dialect: Sync {
         false
     }
 
+    /// Whether a function's arguments are written as a JSON object, so that others are a failure.
+    fn object_arguments(&self) -> bool {
+        false
+    }
+
     /// Whether a request to a path that belongs to no format (a list, an unknown one) comes from a
     /// client of this one.
     fn recognizes(&self, headers: &HeaderMap) -> bool {
@@ -133,6 +138,8 @@ pub struct GenerationRequest {
     pub n: usize,
     /// Where each answer ends early.
     pub stop: Stops,
+    /// What else shortens it.
+    pub wishes: Wishes,
     /// Fields that were accepted and have no effect, by their paths in the order of the header that
     /// names them.
     pub ignored: Vec<String>,
@@ -140,6 +147,15 @@ pub struct GenerationRequest {
     pub cwd: Option<String>,
     /// The turn to run, its directory [unseen](crate::turn::Workdir::unseen).
     pub turn: Turn,
+}
+
+/// What shortens an answer, beside stop strings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// The client only wants to see that there would be one: it ends as cut after the first thing said.
+    pub probe: bool,
+    /// Of several calls only the first is given.
+    pub one_call: bool,
 }
 
 /// Something that may go out of one answer, in the model's order.
@@ -165,6 +181,8 @@ pub enum Piece {
     Thought(Thought),
     /// A whole function call.
     ToolCall(ToolCall),
+    /// This stop string ended the answer; [`Piece::Finish`] follows.
+    Stopped(String),
     /// The answer is complete.
     Finish(Finish),
 }
@@ -176,7 +194,7 @@ impl Piece {
             Piece::Text(text) | Piece::Reasoning(text) => text.len(),
             Piece::ToolCall(call) => call.arguments.len(),
             Piece::Thought(thought) => thought.bytes(),
-            Piece::Message { .. } | Piece::ReasoningPart | Piece::Finish(_) => 0,
+            Piece::Message { .. } | Piece::ReasoningPart | Piece::Stopped(_) | Piece::Finish(_) => 0,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod body;
+mod calls;
 pub mod chat;
 pub mod connection;
 pub mod connection_io;
