@@ -104,6 +104,7 @@ mod cli;
 mod codex;
 mod config;
 mod engine;
+mod names;
 mod observe;
 mod os;
 mod process;
