@@ -9,7 +9,7 @@
 //!                       └────── Events ─────────┘       turn, config: known to all, know nobody
 //! ```
 //!
-//! A request goes **down** through these files, `chat` standing for any format:
+//! A request goes **down** through these files, `chat` standing for any format's folder:
 //!
 //! 1. `api/server.rs` accepts the connection, `api/seats.rs` gives it a place, `api/connection.rs` has
 //!    hyper read its heads over `api/connection_io.rs`.
@@ -126,13 +126,15 @@ mod cli;
 mod codex;
 mod config;
 mod engine;
+<<<<<<< HEAD
 #[cfg(test)]
 mod map;
 mod names;
+=======
+>>>>>>> main
 mod observe;
 mod os;
 mod process;
-#[allow(dead_code, reason = "the domain has words that no format of today speaks")]
 mod turn;
 
 pub use cli::run;
