@@ -126,12 +126,9 @@ mod cli;
 mod codex;
 mod config;
 mod engine;
-<<<<<<< HEAD
 #[cfg(test)]
 mod map;
 mod names;
-=======
->>>>>>> main
 mod observe;
 mod os;
 mod process;
