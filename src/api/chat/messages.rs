@@ -1,6 +1,5 @@
 //! `messages` as conversation items.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::turn::{At, Failure, Item, Part, Role, ToolCall};
@@ -125,10 +124,7 @@ fn assistant(
             None | Some("function") => {}
             Some(_) => return Err(call.invalid("type", "must be function")),
         }
-        let id = call.string("id")?.ok_or_else(|| call.missing("id"))?;
-        if id.is_empty() || id.len() > 256 || id.chars().any(char::is_control) {
-            return Err(call.invalid("id", "must be 1 to 256 characters without control characters"));
-        }
+        let id = call.call_id("id")?;
         if calls.is_open(&id) {
             return Err(call.invalid("id", "is used by two tool calls"));
         }
@@ -209,7 +205,7 @@ fn part(fields: &Fields, allowed: Allowed, ignored: &mut BTreeSet<&'static str>)
             let image = fields.get("image_url").ok_or_else(|| fields.missing("image_url"))?;
             // Some clients send the URL itself.
             if let Some(url) = image.string() {
-                return read_image(url, &fields.path("image_url"));
+                return image::part_of_url(url, &fields.path("image_url"));
             }
             if image.kind() != "an object" {
                 return Err(wrong(&fields.path("image_url"), "an object", image));
@@ -220,14 +216,14 @@ fn part(fields: &Fields, allowed: Allowed, ignored: &mut BTreeSet<&'static str>)
                 ignored.insert("messages[].content[].image_url.detail");
             }
             let url = image.string("url")?.ok_or_else(|| image.missing("url"))?;
-            read_image(url, &image.path("url"))
+            image::part_of_url(url, &image.path("url"))
         }
         "input_image" => {
             if fields.string("detail")?.is_some_and(|detail| detail != "auto") {
                 ignored.insert("messages[].content[].detail");
             }
             let url = fields.string("image_url")?.ok_or_else(|| fields.missing("image_url"))?;
-            read_image(url, &fields.path("image_url"))
+            image::part_of_url(url, &fields.path("image_url"))
         }
         "input_audio" | "file" | "input_file" => Err(Failure::Unsupported {
             at: At::Field(fields.path("type")),
@@ -235,10 +231,6 @@ fn part(fields: &Fields, allowed: Allowed, ignored: &mut BTreeSet<&'static str>)
         }),
         _ => Err(fields.invalid("type", "must be text or image_url")),
     }
-}
-
-fn read_image(url: Cow<str>, path: &str) -> Result<Part, Failure> {
-    image::of_url(url).map(Part::Image).map_err(|why| why.at(path))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The request body as a question of ours.
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -71,7 +70,7 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Cha
     }
     let include_usage = include_usage(&fields, stream)?;
     let stop = stop(&fields)?;
-    let cwd = cwd(&fields)?;
+    let cwd = fields.cwd()?;
     let turn = Turn {
         // Who asks is not in the body.
         caller: Caller::Unknown,
@@ -129,11 +128,6 @@ fn stop(fields: &Fields) -> Result<Stops, Failure> {
     }
 }
 
-fn cwd(fields: &Fields) -> Result<Option<String>, Failure> {
-    let Some(metadata) = fields.object("metadata")? else { return Ok(None) };
-    Ok(Fields::of(metadata, "metadata.")?.string("cwd")?.map(Cow::into_owned))
-}
-
 /// The form of the answer; a schema as it was written.
 fn output(fields: &Fields) -> Result<Output, Failure> {
     let Some(format) = fields.object("response_format")? else { return Ok(Output::Text) };
@@ -143,12 +137,7 @@ fn output(fields: &Fields) -> Result<Output, Failure> {
         "json_object" => Ok(Output::JsonObject),
         "json_schema" => {
             let json_schema = format.object("json_schema")?.ok_or_else(|| format.missing("json_schema"))?;
-            let json_schema = Fields::of(json_schema, "response_format.json_schema.")?;
-            json_schema.string("name")?.ok_or_else(|| json_schema.missing("name"))?;
-            json_schema.string("description")?;
-            let strict = json_schema.boolean("strict")?.unwrap_or(false);
-            let schema = json_schema.object("schema")?.ok_or_else(|| json_schema.missing("schema"))?;
-            form::of_schema(schema.json(), strict).map_err(|why| json_schema.invalid("schema", &why))
+            form::of_fields(&Fields::of(json_schema, "response_format.json_schema.")?)
         }
         _ => Err(format.invalid("type", "must be one of text, json_object, json_schema")),
     }
