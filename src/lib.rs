@@ -35,7 +35,7 @@
 //! # What is deliberately absent
 //!
 //! - No imports against the arrows above. `engine` never names `api`; `turn` names nobody.
-//! - `warp` occurs only in `api` (and where `cli::serve` plugs it in), `clap` only in `config::schema` and
+//! - `warp` occurs only in `api` (and where `cli::serve` plugs it in), `clap` only in `config::flags` and
 //!   `cli`, `serde_json::Value` never in `turn`.
 //! - No login token is read, refreshed or replayed anywhere: Codex authenticates itself.
 //! - No word of Codex or the upstream reaches the log, for it may quote the prompt; of what the upstream

@@ -10,6 +10,7 @@ pub mod body;
 mod calls;
 pub mod chat;
 pub mod connection;
+pub mod connection_io;
 pub mod dialect;
 pub mod error;
 mod fields;
@@ -29,7 +30,6 @@ pub mod sse;
 pub mod status;
 pub mod stop;
 pub mod turns;
-pub mod wire;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
