@@ -267,7 +267,6 @@ impl Frames {
     }
 
     /// Adds `event:` with this name and `data:` with this JSON.
-    #[allow(dead_code, reason = "for formats whose events have names; chat's have none")]
     pub fn named(&mut self, name: &str, data: &impl Serialize) {
         match sse::named(name, data) {
             Ok(event) => self.push(event),
