@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Down: `api::routes` finds the route, `api::gate` lets the caller in, `api::generate` has the request
-//! decoded by its format (`api::dialect`; `api::chat`, `api::messages`) into a [`turn::Turn`], takes a place in the queue
+//! decoded by its format (`api::dialect`, `api::chat`…) into a [`turn::Turn`], takes a place in the queue
 //! of [`admission`] and starts an [`engine`] with its [`turn::Slot`]; [`process`] keeps the child. Up:
 //! [`turn::Events`] are heard by `api::turns`, cut and checked by `api::answer`, and written by
 //! `api::respond` in the words of the format's encoder. Dropping the events cancels the turn: that one
@@ -107,7 +107,6 @@ mod engine;
 mod observe;
 mod os;
 mod process;
-#[allow(dead_code, reason = "the domain has words that no format of today speaks")]
 mod turn;
 
 pub use cli::run;

@@ -4,7 +4,7 @@
 //!   body ── Dialect::decode ──> GenerationRequest ── admit, run ──> Events ── Answer ──> Piece
 //!                 \──> Encoder  <── open, piece…, close | fail | whole ─────────────────/
 //! ```
-//! No I/O, no clock, nothing async inside: admission, running, stop strings, what is withheld until it
+//! No I/O, no clock but the one given, nothing async inside: admission, running, stop strings, what is withheld until it
 //! is checked, keep-alive, clients that leave and the latency line live once, in `generate`, `respond`
 //! and `answer`, and know no format. A new format is a folder and its line in the table of `routes`.
 

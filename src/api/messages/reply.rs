@@ -239,12 +239,16 @@ enum BegunBlock<'a> {
 struct Nothing {}
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta<'a> {
-    TextDelta { text: &'a str },
-    ThinkingDelta { thinking: &'a str },
-    SignatureDelta { signature: &'a str },
-    InputJsonDelta { partial_json: &'a str },
+    #[serde(rename = "text_delta")]
+    Text { text: &'a str },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: &'a str },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: &'a str },
 }
 
 #[derive(Serialize)]
@@ -259,10 +263,10 @@ struct Ending<'a> {
 pub(super) fn step(index: usize, step: Step, out: &mut Frames) {
     let mut delta = |delta| out.named("content_block_delta", &Event::ContentBlockDelta { index, delta });
     match step {
-        Step::Text(text) => delta(Delta::TextDelta { text }),
-        Step::Thinking(thinking) => delta(Delta::ThinkingDelta { thinking }),
-        Step::Signature(signature) => delta(Delta::SignatureDelta { signature: &signature }),
-        Step::Input(partial_json) => delta(Delta::InputJsonDelta { partial_json }),
+        Step::Text(text) => delta(Delta::Text { text }),
+        Step::Thinking(thinking) => delta(Delta::Thinking { thinking }),
+        Step::Signature(signature) => delta(Delta::Signature { signature: &signature }),
+        Step::Input(partial_json) => delta(Delta::InputJson { partial_json }),
         Step::Start(block) => {
             let content_block = match block {
                 Block::Text => BegunBlock::Text { text: "", citations: None },
