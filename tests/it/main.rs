@@ -34,6 +34,7 @@ mod peers;
 mod queue;
 mod refused_codex;
 mod reload;
+mod responses;
 mod sdk;
 mod secrets;
 mod state;

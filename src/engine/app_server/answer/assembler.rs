@@ -84,6 +84,8 @@ pub struct Assembler {
     /// A tool that was offered is called.
     called: bool,
     text: Text,
+    /// A request to the upstream was answered.
+    answered: bool,
     reasoning: Reasoning,
     /// What text that comes belongs to, as told.
     open: Open,
@@ -133,6 +135,18 @@ struct Message {
     commentary: bool,
     /// How many bytes of it came as deltas.
     streamed: usize,
+    state: State,
+}
+
+/// How far an agent message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It was begun.
+    Begun,
+    /// It was told whole, with or without text.
+    Whole,
+    /// It went with a response that was begun again.
+    Void,
 }
 
 impl Assembler {
@@ -147,6 +161,7 @@ impl Assembler {
             handed_over: false,
             called: false,
             text: Text::Untold,
+            answered: false,
             reasoning: Reasoning::Untold,
             open: Open::Nothing,
             part: (0, String::new()),
@@ -364,7 +379,7 @@ impl Assembler {
     }
 
     fn begin_message(&mut self, id: &str, commentary: bool) -> usize {
-        self.messages.push(Message { id: id.to_owned(), commentary, streamed: 0 });
+        self.messages.push(Message { id: id.to_owned(), commentary, streamed: 0, state: State::Begun });
         self.messages.len() - 1
     }
 
@@ -391,7 +406,8 @@ impl Assembler {
         let Some(text) = item.text.as_ref().map(|text| &*text.0) else { return };
         let known = self.messages.iter().position(|message| message.id == item.id.0);
         let index = known.unwrap_or_else(|| self.begin_message(&item.id.0, is_commentary(&item)));
-        let Some(message) = self.messages.get(index) else { return };
+        let Some(message) = self.messages.get_mut(index) else { return };
+        message.state = State::Whole;
         let rest = text.get(message.streamed..).unwrap_or_default().to_owned();
         self.say(index, rest);
     }
@@ -481,6 +497,7 @@ impl Assembler {
     fn response_ended(&mut self) {
         self.part.0 += 1;
         self.handed_over = false;
+        self.answered = true;
         self.reasoning = Reasoning::Untold;
         self.text.response_ended();
     }
@@ -496,6 +513,9 @@ impl Assembler {
         // The response under way begins again from its start.
         self.held.clear();
         self.called = false;
+        for message in self.messages.iter_mut().filter(|message| message.state == State::Begun) {
+            message.state = State::Void;
+        }
         self.reasoning.begun_again();
         if self.text == Text::Told || self.handed_over {
             let cause = error.additional_details.unwrap_or(error.message);
@@ -519,6 +539,10 @@ impl Assembler {
         };
         let outcome = match &*turn.status.0 {
             "completed" if self.called => Ok(Event::Done { finish: Finish::ToolCalls, usage: self.usage() }),
+            // Not to be gone on with: what of it Codex has in its history is not known.
+            "completed" if self.text == Text::Untold && self.is_empty() => {
+                Ok(Event::Done { finish: Finish::Stop, usage: self.usage() })
+            }
             "completed" if self.text == Text::Untold => Err(Failure::NoAnswer),
             "completed" => match self.complete(Finish::Stop) {
                 Some(outcome) => outcome,
@@ -537,6 +561,16 @@ impl Assembler {
             self.hand_over();
         }
         self.over(outcome);
+    }
+
+    /// Whether the model is known to have said nothing: a message without text, or a response without any.
+    /// One that was begun and not told, as a refusal is not, had something in it; commentary promised more.
+    fn is_empty(&self) -> bool {
+        let some = |is: fn(&Message) -> bool| self.messages.iter().any(is);
+        let said = some(|message| message.state == State::Whole && !message.commentary);
+        let lost = some(|message| message.state == State::Begun);
+        let promised = some(|message| message.state == State::Whole && message.commentary);
+        !lost && (said || (self.answered && !promised))
     }
 
     /// The thread's total if Codex gave it (it alone counts a response that was cut short), or
