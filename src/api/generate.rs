@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, Uri};
 use warp::reply::Response;
 
 use crate::admission::Place;
-use crate::config::{Config, EngineKind, Profile};
+use crate::config::{Config, Profile};
 use crate::engine::Engine;
 use crate::observe::Trace;
 use crate::turn::pace::{Pace, apart};
@@ -202,7 +202,7 @@ impl Reading {
 
 /// Whether a turn looks at its directory: an agent works in it, and `codex exec` starts in it.
 fn needs_directory(config: &Config) -> bool {
-    config.profile() == Profile::Agent || config.engine == EngineKind::Exec
+    config.profile() == Profile::Agent || config.engine.capabilities().needs_directory
 }
 
 fn workdir(request: &GenerationRequest, config: &Config) -> Result<Option<Workdir>, Failure> {

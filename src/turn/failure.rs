@@ -296,6 +296,22 @@ pub enum Rule {
     Forwarded,
 }
 
+/// What was said, of the failures that have it: borrowed as the failure is.
+macro_rules! said_of {
+    ($failure:expr) => {
+        match $failure {
+            Failure::RateLimited { said, .. }
+            | Failure::UsageLimit { said, .. }
+            | Failure::UpstreamAuth { said, .. }
+            | Failure::UpstreamRejected { said, .. }
+            | Failure::LeanRequestRefused { said, .. }
+            | Failure::UpstreamOverloaded { said, .. }
+            | Failure::CodexFailed { said, .. } => Some(said),
+            _ => None,
+        }
+    };
+}
+
 impl Failure {
     /// A wrong part of the request.
     pub fn bad(at: At, message: impl Into<String>) -> Failure {
@@ -327,29 +343,11 @@ impl Failure {
 
     /// The upstream's own words, where the failure may have any.
     pub fn said(&self) -> Option<&Said> {
-        match self {
-            Failure::RateLimited { said, .. }
-            | Failure::UsageLimit { said, .. }
-            | Failure::UpstreamAuth { said, .. }
-            | Failure::UpstreamRejected { said, .. }
-            | Failure::LeanRequestRefused { said, .. }
-            | Failure::UpstreamOverloaded { said, .. }
-            | Failure::CodexFailed { said, .. } => Some(said),
-            _ => None,
-        }
+        said_of!(self)
     }
 
     fn said_mut(&mut self) -> Option<&mut Said> {
-        match self {
-            Failure::RateLimited { said, .. }
-            | Failure::UsageLimit { said, .. }
-            | Failure::UpstreamAuth { said, .. }
-            | Failure::UpstreamRejected { said, .. }
-            | Failure::LeanRequestRefused { said, .. }
-            | Failure::UpstreamOverloaded { said, .. }
-            | Failure::CodexFailed { said, .. } => Some(said),
-            _ => None,
-        }
+        said_of!(self)
     }
 
     /// What only the log may see of it: never the words of Codex or the upstream.

@@ -9,7 +9,7 @@ use crate::api::form;
 use crate::api::models;
 use crate::api::raw::Raw;
 use crate::api::stop::Stops;
-use crate::config::{Config, ContinuationChoice, EngineKind, Profile};
+use crate::config::{Config, ContinuationChoice, Profile};
 use crate::turn::{At, Caller, Effort, Failure, Output, ServiceTier, Summary, Turn, Verbosity, Workdir};
 
 use super::{messages, tools};
@@ -62,7 +62,7 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Cha
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let n = fields.integer("n", 1..=8)?.unwrap_or(1);
     let offer = tools::decode(&fields)?;
-    if !offer.tools.is_empty() && config.engine == EngineKind::Exec {
+    if !offer.tools.is_empty() && !config.engine.capabilities().tools {
         return Err(unsupported(
             "tools",
             "Function tools need the app-server engine: set engine = \"app-server\".",

@@ -8,7 +8,7 @@ use crate::api::fields::Fields;
 use crate::api::form;
 use crate::api::models;
 use crate::api::stop::Stops;
-use crate::config::{Config, ContinuationChoice, EngineKind, Profile, ReasoningOutput};
+use crate::config::{Config, ContinuationChoice, Profile, ReasoningOutput};
 use crate::turn::{At, Effort, Failure, Output, Summary, Turn, Workdir};
 
 use super::content::{self, Origin};
@@ -102,7 +102,7 @@ pub(super) fn read(
     if list.is_empty() {
         return Err(fields.invalid("messages", "must not be empty"));
     }
-    let app_server = config.engine == EngineKind::AppServer;
+    let app_server = config.engine.capabilities().tools;
     let conversation = content::decode(fields, list, app_server, wanted)?;
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let offer = tools::decode(fields)?;

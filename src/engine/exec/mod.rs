@@ -19,6 +19,7 @@ use tokio::io::AsyncWriteExt;
 use crate::codex::rollout::{Rollout, Session};
 use crate::codex::{Codex, Continuation, Installation, args, folders};
 use crate::config::{Config, Live};
+use crate::engine::not_started;
 use crate::process::{Child, Lines, lines};
 use crate::turn::{
     At, CallKind, Event, Events, Failure, Gone, Identity, Item, Outcome, Output, Part, Phase, Sink, Slot,
@@ -245,7 +246,7 @@ impl Run {
             Ok(child) => child,
             Err(error) => {
                 self.codex.look_again();
-                return Err(spawn_failure(&error, installation).into());
+                return Err(not_started(installation, &error).into());
             }
         };
         let running = Instant::now();
@@ -426,18 +427,6 @@ async fn silent_for(limit: Option<Duration>, since: Instant) -> Duration {
             limit
         }
         None => std::future::pending().await,
-    }
-}
-
-fn spawn_failure(error: &std::io::Error, installation: &Installation) -> Failure {
-    match error.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
-            Failure::CodexMissing { bin: installation.config.codex_bin.clone() }
-        }
-        _ => Failure::CodexExited {
-            status: "not started".into(),
-            detail: format!("cannot start {}: {error}", installation.program.display()),
-        },
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::EngineKind;
 use crate::turn::{Effort, ToolChoice};
 use serde_json::{Value, json};
 
