@@ -25,6 +25,7 @@ fn all() -> Vec<Failure> {
         Failure::Forbidden { rule: Rule::Peer, message: text("Peer.") },
         Failure::Forbidden { rule: Rule::Forwarded, message: text("Forwarded.") },
         Failure::NoRoute { method: text("GET"), path: text("/v2\n") },
+        Failure::NotFound { at: None, message: text("Nothing is stored.") },
         Failure::MethodNotAllowed { allow: "GET, HEAD" },
         Failure::NoModel { model: text("gpt-9") },
         Failure::BodyTimeout { after: Duration::from_millis(2500) },
