@@ -25,7 +25,7 @@ use super::gate::{Access, Head, Pass, refusals};
 use super::generate::{Call, generate};
 use super::messages::{self, MESSAGES};
 use super::respond::note_failure;
-use super::responses::RESPONSES;
+use super::responses::{self, RESPONSES};
 use super::{App, error, ids, models, status};
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -37,6 +37,13 @@ static ROUTES: &[Route] = &[
     generation("messages", &MESSAGES),
     counting("messages/count_tokens", &MESSAGES, messages::count),
     generation("responses", &RESPONSES),
+    // Where agents look that take this for the service behind Codex.
+    generation("backend-api/codex/responses", &RESPONSES),
+    generation("codex/responses", &RESPONSES),
+    Route {
+        methods: "GET, HEAD, POST, DELETE, OPTIONS",
+        ..page("responses/*", Access::Key, |visit| nothing_stored(visit).boxed())
+    },
     page("models", Access::Key, |visit| models(visit).boxed()),
     page("models/*", Access::Key, |visit| model(visit).boxed()),
     page(HEALTH, Access::Open, |visit| health(visit).boxed()),
@@ -309,6 +316,11 @@ async fn model(visit: Visit<'_>) -> Result<Response, Failure> {
     }
 }
 
+/// What would need responses to be kept. No body is read for that.
+async fn nothing_stored(visit: Visit<'_>) -> Result<Response, Failure> {
+    Err(Failure::NotFound { at: None, message: responses::absent(&visit.name).into() })
+}
+
 async fn health(visit: Visit<'_>) -> Result<Response, Failure> {
     Ok(json(&status::health(visit.app, &visit.config, visit.trusted).await))
 }
@@ -367,6 +379,9 @@ mod tests {
             ("/v1", plain("")),
             ("/v1/responses", plain("responses")),
             ("/responses/", plain("responses")),
+            ("/v1/responses/resp_1/cancel", Some(("responses/*", "resp_1/cancel".to_owned()))),
+            ("/backend-api/codex/responses", plain("backend-api/codex/responses")),
+            ("/v1/codex/responses", plain("codex/responses")),
             ("/v1/modelsx", None),
             ("/v1/models*", None),
             ("/v1/v1/models", plain("models")),
