@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Down: `api::routes` finds the route, `api::gate` lets the caller in, `api::generate` has the request
-//! decoded by its format (`api::dialect`, `api::chat`) into a [`turn::Turn`], takes a place in the queue
+//! decoded by its format (`api::dialect`, `api::chat`…) into a [`turn::Turn`], takes a place in the queue
 //! of [`admission`] and starts an [`engine`] with its [`turn::Slot`]; [`process`] keeps the child. Up:
 //! [`turn::Events`] are heard by `api::turns`, cut and checked by `api::answer`, and written by
 //! `api::respond` in the words of the format's encoder. Dropping the events cancels the turn: that one
@@ -35,7 +35,7 @@
 //! # What is deliberately absent
 //!
 //! - No imports against the arrows above. `engine` never names `api`; `turn` names nobody.
-//! - `warp` occurs only in `api` (and where `cli::serve` plugs it in), `clap` only in `config::schema` and
+//! - `warp` occurs only in `api` (and where `cli::serve` plugs it in), `clap` only in `config::flags` and
 //!   `cli`, `serde_json::Value` never in `turn`.
 //! - No login token is read, refreshed or replayed anywhere: Codex authenticates itself.
 //! - No word of Codex or the upstream reaches the log, for it may quote the prompt; of what the upstream
@@ -107,7 +107,6 @@ mod engine;
 mod observe;
 mod os;
 mod process;
-#[allow(dead_code, reason = "the domain has words that no format of today speaks")]
 mod turn;
 
 pub use cli::run;

@@ -4,11 +4,16 @@
 //! JSON until it is what was asked for, text beside a required function call until there is a call.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::turn::{Event, Failure, Finish, Output, Tool, ToolCall, ToolChoice, Turn, Usage, forced, pace};
+use serde::de::IgnoredAny;
 
-use super::dialect::{Piece, join};
+use crate::turn::{
+    CallKind, Event, Failure, Finish, Output, Tool, ToolCall, ToolChoice, Turn, Usage, forced, pace,
+};
+
+use super::dialect::{Piece, Wishes, join};
 use super::form;
 use super::ids;
 use super::stop::{Passed, StopFilter, Stops};
@@ -30,8 +35,15 @@ pub struct Answer {
     form: Output,
     tools: Arc<[Tool]>,
     choice: ToolChoice,
+    wishes: Wishes,
+    /// Whether a function's arguments must be a JSON object: the format has them as one.
+    objects: bool,
     called: bool,
     stopped: bool,
+    /// The stop string that did it.
+    stopped_by: Option<String>,
+    /// Some text that is no commentary was said.
+    said: bool,
     /// The text under way is progress, not answer: neither cut nor checked.
     commentary: bool,
     /// Set for a format that has one text for each answer.
@@ -49,8 +61,12 @@ impl Answer {
             form: turn.output.clone(),
             tools: Arc::clone(&turn.tools),
             choice: turn.tool_choice.clone(),
+            wishes: Wishes::default(),
+            objects: false,
             called: false,
             stopped: false,
+            stopped_by: None,
+            said: false,
             commentary: false,
             joined: None,
             withheld: Vec::new(),
@@ -64,7 +80,17 @@ impl Answer {
         Answer { joined: Some(Joint::default()), ..self }
     }
 
-    /// Whether a stop string ended it: whatever the turn still says is not part of the answer.
+    /// The same with these wishes.
+    pub fn with(self, wishes: Wishes) -> Answer {
+        Answer { wishes, ..self }
+    }
+
+    /// The same for a format that writes a function's arguments as a JSON object.
+    pub fn with_objects(self) -> Answer {
+        Answer { objects: true, ..self }
+    }
+
+    /// Whether a stop string ended it, or a wish: whatever the turn still says is not part of the answer.
     pub fn stopped(&self) -> bool {
         self.stopped
     }
@@ -72,8 +98,20 @@ impl Answer {
     /// Takes the next event of its turn; returns what may go out now.
     ///
     /// # Errors
-    /// [`Failure::InvalidJsonOutput`] or [`Failure::ToolChoiceNotHonoured`] at the end.
+    /// [`Failure::InvalidJsonOutput`] or [`Failure::ToolChoiceNotHonoured`] at the end;
+    /// [`Failure::InvalidToolArguments`].
     pub fn take(&mut self, event: Event) -> Result<Vec<Piece>, Failure> {
+        let mut out = self.taken(event)?;
+        let says = |piece: &Piece| matches!(piece, Piece::Text(_) | Piece::Reasoning(_) | Piece::ToolCall(_));
+        let over = matches!(out.last(), Some(Piece::Finish(_)));
+        if self.wishes.probe && !self.stopped && !over && out.iter().any(says) {
+            self.stopped = true;
+            self.finish(Finish::Length, &mut out)?;
+        }
+        Ok(out)
+    }
+
+    fn taken(&mut self, event: Event) -> Result<Vec<Piece>, Failure> {
         let mut out = Vec::new();
         match event {
             Event::Phase(..) => {}
@@ -111,17 +149,23 @@ impl Answer {
                 self.release(Piece::Text(text), &mut out);
             }
             Event::Text(text) => {
+                self.said |= !text.is_empty();
                 let text = self.placed(text);
                 match self.stop.push(text) {
                     Passed::Text(text) => self.release(Piece::Text(text), &mut out),
-                    Passed::Stopped(text) => {
+                    Passed::Stopped { text, by } => {
                         self.stopped = true;
+                        self.stopped_by = Some(by);
                         self.release(Piece::Text(text), &mut out);
                         self.finish(Finish::Stop, &mut out)?;
                     }
                 }
             }
+            Event::ToolCall(_) if self.called && self.wishes.one_call => {}
             Event::ToolCall(call) => {
+                if self.objects && call.kind == CallKind::Function && !is_object(&call.arguments) {
+                    return Err(Failure::InvalidToolArguments);
+                }
                 let before = std::mem::take(&mut self.withheld);
                 // Text said before the call comes before it, unless it is but another form of it.
                 let forced = self.must_call() && self.calls_in(&answer_text(&before)).is_some();
@@ -175,7 +219,10 @@ impl Answer {
     fn finish(&mut self, finish: Finish, out: &mut Vec<Piece>) -> Result<(), Failure> {
         let withheld = std::mem::take(&mut self.withheld);
         if self.must_call() {
-            let calls = self.calls_in(&answer_text(&withheld)).ok_or(Failure::ToolChoiceNotHonoured)?;
+            let mut calls = self.calls_in(&answer_text(&withheld)).ok_or(Failure::ToolChoiceNotHonoured)?;
+            if self.wishes.one_call {
+                calls.truncate(1);
+            }
             self.called = true;
             out.extend(with_text(withheld, None));
             out.extend(calls.into_iter().map(Piece::ToolCall));
@@ -183,7 +230,12 @@ impl Answer {
             return Ok(());
         }
         // A cut answer is as whole as it can be; function calls are another form of answer.
-        if self.must_be_checked() && !self.stopped && !self.called && finish == Finish::Stop {
+        let whole = !self.stopped && !self.called && finish == Finish::Stop;
+        // The upstream sees to what is said, not to whether anything is.
+        if whole && !self.said && matches!(self.form, Output::JsonSchema(_)) {
+            return Err(Failure::InvalidJsonOutput);
+        }
+        if whole && self.must_be_checked() {
             let text = answer_text(&withheld);
             let checked = form::check(&self.form, &text).ok_or(Failure::InvalidJsonOutput)?;
             if checked.len() < text.len() {
@@ -194,9 +246,16 @@ impl Answer {
             }
         }
         out.extend(withheld);
+        out.extend(self.stopped_by.take().map(Piece::Stopped));
         out.push(Piece::Finish(finish));
         Ok(())
     }
+}
+
+/// Whether it is a JSON object. Only read, not built.
+fn is_object(json: &str) -> bool {
+    let read = || serde_json::from_str::<HashMap<String, IgnoredAny>>(json).is_ok();
+    pace::apart(json.len(), read)
 }
 
 /// The text that is no commentary.
@@ -282,7 +341,7 @@ mod tests {
         for event in events {
             out.extend(answer.take(event).unwrap());
         }
-        assert_eq!(out, [say("a "), Piece::Finish(Finish::Stop)]);
+        assert_eq!(out, [say("a "), Piece::Stopped("END".into()), Piece::Finish(Finish::Stop)]);
         // The cost of what was said after it is known all the same.
         assert!(answer.stopped() && answer.usage.is_some());
     }
@@ -309,7 +368,12 @@ mod tests {
             (&["{} trailing"], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
             (&[], &[], Finish::Stop, Err(Failure::InvalidJsonOutput)),
             (&["{\"a\""], &[], Finish::Length, Ok(vec![say("{\"a\""), Piece::Finish(Finish::Length)])),
-            (&["{\"a\": 1}"], &[":"], Finish::Stop, Ok(vec![say("{\"a\""), Piece::Finish(Finish::Stop)])),
+            (
+                &["{\"a\": 1}"],
+                &[":"],
+                Finish::Stop,
+                Ok(vec![say("{\"a\""), Piece::Stopped(":".into()), Piece::Finish(Finish::Stop)]),
+            ),
         ] {
             let mut events: Vec<Event> = said.iter().map(|&piece| text(piece)).collect();
             events.push(done(finish));
@@ -383,7 +447,7 @@ mod tests {
             for piece in pieces {
                 match piece {
                     Piece::Text(text) => said.push_str(&text),
-                    Piece::Finish(_) => {}
+                    Piece::Stopped(_) | Piece::Finish(_) => {}
                     other => thought.push(other),
                 }
             }
@@ -418,6 +482,53 @@ mod tests {
         assert_eq!(run(required(&[]), both), Ok(expect));
         let named = plain(&[], Output::Text, ToolChoice::Named("g".into()));
         assert_eq!(run(named, said(vec![done(Finish::Stop)])), Err(Failure::ToolChoiceNotHonoured));
+    }
+
+    #[test]
+    fn a_probe_ends_as_cut_after_the_first_thing_said() {
+        let probe =
+            || plain(&[], Output::Text, ToolChoice::Auto).with(Wishes { probe: true, one_call: false });
+        let cut = |piece: Piece| Ok(vec![piece, Piece::Finish(Finish::Length)]);
+        let events = vec![text("a"), text("b"), done(Finish::Stop)];
+        assert_eq!(run(probe(), events), cut(say("a")));
+        let events = vec![Event::Reasoning("hm".into()), text("b"), done(Finish::Stop)];
+        assert_eq!(run(probe(), events), cut(Piece::Reasoning("hm".into())));
+        let events = vec![Event::ToolCall(call()), done(Finish::ToolCalls)];
+        assert_eq!(run(probe(), events), cut(Piece::ToolCall(call())));
+        // With nothing said it ended by itself.
+        assert_eq!(run(probe(), vec![done(Finish::Stop)]), Ok(vec![Piece::Finish(Finish::Stop)]));
+    }
+
+    #[test]
+    fn of_several_calls_the_first_is_given_where_one_is_wished_for() {
+        let one = |choice| plain(&[], Output::Text, choice).with(Wishes { probe: false, one_call: true });
+        let second = || Event::ToolCall(ToolCall::function("2", "g", "{}"));
+        let events = vec![Event::ToolCall(call()), second(), done(Finish::ToolCalls)];
+        let expect = vec![Piece::ToolCall(call()), Piece::Finish(Finish::ToolCalls)];
+        assert_eq!(run(one(ToolChoice::Auto), events), Ok(expect));
+        let words = r#"{"calls":[{"name":"f","arguments":"{}"},{"name":"g","arguments":"{}"}]}"#;
+        let pieces = run(one(ToolChoice::Required), vec![text(words), done(Finish::Stop)]).unwrap();
+        assert!(
+            matches!(&pieces[..], [Piece::ToolCall(call), Piece::Finish(_)] if call.name == "f"),
+            "{pieces:?}"
+        );
+    }
+
+    #[test]
+    fn arguments_are_an_object_where_the_format_has_one() {
+        for (arguments, good) in
+            [("{\"a\": 1}", true), (" {} ", true), ("[]", false), ("{", false), ("", false)]
+        {
+            let called =
+                || vec![Event::ToolCall(ToolCall::function("1", "f", arguments)), done(Finish::ToolCalls)];
+            let answer = || plain(&[], Output::Text, ToolChoice::Auto);
+            assert!(run(answer(), called()).is_ok());
+            let checked = run(answer().with_objects(), called()).map(|_| ());
+            let expect = if good { Ok(()) } else { Err(Failure::InvalidToolArguments) };
+            assert_eq!(checked, expect, "{arguments:?}");
+        }
+        let custom = vec![Event::ToolCall(ToolCall::custom("1", "f", "text")), done(Finish::ToolCalls)];
+        assert!(run(plain(&[], Output::Text, ToolChoice::Auto).with_objects(), custom).is_ok());
     }
 
     #[test]

@@ -15,10 +15,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
+use super::connection_io::{AnswerBody, ConnectionIo, Progress, Timeouts};
 use super::error;
 use super::peer::Peer;
 use super::seats::Seat;
-use super::wire::{AnswerBody, Progress, Timeouts, Wire};
 
 /// How long a client may take to send a request's head, and how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -85,7 +85,7 @@ where
         seat: Arc<Seat>,
     ) {
         let progress = Arc::new(Progress::default());
-        let wire = Wire::new(stream, Arc::clone(&progress), self.timeouts);
+        let wire = ConnectionIo::new(stream, Arc::clone(&progress), self.timeouts);
         let connection = Connection::new(peer);
         let last_answer = connection.0.last_answer.clone();
         let service = Introduced {
@@ -161,7 +161,10 @@ fn unanswered(error: &hyper::Error, received: &[u8]) -> Option<StatusCode> {
     }
 }
 
-async fn refuse(wire: &mut Wire<impl AsyncRead + AsyncWrite + Unpin>, status: StatusCode) -> io::Result<()> {
+async fn refuse(
+    wire: &mut ConnectionIo<impl AsyncRead + AsyncWrite + Unpin>,
+    status: StatusCode,
+) -> io::Result<()> {
     wire.write_all(&error::malformed(status).wire()).await?;
     wire.shutdown().await
 }

@@ -4,7 +4,7 @@
 //!   body ── Dialect::decode ──> GenerationRequest ── admit, run ──> Events ── Answer ──> Piece
 //!                 \──> Encoder  <── open, piece…, close | fail | whole ─────────────────/
 //! ```
-//! No I/O, no clock, nothing async inside: admission, running, stop strings, what is withheld until it
+//! No I/O, no clock but the one given, nothing async inside: admission, running, stop strings, what is withheld until it
 //! is checked, keep-alive, clients that leave and the latency line live once, in `generate`, `respond`
 //! and `answer`, and know no format. A new format is a folder and its line in the table of `routes`.
 
@@ -51,6 +51,11 @@ pub trait Dialect: Sync {
 
     /// Whether an answer has one text, in which its messages are joined, commentary apart.
     fn one_text(&self) -> bool {
+        false
+    }
+
+    /// Whether a function's arguments are written as a JSON object, so that others are a failure.
+    fn object_arguments(&self) -> bool {
         false
     }
 
@@ -133,6 +138,8 @@ pub struct GenerationRequest {
     pub n: usize,
     /// Where each answer ends early.
     pub stop: Stops,
+    /// What else shortens it.
+    pub wishes: Wishes,
     /// Fields that were accepted and have no effect, by their paths in the order of the header that
     /// names them.
     pub ignored: Vec<String>,
@@ -140,6 +147,15 @@ pub struct GenerationRequest {
     pub cwd: Option<String>,
     /// The turn to run, its directory [unseen](crate::turn::Workdir::unseen).
     pub turn: Turn,
+}
+
+/// What shortens an answer, beside stop strings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// The client only wants to see that there would be one: it ends as cut after the first thing said.
+    pub probe: bool,
+    /// Of several calls only the first is given.
+    pub one_call: bool,
 }
 
 /// Something that may go out of one answer, in the model's order.
@@ -165,6 +181,8 @@ pub enum Piece {
     Thought(Thought),
     /// A whole function call.
     ToolCall(ToolCall),
+    /// This stop string ended the answer; [`Piece::Finish`] follows.
+    Stopped(String),
     /// The answer is complete.
     Finish(Finish),
 }
@@ -176,7 +194,7 @@ impl Piece {
             Piece::Text(text) | Piece::Reasoning(text) => text.len(),
             Piece::ToolCall(call) => call.arguments.len(),
             Piece::Thought(thought) => thought.bytes(),
-            Piece::Message { .. } | Piece::ReasoningPart | Piece::Finish(_) => 0,
+            Piece::Message { .. } | Piece::ReasoningPart | Piece::Stopped(_) | Piece::Finish(_) => 0,
         }
     }
 }
@@ -249,7 +267,6 @@ impl Frames {
     }
 
     /// Adds `event:` with this name and `data:` with this JSON.
-    #[allow(dead_code, reason = "for formats whose events have names; chat's have none")]
     pub fn named(&mut self, name: &str, data: &impl Serialize) {
         match sse::named(name, data) {
             Ok(event) => self.push(event),

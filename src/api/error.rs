@@ -299,6 +299,10 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
             "invalid_json_output",
             "The model was asked for JSON, an object or of a schema, and answered something else.",
         ),
+        Failure::InvalidToolArguments => bad_gateway(
+            "invalid_tool_arguments",
+            "The model called a function with arguments that are no JSON object.",
+        ),
         Failure::ToolChoiceNotHonoured => bad_gateway(
             "tool_choice_not_honoured",
             "The model was told to call a function (`tool_choice`) and did not.",

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::turn::Failure;
+use crate::turn::{Failure, Json};
 
 use super::dialect::Wanted;
 use super::raw::{Entries, Items, Raw};
@@ -109,6 +109,40 @@ impl<'a> Fields<'a> {
 
     pub(in crate::api) fn object(&self, key: &str) -> Result<Option<Raw<'a>>, Failure> {
         self.read(key, "an object", |value| (value.kind() == "an object").then_some(value))
+    }
+
+    /// `metadata.cwd`, where a client asks for a working directory.
+    pub(in crate::api) fn cwd(&self) -> Result<Option<String>, Failure> {
+        let Some(metadata) = self.object("metadata")? else { return Ok(None) };
+        Ok(Fields::of(metadata, "metadata.")?.string("cwd")?.map(Cow::into_owned))
+    }
+
+    /// The name of a tool, which must be there.
+    pub(in crate::api) fn tool_name(&self, key: &str) -> Result<Cow<'a, str>, Failure> {
+        let name = self.string(key)?.ok_or_else(|| self.missing(key))?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+            let why = "must be 1 to 64 letters, digits, dots, underscores or hyphens";
+            return Err(self.invalid(key, why));
+        }
+        Ok(name)
+    }
+
+    /// The schema of a function's arguments as it was written; without one it takes none.
+    pub(in crate::api) fn parameters(&self, key: &str) -> Result<Json, Failure> {
+        Ok(match self.object(key)? {
+            None => r#"{"type":"object","properties":{}}"#.into(),
+            Some(parameters) => parameters.json(),
+        })
+    }
+
+    /// The id of a call, which must be there.
+    pub(in crate::api) fn call_id(&self, key: &str) -> Result<Cow<'a, str>, Failure> {
+        let id = self.string(key)?.ok_or_else(|| self.missing(key))?;
+        if id.is_empty() || id.len() > 256 || id.chars().any(char::is_control) {
+            return Err(self.invalid(key, "must be 1 to 256 characters without control characters"));
+        }
+        Ok(id)
     }
 
     /// A number inside a range.

@@ -8,7 +8,9 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::turn::{Json, Output, pace};
+use crate::turn::{Failure, Json, Output, pace};
+
+use super::fields::Fields;
 
 mod strict;
 
@@ -30,6 +32,18 @@ pub(super) fn of_schema(schema: Json, strict: bool) -> Result<Output, String> {
         Ok(_) => Ok(Output::Described(schema)),
         Err(why) => Err(invalid(why)),
     }
+}
+
+/// The form that the object with `name`, `strict` and `schema` asks for; the schema as it was written.
+///
+/// # Errors
+/// [`Failure::BadRequest`] naming the field.
+pub(super) fn of_fields(fields: &Fields) -> Result<Output, Failure> {
+    fields.string("name")?.ok_or_else(|| fields.missing("name"))?;
+    fields.string("description")?;
+    let strict = fields.boolean("strict")?.unwrap_or(false);
+    let schema = fields.object("schema")?.ok_or_else(|| fields.missing("schema"))?;
+    of_schema(schema.json(), strict).map_err(|why| fields.invalid("schema", &why))
 }
 
 /// A validator that fetches nothing and gives up on patterns that would keep it busy.

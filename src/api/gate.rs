@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use crate::config::{Config, Key};
 use crate::observe::repeats;
-use crate::os::{names, users};
+use crate::os::{host, users};
 use crate::turn::failure::Rule;
 use crate::turn::{Caller, Failure};
 
@@ -77,7 +77,7 @@ impl Rules {
     /// # Errors
     /// A sentence naming the setting that is wrong.
     pub fn new(config: &Config) -> Result<Rules, String> {
-        let host_name = names::host_name();
+        let host_name = host::host_name();
         let short = host_name.split('.').next().unwrap_or_default();
         let mut hosts = vec!["localhost".to_owned(), short.to_owned(), host_name.clone()];
         hosts.extend(config.allowed_hosts.iter().map(|host| normal_host(host)));
@@ -91,12 +91,12 @@ impl Rules {
                  as in http://localhost:3000"
             ));
         }
-        let mut users = names::resolve_users(&config.allowed_users)?;
+        let mut users = users::resolve_users(&config.allowed_users)?;
         let root = std::iter::once((0, "root".to_owned()));
         let named = users.iter().copied().zip(config.allowed_users.iter().map(|user| format!("`{user}`")));
         let unmapped =
             root.chain(named).filter(|(uid, _)| users::known(*uid).is_none()).map(|(_, name)| name).collect();
-        users.extend([0, names::own_uid()]);
+        users.extend([0, users::own_uid()]);
         Ok(Rules { hosts, origins, users, unmapped, keys: config.keys.clone() })
     }
 

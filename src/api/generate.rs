@@ -232,10 +232,11 @@ fn admit(mut asked: Asked<'_>) -> Result<Admitted<'_>, Box<ErrorReply>> {
 /// Starts the turns that have their slot; the others begin as theirs come.
 fn run(admitted: Admitted<'_>) -> Running<'_> {
     let Admitted { asked: Asked { call, request, encoder }, places, joined } = admitted;
-    let GenerationRequest { turn, stop, n, stream, ignored, .. } = request;
+    let GenerationRequest { turn, stop, wishes, n, stream, ignored, .. } = request;
     let engine = &call.app.engine;
-    let answer = Answer::new(&stop, &turn);
+    let answer = Answer::new(&stop, &turn).with(wishes);
     let answer = if call.dialect.one_text() { answer.joined() } else { answer };
+    let answer = if call.dialect.object_arguments() { answer.with_objects() } else { answer };
     let start = |mut place: Place| match place.granted_at_once() {
         Some(Ok(permit)) => {
             let granted = Instant::now();

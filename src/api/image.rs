@@ -9,7 +9,7 @@ use base64::read::DecoderReader;
 
 use percent_encoding::percent_decode_str;
 
-use crate::turn::{At, Failure, Image};
+use crate::turn::{At, Failure, Image, Part};
 
 mod picture;
 
@@ -39,6 +39,14 @@ impl Refused {
             }
         }
     }
+}
+
+/// The image that the field of that name has as a `data:` URL.
+///
+/// # Errors
+/// [`Failure::BadRequest`] or [`Failure::BadImage`] naming the field.
+pub(super) fn part_of_url(url: Cow<str>, path: &str) -> Result<Part, Failure> {
+    of_url(url).map(Part::Image).map_err(|why| why.at(path))
 }
 
 /// The image of a `data:` URL, which is read as the URL standard reads one, and in the URL-safe alphabet

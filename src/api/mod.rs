@@ -1,14 +1,17 @@
 //! The HTTP face: what the OpenAI-compatible routes take and answer. The only place that knows warp.
 //!
 //! A request passes, in this order: path (`routes`), method, host and origin, peer, key (`gate`); then
-//! `generate` has its body read (`body`), decoded by its format (`dialect`, `chat`), admitted, run
+//! `generate` has its body read (`body`), decoded by its format (`dialect`, `chat`,
+//! `responses`), admitted, run
 //! (`turns`), and written (`respond`, by the format's encoder). Everything that can go wrong becomes an
 //! answer in one table (`error`).
 
 pub mod answer;
 pub mod body;
+mod calls;
 pub mod chat;
 pub mod connection;
+pub mod connection_io;
 pub mod dialect;
 pub mod error;
 mod fields;
@@ -21,6 +24,7 @@ pub mod models;
 pub mod peer;
 mod raw;
 pub mod respond;
+pub mod responses;
 pub mod routes;
 pub mod seats;
 pub mod server;
@@ -28,7 +32,6 @@ pub mod sse;
 pub mod status;
 pub mod stop;
 pub mod turns;
-pub mod wire;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

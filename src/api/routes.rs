@@ -23,6 +23,7 @@ use super::error::ErrorReply;
 use super::gate::{Access, Head, Pass, refusals};
 use super::generate::{Call, generate};
 use super::respond::note_failure;
+use super::responses::RESPONSES;
 use super::{App, error, ids, models, status};
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -31,6 +32,7 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
 /// A path that ends with `/*` takes the rest of the path as a name.
 static ROUTES: &[Route] = &[
     generation("chat/completions", &CHAT),
+    generation("responses", &RESPONSES),
     page("models", Access::Key, |visit| models(visit).boxed()),
     page("models/*", Access::Key, |visit| model(visit).boxed()),
     page(HEALTH, Access::Open, |visit| health(visit).boxed()),
@@ -340,7 +342,8 @@ mod tests {
             ("/", plain("")),
             ("", plain("")),
             ("/v1", plain("")),
-            ("/v1/responses", None),
+            ("/v1/responses", plain("responses")),
+            ("/responses/", plain("responses")),
             ("/v1/modelsx", None),
             ("/v1/models*", None),
             ("/v1/v1/models", None),

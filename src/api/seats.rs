@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::peer::Peer;
 use crate::config::Config;
-use crate::os::names::own_uid;
+use crate::os::users::own_uid;
 
 /// How many connections all those together have who would only be told that they may not call.
 pub const STRANGERS: usize = 16;

@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{BoxError, Host};
+use super::connection_io::Timeouts;
 use super::peer::Peer;
 use super::seats::{self, Connections, Holder, Refused, Seats};
-use super::wire::Timeouts;
 use crate::config::Live;
 use crate::observe::repeats;
 use crate::os::listen::Listener;

@@ -22,7 +22,6 @@ pub fn event(data: &impl Serialize) -> serde_json::Result<Bytes> {
 ///
 /// # Errors
 /// As [`event`].
-#[allow(dead_code, reason = "for formats whose events have names; chat's have none")]
 pub fn named(name: &str, data: &impl Serialize) -> serde_json::Result<Bytes> {
     written(&[b"event: ", name.as_bytes(), b"\n"].concat(), data)
 }

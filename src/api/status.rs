@@ -35,7 +35,7 @@ pub fn root() -> Value {
     json!({
         "name": "codex-api-proxy",
         "version": VERSION,
-        "endpoints": ["POST /v1/chat/completions", "GET /v1/models", "GET /health", "GET /ready", "GET /metrics"],
+        "endpoints": ["POST /v1/chat/completions", "POST /v1/responses", "GET /v1/models", "GET /health", "GET /ready", "GET /metrics"],
     })
 }
 

@@ -1,5 +1,6 @@
 //! Stop strings, exact across deltas: nothing of a stop string, nor after it, ever goes out.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,6 +9,9 @@ use aho_corasick::automaton::{Automaton, StateID};
 use aho_corasick::nfa::contiguous::NFA;
 
 use crate::turn::Failure;
+
+use super::fields::wrong;
+use super::raw::Items;
 
 /// The stop strings of a request, ready to be looked for. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +31,46 @@ impl Stops {
     pub const MOST: usize = 4;
     /// The longest, in bytes.
     pub const LONGEST: usize = 1024;
+
+    /// The strings of a list, which is the field of that name.
+    ///
+    /// # Errors
+    /// [`Failure::BadRequest`] naming the field.
+    pub(super) fn read(list: Items, path: &str) -> Result<Stops, Failure> {
+        let mut stops = Vec::new();
+        // One more than may be there.
+        for (index, value) in list.take(Stops::MOST + 1).enumerate() {
+            let key = format!("{path}[{index}]");
+            let stop = value.string().ok_or_else(|| wrong(&key, "a string", value))?;
+            stops.push((key, stop));
+        }
+        Stops::of(stops, path)
+    }
+
+    /// Strings, each with the name of its field, all of the field of that name.
+    ///
+    /// # Errors
+    /// [`Failure::BadRequest`] naming the field.
+    pub(super) fn of<'a>(
+        stops: impl IntoIterator<Item = (String, Cow<'a, str>)>,
+        path: &str,
+    ) -> Result<Stops, Failure> {
+        let invalid = |path: &str, why: String| Failure::bad_field(path, format!("{path} {why}."));
+        let mut list = Vec::new();
+        for (key, stop) in stops {
+            if list.len() == Stops::MOST {
+                return Err(invalid(path, format!("must have at most {} strings", Stops::MOST)));
+            }
+            if stop.is_empty() {
+                return Err(invalid(path, "must not have an empty string".into()));
+            }
+            if stop.len() > Stops::LONGEST {
+                return Err(invalid(&key, format!("must have at most {} bytes", Stops::LONGEST)));
+            }
+            list.push(stop);
+        }
+        Stops::new(&list)
+    }
 
     /// Looks for `stops`, none of them empty. Takes time and memory in proportion to their length.
     ///
@@ -88,7 +132,12 @@ pub enum Passed {
     /// This much may go out.
     Text(String),
     /// This much may go out, and the answer ends here.
-    Stopped(String),
+    Stopped {
+        /// What comes before the stop string.
+        text: String,
+        /// The stop string.
+        by: String,
+    },
 }
 
 impl StopFilter {
@@ -111,8 +160,9 @@ impl StopFilter {
         for (at, byte) in self.held.bytes().enumerate().skip(seen) {
             *state = matcher.automaton.next_state(Anchored::No, *state, byte);
             if let Some(length) = matcher.ended(*state) {
-                self.held.truncate(at + 1 - length);
-                return Passed::Stopped(std::mem::take(&mut self.held));
+                self.held.truncate(at + 1);
+                let by = self.held.split_off(at + 1 - length);
+                return Passed::Stopped { text: std::mem::take(&mut self.held), by };
             }
         }
         let keep = matcher.begun.get(state).copied().unwrap_or(0);
@@ -141,7 +191,10 @@ mod tests {
         for piece in pieces {
             match filter.push((*piece).to_owned()) {
                 Passed::Text(text) => out.push_str(&text),
-                Passed::Stopped(text) => return (out + &text, true),
+                Passed::Stopped { text, by } => {
+                    assert!(stops.contains(&by.as_str()), "{by:?}");
+                    return (out + &text, true);
+                }
             }
         }
         (out + &filter.finish(), false)
@@ -195,7 +248,8 @@ mod tests {
         assert_eq!(filter.push("xEN".into()), Passed::Text("x".into()));
         assert_eq!(filter.finish(), "EN");
         assert_eq!(filter.push("D".into()), Passed::Text("D".into()));
-        assert_eq!(filter.push("END".into()), Passed::Stopped(String::new()));
+        let stopped = Passed::Stopped { text: String::new(), by: "END".into() };
+        assert_eq!(filter.push("END".into()), stopped);
     }
 
     /// Nothing is looked at twice: what made time quadratic was text that is held back again and

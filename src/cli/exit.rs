@@ -6,7 +6,7 @@ use tracing::Level;
 
 use super::output::TARGET;
 use crate::config::Errors;
-use crate::observe::{catalog, log};
+use crate::observe::{log, message_ids};
 
 /// Something went wrong.
 const FAILURE: u8 = 1;
@@ -53,7 +53,7 @@ impl Exit {
             Exit::Code(code) => return ExitCode::from(code),
             Exit::ReaderGone => return ExitCode::SUCCESS,
         };
-        let target = if code == CONFIG { catalog::SETTINGS_BROKEN } else { TARGET };
+        let target = if code == CONFIG { message_ids::SETTINGS_BROKEN } else { TARGET };
         let mut explains = false;
         for (at, line) in text.lines().enumerate() {
             // Each line about settings is an error of its own; others, and what comes after an empty

@@ -6,7 +6,7 @@ use clap::ArgMatches;
 
 use super::exit::Exit;
 use super::output::warn;
-use crate::config::schema::flags;
+use crate::config::flags::flags;
 use crate::config::{Sources, layers};
 
 /// What this process and these flags say about the settings.

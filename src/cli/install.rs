@@ -11,8 +11,8 @@ use super::service::{Manager, State, World, launchd, own_program, systemd, units
 use super::socket;
 use super::unit_files::{is_ours, notes_on_login, reload, user_files, write_all};
 use crate::config::{edit, load};
-use crate::os::names::own_uid;
 use crate::os::trust::{self, Doubt};
+use crate::os::users::own_uid;
 
 const SYSTEM_UNITS: &str = "/etc/systemd/system";
 /// Where packages put units, and `make install`; what lies in `SYSTEM_UNITS` hides it.

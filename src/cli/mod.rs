@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use crate::config::schema::{args, config_arg, replaced_args, replaced_notices};
+use crate::config::flags::{args, config_arg, replaced_args, replaced_notices};
 use exit::Exit;
 
 /// The whole command line.

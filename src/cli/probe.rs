@@ -15,7 +15,7 @@ const LARGEST: u64 = 8 << 20;
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// The status code.
     pub status: u16,
     /// The body; `null` if it is not JSON.
@@ -24,7 +24,7 @@ pub struct Answer {
 
 /// A request and who sends it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Ask<'a> {
+pub struct HttpProbe<'a> {
     /// The path.
     pub path: &'a str,
     /// A key for the `Authorization` header.
@@ -33,12 +33,12 @@ pub struct Ask<'a> {
     pub body: Option<&'a str>,
 }
 
-impl Ask<'_> {
+impl HttpProbe<'_> {
     /// Sends it, and waits at most `patience` for each part of the answer.
     ///
     /// # Errors
     /// Nobody answers there, or not in HTTP.
-    pub fn send(self, address: &Address, patience: Duration) -> io::Result<Answer> {
+    pub fn send(self, address: &Address, patience: Duration) -> io::Result<HttpAnswer> {
         self.try_to(address, patience).map_err(|error| match error.kind() {
             // The kernel's word for it means something else to people.
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::new(
@@ -49,7 +49,7 @@ impl Ask<'_> {
         })
     }
 
-    fn try_to(self, address: &Address, patience: Duration) -> io::Result<Answer> {
+    fn try_to(self, address: &Address, patience: Duration) -> io::Result<HttpAnswer> {
         let (host, bytes) = match address {
             Address::Tcp(_) => {
                 let to = address.reachable().ok_or(io::ErrorKind::AddrNotAvailable)?;
@@ -87,11 +87,11 @@ impl Ask<'_> {
     }
 }
 
-fn answer(bytes: &[u8]) -> Option<Answer> {
+fn answer(bytes: &[u8]) -> Option<HttpAnswer> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, body: serde_json::from_slice(&bytes[end + 4..]).unwrap_or(Json::Null) })
+    Some(HttpAnswer { status, body: serde_json::from_slice(&bytes[end + 4..]).unwrap_or(Json::Null) })
 }
 
 /// Who holds an address.
@@ -109,7 +109,9 @@ impl Holder {
     /// Looks who answers there.
     pub fn of(address: SocketAddr) -> Holder {
         let process = sockets::holder(address);
-        let ask = |path| Ask { path, ..Ask::default() }.send(&Address::Tcp(address), Duration::from_secs(2));
+        let ask = |path| {
+            HttpProbe { path, ..HttpProbe::default() }.send(&Address::Tcp(address), Duration::from_secs(2))
+        };
         let health = ask("/health").ok().filter(|answer| answer.status == 200).map(|answer| answer.body);
         // Who does not speak HTTP is not asked twice.
         let root = health.as_ref().and_then(|_| ask("/").ok()).map(|answer| answer.body);
@@ -178,7 +180,7 @@ mod tests {
             ("SSH-2.0-OpenSSH\r\n\r\n", None),
             ("", None),
         ] {
-            let expect = expect.map(|(status, body)| Answer { status, body });
+            let expect = expect.map(|(status, body)| HttpAnswer { status, body });
             assert_eq!(answer(bytes.as_bytes()), expect, "{bytes}");
         }
     }
@@ -187,7 +189,7 @@ mod tests {
     fn whoever_does_not_answer_is_said_to() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
-        let ask = Ask { path: "/ready", ..Ask::default() };
+        let ask = HttpProbe { path: "/ready", ..HttpProbe::default() };
         let error = ask.send(&address, Duration::from_millis(20)).unwrap_err();
         assert_eq!(error.to_string(), "no answer within 0.02 s");
         drop(listener);

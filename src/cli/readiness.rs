@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
-use super::probe::{Answer, Ask};
+use super::probe::{HttpAnswer, HttpProbe};
 use super::service::{Address, Service, State, World, sockets};
 use crate::config::Config;
 use crate::os::systemd;
@@ -44,9 +44,12 @@ pub fn addresses(service: &Service, config: &Config) -> Vec<Address> {
 }
 
 /// Asks the service whether it is ready, with its key if it has one.
-pub fn ask_ready(addresses: &[Address], config: &Config) -> std::io::Result<Answer> {
-    let ask =
-        Ask { path: "/ready", key: config.keys.first().map(|key| key.secret.expose()), ..Ask::default() };
+pub fn ask_ready(addresses: &[Address], config: &Config) -> std::io::Result<HttpAnswer> {
+    let ask = HttpProbe {
+        path: "/ready",
+        key: config.keys.first().map(|key| key.secret.expose()),
+        ..HttpProbe::default()
+    };
     let none = Err(std::io::Error::other("it listens nowhere"));
     addresses
         .iter()

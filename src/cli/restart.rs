@@ -8,7 +8,7 @@ use super::launch::Launch;
 use super::managed::{self, Kept};
 use super::output::warn;
 use super::service::{State, World};
-use crate::config::schema::replaced_notices;
+use crate::config::flags::replaced_notices;
 
 /// `restart`, without the settings.
 pub fn command() -> Command {

@@ -1,8 +1,8 @@
 //! `serve`: settings, log, listeners, engine, ready, serve, drain. Each step fails in its own words.
 
 mod misconfigured;
+mod notifier;
 mod reload;
-mod service;
 mod signals;
 
 use std::io::IsTerminal;
@@ -19,8 +19,8 @@ use crate::api::{App, body, gate::Rules, routes, seats, server};
 use crate::codex::{Codex, args, folders};
 use crate::config::{Config, EngineKind, Live, Loaded, Sources, load};
 use crate::engine::{Engine, app_server, exec};
-use crate::observe::catalog;
 use crate::observe::log::{self, LogHandle};
+use crate::observe::message_ids;
 use crate::os::listen::{self, Listener};
 use crate::os::{descriptors, memory, process};
 use crate::process::Spawner;
@@ -28,8 +28,8 @@ use crate::process::Spawner;
 use super::check;
 use super::exit::Exit;
 use super::output::warn;
-use service::Service;
-use signals::{Asked, Signals};
+use notifier::Notifier;
+use signals::{Instruction, Signals};
 
 /// How long streams that the drain cuts have for their error event.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -138,7 +138,7 @@ fn log_warnings(warnings: &[String], config: &Config) {
 fn worries(config: &Config, exposed: Option<&str>) -> Vec<String> {
     let mut worries = Vec::new();
     if let Some(listener) = exposed.filter(|_| !config.needs_key()) {
-        tracing::warn!(target: catalog::OPEN_TO_STRANGERS, "{}", open_to_strangers(listener));
+        tracing::warn!(target: message_ids::OPEN_TO_STRANGERS, "{}", open_to_strangers(listener));
         worries.push(format!("{listener} is open to other machines without a key"));
     }
     let weakened = args::weakened(&config.codex_configs);
@@ -211,13 +211,13 @@ impl Server {
         for address in &addresses {
             tracing::info!("listening on {address}");
         }
-        let service = Service::start(Arc::clone(&app), worries, &addresses);
+        let notifier = Notifier::start(Arc::clone(&app), worries, &addresses);
 
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
-                    Asked::Stop => break,
-                    Asked::Reload => self.reload(&app, &service, exposed.as_deref()).await,
+                    Instruction::Stop => break,
+                    Instruction::Reload => self.reload(&app, &notifier, exposed.as_deref()).await,
                 },
                 () = idle(&app, idle_exit) => {
                     tracing::info!("nobody has asked for {idle_exit:?}; ending until the next connection");
@@ -225,7 +225,7 @@ impl Server {
                     // Whoever connected in this moment is served as ever.
                     tokio::select! {
                         _ = &mut serving => {
-                            service.stopping();
+                            notifier.stopping();
                             end_processes(&app).await;
                             return Ok(());
                         }
@@ -241,8 +241,8 @@ impl Server {
         let load = app.admission.load();
         tracing::info!(running = load.running, waiting = load.waiting, "stopping");
         app.admission.drain();
-        service.stopping();
-        let _extending = service.extend(drain + LAST_WORDS + LAST_PROCESSES);
+        notifier.stopping();
+        let _extending = notifier.extend(drain + LAST_WORDS + LAST_PROCESSES);
         stop.cancel();
         if !drained(&mut serving, drain, &mut signals).await {
             app.cut.cancel();

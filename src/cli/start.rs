@@ -8,7 +8,7 @@ use super::given::given;
 use super::launch::Launch;
 use super::output::{out, warn};
 use super::service::{State, World};
-use crate::config::schema::replaced_notices;
+use crate::config::flags::replaced_notices;
 
 /// `start`, without the settings.
 pub fn command() -> Command {

@@ -5,11 +5,11 @@ use serde_json::{Value as Json, json};
 
 use super::exit::Exit;
 use super::output::{out, warn};
-use super::probe::Answer;
+use super::probe::HttpAnswer;
 use super::readiness::{addresses, addresses_of, ask_ready, why_not};
 use super::service::{Address, Manager, Service, State, World};
 use super::{socket, unit_files};
-use crate::config::schema::{replaced_args, replaced_notices};
+use crate::config::flags::{replaced_args, replaced_notices};
 use crate::config::{Config, Loaded, load, render};
 
 /// As LSB has it for init scripts: the program is not running.
@@ -39,7 +39,7 @@ struct Report {
     listening: Vec<String>,
     urls: Vec<String>,
     /// `/ready`, or why it cannot be asked; `None` if nothing runs.
-    ready: Option<Result<Answer, String>>,
+    ready: Option<Result<HttpAnswer, String>>,
     /// What to mind, one line each.
     notes: Vec<String>,
 }
@@ -284,7 +284,7 @@ mod tests {
             service: running,
             listening: vec!["127.0.0.1:8765".into()],
             urls: vec!["http://127.0.0.1:8765/v1".into()],
-            ready: Some(Ok(Answer { status: 200, body: page })),
+            ready: Some(Ok(HttpAnswer { status: 200, body: page })),
             notes: vec!["mind this".into()],
         };
         assert_eq!(

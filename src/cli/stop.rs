@@ -5,7 +5,7 @@ use clap::{ArgMatches, Command};
 use super::exit::Exit;
 use super::output::{out, warn};
 use super::service::{Manager, State, World};
-use crate::config::schema::{replaced_args, replaced_notices};
+use crate::config::flags::{replaced_args, replaced_notices};
 
 /// `stop`.
 pub fn command() -> Command {

@@ -6,7 +6,6 @@
 //! limits at which Codex shortens tool results or replaces the history by a summary.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -16,11 +15,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::config::{Config, EngineKind, ModelCatalog, Profile};
-use crate::os::names::own_uid;
+use crate::os::users::own_uid;
 
 use super::Version;
-use super::args::overrides;
-use super::survey::{Ask, off_runtime};
+use super::cli::{ModelList, own_catalog};
+use super::survey::off_runtime;
 
 /// Counts changes of [`lean`], so that a file of an older program is not taken for ours.
 const REVISION: u32 = 1;
@@ -67,24 +66,18 @@ impl Functions {
     }
 }
 
-/// Finds or builds the lean catalog where the settings want it, and learns what goes without.
+/// Finds or builds the lean catalog where the settings want it, from what the CLI lists, and learns what
+/// goes without.
 pub(super) async fn prepare(
     config: &Arc<Config>,
     version: Version,
-    ask: &Ask<'_>,
-    env: &Arc<[(OsString, OsString)]>,
+    models: Result<ModelList, String>,
 ) -> (Option<PathBuf>, Functions) {
-    let theirs: Vec<String> = config
-        .codex_configs
-        .iter()
-        .filter(|entry| entry.starts_with("model_catalog_json"))
-        .cloned()
-        .collect();
     let why_not = if config.profile() == Profile::Agent {
         Some("profile = \"agent\"")
     } else if config.model_catalog == ModelCatalog::Off {
         Some("model_catalog = \"off\"")
-    } else if !theirs.is_empty() {
+    } else if !own_catalog(config).is_empty() {
         Some("model_catalog_json in codex_configs")
     } else {
         None
@@ -96,19 +89,11 @@ pub(super) async fn prepare(
     if why_not.is_none() && is_there(&path).await {
         return (Some(path), Functions::AllModels);
     }
-
-    let mut args = overrides(&theirs);
-    args.splice(0..0, ["debug", "models"].map(OsString::from));
-    let models = match ask.run(&args, env).await {
-        Ok((true, stdout, _)) => parse(&stdout),
-        Ok((false, _, stderr)) => Err(stderr.lines().last().unwrap_or("it failed in silence").to_owned()),
-        Err(error) => Err(error.to_string()),
-    };
     let (error, functions) = match (models, why_not) {
-        (Ok(models), Some(why)) => return (None, without(&models, why)),
+        (Ok(models), Some(why)) => return (None, without(&models.0, why)),
         (Ok(models), None) => {
-            let functions = without(&models, "the lean model catalog cannot be written");
-            match write(path, lean(models)).await {
+            let functions = without(&models.0, "the lean model catalog cannot be written");
+            match write(path, lean(models.0)).await {
                 Ok(path) => return (Some(path), Functions::AllModels),
                 Err(error) => (error, functions),
             }
@@ -120,17 +105,6 @@ pub(super) async fn prepare(
     };
     tracing::warn!(error, "no lean model catalog; function tools are limited");
     (None, functions)
-}
-
-/// Reads the output of `codex debug models`: `{"models":[{"slug":…}]}`.
-fn parse(output: &str) -> Result<Value, String> {
-    let list: Value = serde_json::from_str(output).map_err(|error| format!("not JSON: {error}"))?;
-    match list.get("models").and_then(Value::as_array) {
-        Some(models) if models.iter().any(|model| model.get("slug").is_some_and(Value::is_string)) => {
-            Ok(list)
-        }
-        _ => Err("no models in it".into()),
-    }
 }
 
 /// What can be done with the list as it is.
@@ -239,15 +213,6 @@ mod tests {
         }
         assert_eq!(Functions::AllModels.refused(None), None);
         assert_eq!(Functions::Never { reason: "r".into() }.refused(Some("old")), Some("r"));
-    }
-
-    #[test]
-    fn what_is_no_list_is_refused() {
-        for output in ["", "{}", "[]", r#"{"models":[]}"#, r#"{"models":[{}]}"#, r#"{"models":{"slug":"x"}}"#]
-        {
-            assert!(parse(output).is_err(), "{output}");
-        }
-        assert!(parse(&list().to_string()).is_ok());
     }
 
     #[tokio::test]

@@ -13,8 +13,9 @@ use crate::process::Lines;
 use crate::turn::Failure;
 
 use super::args::{self, Confinement, overrides, weakened};
+use super::cli::{CliQuery, PATIENCE, Variables};
 use super::home::Home;
-use super::survey::{Ask, PATIENCE, Variables, off_runtime};
+use super::survey::off_runtime;
 use super::{Version, databases, hidden, locate};
 
 /// How many programs of a wrapper's are tried, the one it started last first.
@@ -29,7 +30,7 @@ pub(super) async fn find_out(
     config: &Arc<Config>,
     home: &Home,
     version: Version,
-    ask: &Ask<'_>,
+    ask: &CliQuery<'_>,
     env: &Arc<Variables>,
 ) -> (Confinement, Option<PathBuf>) {
     let attempt = |program: PathBuf| attempt(config, home, program, ask, env);
@@ -81,7 +82,7 @@ async fn attempt(
     config: &Arc<Config>,
     home: &Home,
     program: PathBuf,
-    ask: &Ask<'_>,
+    ask: &CliQuery<'_>,
     env: &Arc<Variables>,
 ) -> Confinement {
     let (look, homes) = (Arc::clone(config), home.clone());
@@ -109,7 +110,7 @@ async fn attempt(
 async fn probe(
     config: &Arc<Config>,
     values: &[String],
-    ask: &Ask<'_>,
+    ask: &CliQuery<'_>,
     env: &Arc<Variables>,
 ) -> Result<(), String> {
     let look = Arc::clone(config);
@@ -146,7 +147,7 @@ async fn probe(
 async fn started(
     config: &Arc<Config>,
     version: Version,
-    ask: &Ask<'_>,
+    ask: &CliQuery<'_>,
     env: &Arc<Variables>,
 ) -> Result<Vec<PathBuf>, String> {
     const INITIALIZE: &[u8] = br#"{"id":0,"method":"initialize","params":{"clientInfo":{"name":"codex-api-proxy","title":null,"version":"0"}}}

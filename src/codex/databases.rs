@@ -20,8 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::config::{Config, Isolation};
-use crate::os::names::own_uid;
 use crate::os::trust;
+use crate::os::users::own_uid;
 use crate::turn::Failure;
 use crate::turn::failure::Folder;
 

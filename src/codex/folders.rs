@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{Config, Isolation};
-use crate::os::names::own_uid;
 use crate::os::trust::{self, Doubt};
+use crate::os::users::own_uid;
 use crate::turn::Failure;
 use crate::turn::failure::Folder;
 

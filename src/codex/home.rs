@@ -182,7 +182,7 @@ mod tests {
 
     impl Place {
         fn prepare(&self) -> Result<Home, String> {
-            prepare(&self.home, &self.login, crate::os::names::own_uid())
+            prepare(&self.home, &self.login, crate::os::users::own_uid())
                 .map_err(|failure| failure.detail().unwrap().to_owned())
         }
 
@@ -259,7 +259,7 @@ mod tests {
         elsewhere.refused("not a folder (a link is not followed)");
 
         let own = place();
-        let message = prepare(&own.login, &own.login, crate::os::names::own_uid()).unwrap_err();
+        let message = prepare(&own.login, &own.login, crate::os::users::own_uid()).unwrap_err();
         assert!(message.detail().unwrap().contains("own CODEX_HOME"));
 
         let other = place();

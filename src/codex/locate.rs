@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::os::names::own_uid;
 use crate::os::trust::{self, Doubt};
+use crate::os::users::own_uid;
 
 use super::environment;
 

@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod catalog;
+mod cli;
 mod confine;
 pub mod continuation;
 mod databases;

@@ -1,28 +1,23 @@
 //! One look at the machine: find the CLI, prepare its home, check login and confinement.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::{Config, EngineKind, Profile};
-use crate::observe::catalog as messages;
-use crate::process::{Command, Spawner};
+use crate::observe::message_ids;
+use crate::process::Spawner;
 use crate::turn::Failure;
 
-use super::args::{Confinement, overrides, table};
+use super::args::{Confinement, table};
+use super::cli::{CliQuery, ModelList, Variables};
 use super::home::Home;
 use super::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
 use super::{
-    Continuation, Installation, Login, Survey, Version, catalog, confine, environment, folders, locate,
-    rollout,
+    Continuation, Installation, Login, Survey, catalog, confine, environment, folders, locate, rollout,
 };
-
-/// How long a question to the CLI (`--version`, `login status`, the sandbox probe) may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-
-pub(super) type Variables = [(OsString, OsString)];
 
 /// The files a survey depends on, as they were: a change asks for a new survey.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,17 +127,17 @@ pub(super) fn announce(survey: &Survey, before: Option<&Survey>) {
         ),
         Err(failure) if before.is_some_and(|before| before.usable.as_ref().err() == Some(failure)) => return,
         Err(failure @ (Failure::NotLoggedIn | Failure::LoginNotPortable)) => {
-            tracing::warn!(target: messages::NOT_LOGGED_IN, "codex is not usable: {failure}");
+            tracing::warn!(target: message_ids::NOT_LOGGED_IN, "codex is not usable: {failure}");
         }
         Err(
             failure @ (Failure::CodexMissing { .. }
             | Failure::CodexRefused { .. }
             | Failure::CodexTooOld { .. }),
         ) => {
-            tracing::warn!(target: messages::CODEX_UNUSABLE, "codex is not usable: {failure}");
+            tracing::warn!(target: message_ids::CODEX_UNUSABLE, "codex is not usable: {failure}");
         }
         Err(failure @ Failure::ReadsNotConfined { .. }) => {
-            tracing::warn!(target: messages::READS_NOT_CONFINED, "codex is not usable: {failure}");
+            tracing::warn!(target: message_ids::READS_NOT_CONFINED, "codex is not usable: {failure}");
         }
         Err(failure) => tracing::warn!("codex is not usable: {failure}"),
     }
@@ -156,7 +151,7 @@ pub(super) fn announce(survey: &Survey, before: Option<&Survey>) {
     // A plain chat model has nothing to read with.
     let chats = survey.usable.as_ref().is_ok_and(|found| found.config.profile() == Profile::Model);
     if let (Some(Confinement::Host { reason }), false) = (&survey.confinement, chats) {
-        tracing::warn!(target: messages::READS_NOT_CONFINED, "codex's tools may read every file this user can read: {reason}");
+        tracing::warn!(target: message_ids::READS_NOT_CONFINED, "codex's tools may read every file this user can read: {reason}");
     }
 }
 
@@ -186,17 +181,9 @@ async fn fill(
     // Only now: our link to the login may be new, and is not to look like a new login.
     survey.files = Files::look(&config, inherited).await;
     let env = environment(&config, inherited, &home.path).await?;
-    let ask = Ask { spawner, program: &program, cwd: &home.path };
+    let ask = CliQuery { spawner, program: &program, cwd: &home.path };
 
-    let output = ask.run(&["--version"].map(OsString::from), &env).await;
-    let (_, text, _) = output.map_err(|error| Failure::CodexExited {
-        status: error.to_string(),
-        detail: format!("{} --version: {error}", program.display()),
-    })?;
-    let version = Version::parse(&text).ok_or_else(|| Failure::CodexExited {
-        status: "no version".into(),
-        detail: format!("{} --version said {text:?}", program.display()),
-    })?;
+    let version = ask.version(&env).await?;
     survey.version = Some(version);
     let (floor, needs) = match config.engine {
         EngineKind::Exec => EXEC_FLOOR,
@@ -214,7 +201,14 @@ async fn fill(
     })
     .await?;
     survey.continuation = Some(continuation.clone());
-    survey.models = models(&ask, &env).await;
+    let models = ask.models(&config, &env).await;
+    survey.models = models.as_ref().map_or_else(
+        |_| {
+            tracing::info!("this Codex CLI does not list its models; /v1/models shows the configured names");
+            Vec::new()
+        },
+        ModelList::shown,
+    );
     let login = login(&config, &home, &ask, &env, inherited).await;
     survey.login = Some(login);
     match login {
@@ -233,7 +227,7 @@ async fn fill(
     }
     confine::demand(&config, &confinement)?;
     survey.confinement = Some(confinement.clone());
-    let (catalog, functions) = catalog::prepare(&config, version, &ask, &env).await;
+    let (catalog, functions) = catalog::prepare(&config, version, models).await;
     let refused = Arc::default();
     let found = Installation {
         program,
@@ -261,70 +255,11 @@ async fn environment(
     off_runtime(move || environment::build(&config, inherited, &codex_home)).await
 }
 
-/// Short questions to the CLI.
-pub(super) struct Ask<'a> {
-    pub(super) spawner: &'a Spawner,
-    pub(super) program: &'a Path,
-    pub(super) cwd: &'a Path,
-}
-
-impl Ask<'_> {
-    pub(super) async fn run(
-        &self,
-        args: &[OsString],
-        env: &Arc<Variables>,
-    ) -> std::io::Result<(bool, String, String)> {
-        self.run_in(self.cwd, args, env).await
-    }
-
-    pub(super) async fn run_in(
-        &self,
-        cwd: &Path,
-        args: &[OsString],
-        env: &Arc<Variables>,
-    ) -> std::io::Result<(bool, String, String)> {
-        let (status, stdout, stderr) = self.spawner.output(self.command(cwd, args, env), PATIENCE).await?;
-        Ok((status.success(), String::from_utf8_lossy(&stdout).into_owned(), stderr))
-    }
-
-    pub(super) fn command(&self, cwd: &Path, args: &[OsString], env: &Arc<Variables>) -> Command {
-        Command {
-            program: self.program.into(),
-            args: args.to_vec(),
-            env: Arc::clone(env),
-            cwd: cwd.into(),
-            held: None,
-            uses: None,
-        }
-    }
-}
-
-/// The models of the CLI's own catalog that it shows to users. A CLI that cannot tell lists none.
-async fn models(ask: &Ask<'_>, env: &Arc<Variables>) -> Vec<String> {
-    #[derive(serde::Deserialize)]
-    struct Catalog {
-        models: Vec<Model>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Model {
-        slug: String,
-        visibility: Option<String>,
-    }
-    let output = ask.run(&["debug", "models"].map(OsString::from), env).await;
-    let catalog = output.ok().and_then(|(_, text, _)| serde_json::from_str::<Catalog>(&text).ok());
-    let Some(catalog) = catalog else {
-        tracing::info!("this Codex CLI does not list its models; /v1/models shows the configured names");
-        return Vec::new();
-    };
-    let shown = catalog.models.into_iter().filter(|model| model.visibility.as_deref() != Some("hide"));
-    shown.map(|model| model.slug).collect()
-}
-
 /// Finds out how Codex will authenticate, without the network and without reading a token.
 async fn login(
     config: &Arc<Config>,
     home: &Home,
-    ask: &Ask<'_>,
+    ask: &CliQuery<'_>,
     env: &Arc<Variables>,
     inherited: &Variables,
 ) -> Login {
@@ -335,17 +270,14 @@ async fn login(
     if config.engine == EngineKind::Exec && environment::has_api_key(env) {
         return Login::ApiKey;
     }
-    let mut args = overrides(&config.overrides().args);
-    args.extend(["login", "status"].map(OsString::from));
-    let logged_in = async |env: &Arc<Variables>| ask.run(&args, env).await.is_ok_and(|(success, ..)| success);
-    if logged_in(env).await {
+    if ask.logged_in(config, env).await {
         return Login::Codex;
     }
     // The user may be logged in where the isolated home cannot see it.
     if !home.has_auth
         && home.login.is_dir()
         && let Ok(elsewhere) = environment(config, inherited, &home.login).await
-        && logged_in(&elsewhere).await
+        && ask.logged_in(config, &elsewhere).await
     {
         return Login::NotPortable;
     }

@@ -41,7 +41,7 @@ pub fn set(text: &str, key: &str, values: &[String], base: &Base) -> Result<Stri
         [only] => setting.shape.read_text(only, base),
         _ => setting.read_flags(values, base),
     };
-    let value = value.map_err(|bad| bad.explain(setting))?;
+    let value = value.map_err(|bad| setting.explain(&bad))?;
     let toml = match (&setting.shape, values) {
         (Shape::Path | Shape::Program, [only]) if only.starts_with('~') => only.as_str().into(),
         _ => to_toml(&value),

@@ -21,7 +21,7 @@ use super::keys::{self, Found};
 use super::origin::{Layer, Origin, origin};
 use super::schema::{Bad, Base, Initial, PREFIX, Setting, Shape};
 use super::shape::printable;
-use super::{Config, SETTINGS, Sources, review};
+use super::{Config, SETTINGS, Sources, validate};
 
 /// Settings and all there is to say about them.
 #[derive(Clone, Debug)]
@@ -83,6 +83,14 @@ pub(super) fn defaults(home: &Path) -> Config {
     let sources = Sources { home: Some(home.into()), cwd: home.into(), ..Sources::default() };
     // Only the table itself could make this fail, and a test loads it.
     load(&sources).expect("the defaults of the settings table pass their own checks").config
+}
+
+impl Default for Config {
+    /// The settings that no layer changes; reads nothing but the place of the home directory.
+    fn default() -> Config {
+        let home = std::env::home_dir().unwrap_or_else(|| "/".into());
+        defaults(&home)
+    }
 }
 
 /// What variables, the credential and flags set, by key: what `start` saves for the service. And what
@@ -153,7 +161,7 @@ impl Reader<'_> {
     }
 
     fn bad_value(&mut self, setting: &Setting, place: &str, bad: &Bad) {
-        self.wrong.push(format!("{place}: {}", bad.explain(setting)));
+        self.wrong.push(format!("{place}: {}", setting.explain(bad)));
         self.wrong_keys.insert(setting.key);
     }
 
@@ -340,15 +348,15 @@ impl Reader<'_> {
                 return Err(Errors { lines: vec![], only_flags: false });
             }
         };
-        review::resolve(&mut config, &origins);
+        validate::resolve(&mut config, &origins);
         self.keys(&mut config, &origins);
         let sources = self.sources;
         let folders = [&sources.etc_dir, &sources.user_dir, &sources.credentials_dir, &config.api_key_file];
         let files = self.files.iter().filter(|(_, exists)| *exists).map(|(path, _)| path);
         config.read_from = folders.into_iter().flatten().chain(files).cloned().collect();
-        review::errors(&config, &origins, &self.wrong_keys, &mut self.wrong);
+        validate::errors(&config, &origins, &self.wrong_keys, &mut self.wrong);
         self.errors()?;
-        self.warnings.extend(review::warnings(&config, &origins));
+        self.warnings.extend(validate::warnings(&config, &origins));
         Ok(Loaded { config, origins, warnings: self.warnings, files: self.files })
     }
 

@@ -6,19 +6,20 @@
 pub mod check;
 pub mod edit;
 mod files;
+pub mod flags;
 pub mod keys;
 pub mod layers;
 pub mod origin;
-pub mod original;
 pub mod overrides;
+pub mod python_state;
 pub mod render;
-mod review;
 pub mod schema;
 pub mod secret;
 pub mod settings;
 pub mod shape;
 pub mod sources;
 mod table;
+mod validate;
 
 use std::sync::{Arc, RwLock};
 

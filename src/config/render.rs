@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::schema::{Initial, LONGEST, Setting, Shape, to_text, to_toml};
+use super::schema::{Initial, LONGEST, Setting, Shape, to_toml};
 use super::shape::printable;
 use super::{Loaded, Origin, SETTINGS};
 
@@ -112,7 +112,7 @@ pub fn rows(loaded: &Loaded) -> Vec<Row> {
         let value = loaded.config.value(setting.key).map(|value| setting.redacted(&value));
         Row {
             key: setting.key,
-            text: value.as_ref().map_or(String::new(), |value| to_text(setting, value)),
+            text: value.as_ref().map_or(String::new(), |value| setting.to_text(value)),
             json: value.map_or(Json::Null, |value| to_json(setting, &value)),
             origin: loaded.origins.get(setting.key).cloned().unwrap_or(Origin::Default),
         }

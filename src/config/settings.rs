@@ -216,11 +216,10 @@ settings! {
     }
 }
 
-impl Default for Config {
-    /// The settings that no layer changes; reads nothing but the place of the home directory.
-    fn default() -> Config {
-        let home = std::env::home_dir().unwrap_or_else(|| "/".into());
-        super::layers::defaults(&home)
+impl Setting {
+    /// The setting of that key.
+    pub fn find(key: &str) -> Option<&'static Setting> {
+        SETTINGS.iter().find(|setting| setting.key == key)
     }
 }
 
@@ -230,7 +229,7 @@ impl std::fmt::Debug for Config {
         let mut fields = f.debug_struct("Config");
         for setting in SETTINGS {
             let value = self.value(setting.key).map(|value| setting.redacted(&value));
-            fields.field(setting.key, &value.map(|value| super::schema::to_text(setting, &value)));
+            fields.field(setting.key, &value.map(|value| setting.to_text(&value)));
         }
         fields.field("keys", &self.keys).field("state_dir", &self.state_dir).finish()
     }

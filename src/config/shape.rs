@@ -7,7 +7,6 @@ use figment::value::{Num, Value};
 use toml_edit::Item;
 
 use super::check::{self, Check};
-use super::schema::{Hide, Setting};
 
 /// What a value may be, and how text becomes one.
 #[derive(Debug)]
@@ -55,23 +54,13 @@ pub struct Base<'a> {
 /// A value that its shape refuses: what it must be, and what it was.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Bad {
-    must: String,
-    got: String,
+    pub(super) must: String,
+    pub(super) got: String,
 }
 
 impl Bad {
     fn new(must: impl Into<String>, got: impl Into<String>) -> Bad {
         Bad { must: must.into(), got: got.into() }
-    }
-
-    /// The end of a message: `must be …, not …`; without the value where that may be a secret.
-    pub fn explain(&self, setting: &Setting) -> String {
-        if setting.hide != Hide::Nothing {
-            return format!("{} must be {} (the value is not shown)", setting.key, self.must);
-        }
-        let short: String = self.got.chars().take(80).collect();
-        let cut = if short.len() < self.got.len() { "…" } else { "" };
-        format!("{} must be {}, not `{}{cut}`", setting.key, self.must, printable(&short))
     }
 }
 
@@ -154,6 +143,25 @@ impl Shape {
         }
     }
 
+    /// The value in one line, as a variable would take it.
+    pub fn to_text(&self, value: &Value) -> String {
+        let texts = |entries: &[Value], separator: &str, of: fn(&Value) -> String| {
+            entries.iter().map(of).collect::<Vec<_>>().join(separator)
+        };
+        let plain = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        match (value, self) {
+            (Value::Array(_, entries), Shape::List(_, separator)) => texts(entries, separator, plain),
+            (Value::Array(_, entries), _) => texts(entries, ";;", |pair| {
+                pair.as_array().map_or(String::new(), |pair| {
+                    pair.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("=")
+                })
+            }),
+            (Value::Bool(_, yes), _) => yes.to_string(),
+            (Value::Num(_, num), _) => number(num).into_owned(),
+            (value, _) => plain(value),
+        }
+    }
+
     fn count(&self, number: u64) -> Option<Value> {
         matches!(self, Shape::Count { least, most } if (*least..=*most).contains(&number))
             .then(|| number.into())
@@ -222,25 +230,6 @@ fn number(num: &Num) -> Cow<'static, str> {
     match num.to_u128() {
         Some(whole) => whole.to_string().into(),
         None => num.to_f64().unwrap_or_default().to_string().into(),
-    }
-}
-
-/// The value in one line, as a variable would take it.
-pub fn to_text(setting: &Setting, value: &Value) -> String {
-    let texts = |entries: &[Value], separator: &str, of: fn(&Value) -> String| {
-        entries.iter().map(of).collect::<Vec<_>>().join(separator)
-    };
-    let plain = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    match (value, &setting.shape) {
-        (Value::Array(_, entries), Shape::List(_, separator)) => texts(entries, separator, plain),
-        (Value::Array(_, entries), _) => texts(entries, ";;", |pair| {
-            pair.as_array().map_or(String::new(), |pair| {
-                pair.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("=")
-            })
-        }),
-        (Value::Bool(_, yes), _) => yes.to_string(),
-        (Value::Num(_, num), _) => number(num).into_owned(),
-        (value, _) => plain(value),
     }
 }
 

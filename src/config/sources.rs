@@ -23,7 +23,7 @@ pub struct Sources {
     pub env: Vec<(OsString, OsString)>,
     /// `$CREDENTIALS_DIRECTORY` of systemd.
     pub credentials_dir: Option<PathBuf>,
-    /// Key and every value of the flags given; see `schema::flags`.
+    /// Key and every value of the flags given; see `flags::flags`.
     pub flags: Vec<(&'static str, Vec<String>)>,
     /// The home directory, for `~`.
     pub home: Option<PathBuf>,

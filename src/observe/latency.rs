@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::metrics::{Finished, Observer};
+use super::metrics::{Finished, Observer, Status};
 use crate::turn::{Event, Outcome, Phase, Usage};
 
 /// The tracing target of the latency lines, and the first word of each.
@@ -37,28 +37,6 @@ pub struct RequestInfo {
     pub model: String,
     /// How many answers were asked for.
     pub n: u32,
-}
-
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Status {
-    /// The answer is complete.
-    Ok,
-    /// It failed, before or after the status was sent.
-    Error,
-    /// The client left.
-    Cancelled,
-}
-
-impl Status {
-    /// The value of `status` in the latency line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Status::Ok => "ok",
-            Status::Error => "error",
-            Status::Cancelled => "cancelled",
-        }
-    }
 }
 
 /// The bookkeeping of one generation request. Dropped unfinished, it counts as cancelled.

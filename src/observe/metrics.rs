@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::latency::Status;
 use crate::turn::Usage;
 
 /// Upper bounds in seconds of a request from read to written, and of its first content.
@@ -54,6 +53,28 @@ pub struct Gauges {
 pub struct Observer {
     // One short lock instead of atomics, so that a scrape never sees a sum that does not add up.
     totals: Mutex<Totals>,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// The answer is complete.
+    Ok,
+    /// It failed, before or after the status was sent.
+    Error,
+    /// The client left.
+    Cancelled,
+}
+
+impl Status {
+    /// The value of `status` in the latency line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Error => "error",
+            Status::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// A finished request, as [`Observer::finished`] counts it.

@@ -5,15 +5,15 @@
 //! `config`. Prompts and answers never pass through: not one function here takes their text to
 //! keep it.
 
-pub mod catalog;
 pub mod latency;
 pub mod log;
+pub mod message_ids;
 pub mod metrics;
 pub mod prometheus;
 mod queue;
 pub mod repeats;
 mod writer;
 
-pub use latency::{RequestInfo, Status, Trace};
+pub use latency::{RequestInfo, Trace};
 pub use log::escape;
-pub use metrics::{Gauges, Observer};
+pub use metrics::{Gauges, Observer, Status};

@@ -187,7 +187,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use super::super::latency::Status;
+    use super::super::metrics::Status;
     use super::super::metrics::{Finished, tests::request};
     use super::*;
 

@@ -2,11 +2,11 @@
 
 pub mod descriptors;
 pub mod group;
+pub mod host;
 #[cfg(target_os = "macos")]
 pub mod launchd;
 pub mod listen;
 pub mod memory;
-pub mod names;
 pub mod peer;
 pub mod process;
 pub mod spawn;

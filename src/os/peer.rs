@@ -254,7 +254,7 @@ mod netlink {
 #[cfg(target_os = "linux")]
 mod tests {
     use super::*;
-    use crate::os::names::own_uid;
+    use crate::os::users::own_uid;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::process::CommandExt;

@@ -249,7 +249,7 @@ fn is_roots(owner: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::names::own_uid;
+    use super::super::users::own_uid;
     use super::*;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 

@@ -1,8 +1,18 @@
-//! Which user ids mean somebody: in a user namespace, as `PrivateUsers=` of systemd.exec(5) and
-//! rootless containers make one, all users without a mapping share one id, nobody's.
+//! Users of this machine: ours, those of a name, and which ids mean somebody. In a user namespace, as
+//! `PrivateUsers=` of systemd.exec(5) and rootless containers make one, all users without a mapping
+//! share one id, nobody's.
+#![allow(unsafe_code)]
 
+use std::ffi::CString;
+use std::io;
 use std::ops::Range;
 use std::sync::OnceLock;
+
+/// The user this process acts as; sockets it makes belong to that user.
+pub fn own_uid() -> u32 {
+    // SAFETY: geteuid(2) takes nothing, touches no memory of ours and cannot fail.
+    unsafe { libc::geteuid() }
+}
 
 /// Our namespace's map, and the id by which the kernel names those who are not in it; see
 /// user_namespaces(7).
@@ -64,6 +74,50 @@ pub fn known(uid: u32) -> Option<u32> {
     Users::ours().knows(uid).then_some(uid)
 }
 
+/// The user ids of these users, given by name or number.
+///
+/// Asks the system's user database, which may block: call it when settings are loaded.
+///
+/// # Errors
+/// The first user that does not exist or cannot be looked up, as a sentence.
+pub fn resolve_users(users: &[String]) -> Result<Vec<u32>, String> {
+    users.iter().map(|user| resolve_user(user)).collect()
+}
+
+fn resolve_user(user: &str) -> Result<u32, String> {
+    if let Ok(uid) = user.parse() {
+        return Ok(uid);
+    }
+    match look_up(user) {
+        Ok(Some(uid)) => Ok(uid),
+        Ok(None) => Err(format!("allowed_users: there is no user `{user}` on this machine")),
+        Err(error) => Err(format!("allowed_users: cannot look up user `{user}`: {error}")),
+    }
+}
+
+fn look_up(user: &str) -> io::Result<Option<u32>> {
+    let Ok(name) = CString::new(user) else { return Ok(None) };
+    let mut buffer: Vec<libc::c_char> = vec![0; 1024];
+    loop {
+        // SAFETY: passwd is plain data for which all zeroes is a valid value.
+        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: every pointer is valid for the call and the length is the buffer's own.
+        let error = unsafe {
+            libc::getpwnam_r(name.as_ptr(), &mut entry, buffer.as_mut_ptr(), buffer.len(), &mut found)
+        };
+        match error {
+            0 if found.is_null() => return Ok(None),
+            0 => return Ok(Some(entry.pw_uid)),
+            libc::ERANGE if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 2, 0),
+            libc::EINTR => {}
+            // getpwnam_r(3) lists these as further ways to say "no such user".
+            libc::ENOENT | libc::ESRCH => return Ok(None),
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +142,21 @@ mod tests {
         check("", &[], &[0, 65_534]);
         check("x y z\n0 0\n", &[], &[0]);
         assert!(!Users::new("", 7).knows(7) && Users::new("0 0 4294967295", 7).knows(7));
+    }
+
+    #[test]
+    fn users_resolve_by_name_and_number() {
+        let check = |users: &[&str], expect: Result<Vec<u32>, &str>| {
+            let users: Vec<String> = users.iter().map(|user| user.to_string()).collect();
+            assert_eq!(resolve_users(&users), expect.map_err(str::to_owned), "{users:?}");
+        };
+        check(&[], Ok(vec![]));
+        check(&["root", "1234"], Ok(vec![0, 1234]));
+        check(&["4294967295"], Ok(vec![u32::MAX]));
+        check(
+            &["root", "no-such-user-here"],
+            Err("allowed_users: there is no user `no-such-user-here` on this machine"),
+        );
+        check(&["a\0b"], Err("allowed_users: there is no user `a\0b` on this machine"));
     }
 }

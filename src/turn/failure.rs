@@ -214,6 +214,9 @@ pub enum Failure {
     NoAnswer,
     /// Asked for JSON, an object or of a schema, the model gave something else.
     InvalidJsonOutput,
+    /// The model called a function with arguments that are no JSON object, where the format has room for
+    /// nothing else.
+    InvalidToolArguments,
     /// Told to call a function, the model did not.
     ToolChoiceNotHonoured,
     /// The turn took longer than `timeout_seconds`.

@@ -23,7 +23,12 @@ fn a_turn_without_an_answer_is_an_error() {
     for (script, code) in [
         ("exit 0", "codex_exited"),
         ("start\nexit 0", "codex_exited"),
-        ("start\ndone", "no_answer"),
+        // Nothing of an answer, and no sign that the model service was asked.
+        (
+            r#"start
+line {"type":"turn.completed","usage":null}"#,
+            "no_answer",
+        ),
         ("exit 3", "codex_exited"),
         ("kill", "codex_exited"),
         ("no-stdin\nexit 1", "codex_exited"),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::chat::PNG;
-use crate::support::{Reply, Setup, Upstream, real, user};
+use crate::support::{Reply, Setup, Upstream, joined, real, user};
 
 /// Both engines.
 fn each() -> Vec<(&'static str, Setup, Upstream)> {
@@ -207,4 +207,89 @@ fn a_call_that_is_required_is_made_even_in_words() {
             && !offered.iter().any(|name| name.ends_with(".f") || name == "f"),
         "{offered:?}"
     );
+}
+
+/// Nothing said is an answer too: whole, streamed and beside others.
+#[test]
+fn an_answer_without_a_word_is_an_empty_text() {
+    for (engine, setup, upstream) in each() {
+        let proxy = setup.set("profile", "model").start();
+        let empties = [
+            Reply::text(""),
+            Reply::deltas::<&str>(&[]),
+            Reply::nothing(),
+            Reply::nothing().then_reasoning(&[]),
+            Reply::nothing().then_reasoning(&["hm"]),
+            Reply::nothing().then_reasoning(&["hm"]).then_text(&[""]),
+        ];
+        for (number, empty) in empties.into_iter().enumerate() {
+            upstream.reply(empty.clone());
+            let answer = proxy.ask("hi").send();
+            let body = answer.json();
+            assert_eq!(answer.status, 200, "{engine} {number}: {body}");
+            let choice = &body["choices"][0];
+            assert_eq!(
+                (&choice["message"]["content"], &choice["finish_reason"]),
+                (&json!(""), &json!("stop")),
+                "{engine} {number}: {body}"
+            );
+            assert_eq!(body["usage"]["completion_tokens"], 7, "{engine} {number}");
+            upstream.reply(empty);
+            let (chunks, done) = proxy.ask_streamed("hi").open().chunks();
+            assert!(done, "{engine} {number}: {chunks:?}");
+            assert_eq!(joined(&chunks, 0), (String::new(), Some("stop".into())), "{engine} {number}");
+            assert_eq!(chunks[0]["choices"][0]["delta"], json!({ "role": "assistant", "content": "" }));
+        }
+        // One of three, in whatever order they are asked.
+        for reply in [Reply::text("one"), Reply::nothing(), Reply::text("two")] {
+            upstream.reply(reply);
+        }
+        let body = proxy.chat(json!({ "messages": [user("hi")], "n": 3 })).send().json();
+        let choices = body["choices"].as_array().unwrap_or_else(|| panic!("{engine}: {body}"));
+        let mut said: Vec<_> =
+            choices.iter().map(|choice| choice["message"]["content"].as_str().unwrap()).collect();
+        said.sort_unstable();
+        assert_eq!(said, ["", "one", "two"], "{engine}");
+    }
+}
+
+/// Where something was asked for, nothing is not it.
+#[test]
+fn an_answer_without_a_word_is_no_json_and_no_call() {
+    for (engine, setup, upstream) in each() {
+        let proxy = setup.set("profile", "model").start();
+        for format in [json!({ "type": "json_object" }), schema(None), schema(Some(true))] {
+            for empty in [Reply::text(""), Reply::nothing()] {
+                for stream in [false, true] {
+                    upstream.reply(empty.clone());
+                    let body =
+                        json!({ "stream": stream, "messages": [user("hi")], "response_format": format });
+                    proxy.chat(body).send().error(502, "api_error", "invalid_json_output");
+                }
+            }
+        }
+        if engine == "exec" {
+            continue;
+        }
+        let tool = json!({ "type": "function", "function": { "name": "f", "parameters": { "type": "object", "properties": {} } } });
+        let ask = |choice: &str| {
+            proxy
+                .chat(json!({ "messages": [user("hi")], "tools": [tool.clone()], "tool_choice": choice }))
+                .send()
+        };
+        for empty in [Reply::text(""), Reply::nothing()] {
+            upstream.reply(empty.clone());
+            ask("required").error(502, "api_error", "tool_choice_not_honoured");
+            upstream.reply(empty);
+            assert_eq!(ask("auto").answer(), "");
+        }
+        // A message that was begun and never told, and one that promised more.
+        for lost in [
+            Reply::nothing().then_partial::<&str>(&[]),
+            Reply::nothing().then_phase("commentary", "let me see"),
+        ] {
+            upstream.reply(lost);
+            ask("auto").error(502, "api_error", "no_answer");
+        }
+    }
 }

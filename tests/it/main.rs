@@ -35,6 +35,7 @@ mod peers;
 mod queue;
 mod refused_codex;
 mod reload;
+mod responses;
 mod sdk;
 mod secrets;
 mod state;

@@ -1,5 +1,7 @@
 //! App-server workers that come, go and die while they are used, with a fake Codex.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::support::proxy::{Proxy, signal};
@@ -99,12 +101,14 @@ fn dying_workers_under_load_leave_everything_in_its_place() {
     proxy.ask("Reply with exactly: pong").send().answer();
     let before = descriptors(&proxy);
     for round in 0..3 {
+        let begun = AtomicUsize::new(0);
         let outcomes: Vec<Option<(Vec<Value>, bool)>> = std::thread::scope(|scope| {
             let streams: Vec<_> = (0..32)
                 .map(|number| {
-                    let proxy = &proxy;
+                    let (proxy, begun) = (&proxy, &begun);
                     scope.spawn(move || {
-                        let mut stream = proxy.ask_streamed("Stream 60 every 10").open();
+                        let mut stream = proxy.ask_streamed("Stream 60 every 50").open();
+                        begun.fetch_add(1, Ordering::Relaxed);
                         if number % 4 == 0 {
                             stream.data();
                             return None;
@@ -117,7 +121,8 @@ fn dying_workers_under_load_leave_everything_in_its_place() {
                     })
                 })
                 .collect();
-            wait::until("the turns run", || proxy.metrics()["turns_running"].as_u64() > Some(20));
+            // A turn that has not begun would be given to another worker, and not be cut.
+            wait::until("the turns tell", || begun.load(Ordering::Relaxed) == 32);
             // Two of four; the others' turns must not notice.
             workers(&proxy).iter().take(2).for_each(|pid| signal("KILL", *pid));
             streams.into_iter().map(|stream| stream.join().unwrap()).collect()

@@ -171,7 +171,9 @@ impl Fold {
                 self.reasoning.part();
                 Folded::Other(piece)
             }
-            Piece::Thought(_) | Piece::ToolCall(_) | Piece::Finish(_) => Folded::Other(piece),
+            Piece::Thought(_) | Piece::ToolCall(_) | Piece::Stopped(_) | Piece::Finish(_) => {
+                Folded::Other(piece)
+            }
         }
     }
 }

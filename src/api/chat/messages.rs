@@ -1,11 +1,10 @@
 //! `messages` as conversation items.
 
-use std::borrow::Cow;
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeSet;
 
 use crate::turn::{At, Failure, Item, Part, Role, ToolCall};
 
+use crate::api::calls::Calls;
 use crate::api::dialect::Wanted;
 use crate::api::fields::{Fields, wrong};
 use crate::api::image;
@@ -43,7 +42,7 @@ pub(super) fn decode(messages: Items, wanted: &Wanted) -> Result<Messages, Failu
             ignored.insert("messages[].name");
         }
         if !matches!(&*role, "tool" | "function") {
-            calls.all_answered(&fields)?;
+            all_answered(&calls, &fields)?;
         }
         match &*role {
             "system" => items.push(said(Role::System, &fields, &mut ignored)?),
@@ -72,80 +71,24 @@ pub(super) fn decode(messages: Items, wanted: &Wanted) -> Result<Messages, Failu
         }
         origins.resize(items.len(), index);
     }
-    calls.all_answered_at_end(count)?;
+    all_answered_at_end(&calls, count)?;
     Ok(Messages { items, origins, ignored })
 }
 
-/// The calls of the last assistant message that have no result yet: Codex would drop an orphan
-/// result and answer an orphan call by itself, without a word.
-///
-/// A message may have tens of thousands: each is found without looking at the others.
-#[derive(Default)]
-struct Calls {
-    /// Ids by number, in the order of the message.
-    open: BTreeMap<usize, String>,
-    next: usize,
-    /// The numbers of the open ones.
-    by_id: HashMap<String, usize>,
-    /// The numbers by name, in order; those answered by id are still among them.
-    by_name: HashMap<String, VecDeque<usize>>,
+fn all_answered(calls: &Calls, at: &Fields) -> Result<(), Failure> {
+    match calls.open() {
+        None => Ok(()),
+        Some(id) => Err(at.invalid("role", &format!("must be tool: the tool call {id:?} has no result yet"))),
+    }
 }
 
-impl Calls {
-    /// Notes a call; not if one with its id is open.
-    fn add(&mut self, id: &str, name: &str) -> bool {
-        if self.open.is_empty() {
-            self.by_name.clear();
-        }
-        match self.by_id.entry(id.to_owned()) {
-            Entry::Occupied(_) => return false,
-            Entry::Vacant(entry) => entry.insert(self.next),
-        };
-        self.by_name.entry(name.to_owned()).or_default().push_back(self.next);
-        self.open.insert(self.next, id.to_owned());
-        self.next += 1;
-        true
-    }
-
-    /// The id of the call with that id, which is open no more.
-    fn answer(&mut self, id: &str) -> Option<String> {
-        let number = self.by_id.remove(id)?;
-        self.open.remove(&number)
-    }
-
-    /// The id of the first open call of that name, which is open no more.
-    fn answer_function(&mut self, name: &str) -> Option<String> {
-        let numbers = self.by_name.get_mut(name)?;
-        let number =
-            std::iter::from_fn(|| numbers.pop_front()).find(|number| self.open.contains_key(number))?;
-        let id = self.open.remove(&number)?;
-        self.by_id.remove(&id);
-        Some(id)
-    }
-
-    fn open(&self) -> Option<&str> {
-        self.open.first_key_value().map(|(_, id)| id.as_str())
-    }
-
-    fn all_answered(&self, at: &Fields) -> Result<(), Failure> {
-        match self.open() {
-            None => Ok(()),
-            Some(id) => {
-                Err(at.invalid("role", &format!("must be tool: the tool call {id:?} has no result yet")))
-            }
-        }
-    }
-
-    fn all_answered_at_end(&self, count: usize) -> Result<(), Failure> {
-        match self.open() {
-            None => Ok(()),
-            Some(id) => Err(Failure::bad_field(
-                format!("messages[{}]", count.saturating_sub(1)),
-                format!(
-                    "The tool call {id:?} has no result: a tool message with its tool_call_id must follow."
-                ),
-            )),
-        }
+fn all_answered_at_end(calls: &Calls, count: usize) -> Result<(), Failure> {
+    match calls.open() {
+        None => Ok(()),
+        Some(id) => Err(Failure::bad_field(
+            format!("messages[{}]", count.saturating_sub(1)),
+            format!("The tool call {id:?} has no result: a tool message with its tool_call_id must follow."),
+        )),
     }
 }
 
@@ -181,11 +124,8 @@ fn assistant(
             None | Some("function") => {}
             Some(_) => return Err(call.invalid("type", "must be function")),
         }
-        let id = call.string("id")?.ok_or_else(|| call.missing("id"))?;
-        if id.is_empty() || id.len() > 256 || id.chars().any(char::is_control) {
-            return Err(call.invalid("id", "must be 1 to 256 characters without control characters"));
-        }
-        if calls.by_id.contains_key(&*id) {
+        let id = call.call_id("id")?;
+        if calls.is_open(&id) {
             return Err(call.invalid("id", "is used by two tool calls"));
         }
         let function = call.object("function")?.ok_or_else(|| call.missing("function"))?;
@@ -265,7 +205,7 @@ fn part(fields: &Fields, allowed: Allowed, ignored: &mut BTreeSet<&'static str>)
             let image = fields.get("image_url").ok_or_else(|| fields.missing("image_url"))?;
             // Some clients send the URL itself.
             if let Some(url) = image.string() {
-                return read_image(url, &fields.path("image_url"));
+                return image::part_of_url(url, &fields.path("image_url"));
             }
             if image.kind() != "an object" {
                 return Err(wrong(&fields.path("image_url"), "an object", image));
@@ -276,14 +216,14 @@ fn part(fields: &Fields, allowed: Allowed, ignored: &mut BTreeSet<&'static str>)
                 ignored.insert("messages[].content[].image_url.detail");
             }
             let url = image.string("url")?.ok_or_else(|| image.missing("url"))?;
-            read_image(url, &image.path("url"))
+            image::part_of_url(url, &image.path("url"))
         }
         "input_image" => {
             if fields.string("detail")?.is_some_and(|detail| detail != "auto") {
                 ignored.insert("messages[].content[].detail");
             }
             let url = fields.string("image_url")?.ok_or_else(|| fields.missing("image_url"))?;
-            read_image(url, &fields.path("image_url"))
+            image::part_of_url(url, &fields.path("image_url"))
         }
         "input_audio" | "file" | "input_file" => Err(Failure::Unsupported {
             at: At::Field(fields.path("type")),
@@ -291,10 +231,6 @@ fn part(fields: &Fields, allowed: Allowed, ignored: &mut BTreeSet<&'static str>)
         }),
         _ => Err(fields.invalid("type", "must be text or image_url")),
     }
-}
-
-fn read_image(url: Cow<str>, path: &str) -> Result<Part, Failure> {
-    image::of_url(url).map(Part::Image).map_err(|why| why.at(path))
 }
 
 #[cfg(test)]

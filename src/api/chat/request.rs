@@ -1,10 +1,9 @@
 //! The request body as a question of ours.
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::api::dialect::{GenerationRequest, Wanted};
+use crate::api::dialect::{GenerationRequest, Wanted, Wishes};
 use crate::api::fields::{Fields, wrong};
 use crate::api::form;
 use crate::api::models;
@@ -71,7 +70,7 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Cha
     }
     let include_usage = include_usage(&fields, stream)?;
     let stop = stop(&fields)?;
-    let cwd = cwd(&fields)?;
+    let cwd = fields.cwd()?;
     let turn = Turn {
         // Who asks is not in the body.
         caller: Caller::Unknown,
@@ -91,7 +90,16 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Cha
     ignored.extend(messages.ignored.into_iter().map(str::to_owned));
     ignored.sort_unstable();
     let n = usize::try_from(n).unwrap_or(1);
-    let request = GenerationRequest { model: model.into_owned(), stream, n, stop, ignored, cwd, turn };
+    let request = GenerationRequest {
+        model: model.into_owned(),
+        stream,
+        n,
+        stop,
+        wishes: Wishes::default(),
+        ignored,
+        cwd,
+        turn,
+    };
     Ok(ChatRequest { request, include_usage, origins: messages.origins, tool_origins: offer.origins })
 }
 
@@ -111,34 +119,13 @@ fn include_usage(fields: &Fields, stream: bool) -> Result<bool, Failure> {
 
 fn stop(fields: &Fields) -> Result<Stops, Failure> {
     let Some(value) = fields.get("stop") else { return Stops::new::<&str>(&[]) };
-    let single = value.string().is_some();
-    let list: Vec<Raw> = match value.items() {
-        // One more than may be there.
-        Some(items) => items.take(Stops::MOST + 1).collect(),
-        None if single => vec![value],
-        None => return Err(wrong("stop", "a string or an array of strings", value)),
-    };
-    if list.len() > Stops::MOST {
-        return Err(fields.invalid("stop", &format!("must have at most {} strings", Stops::MOST)));
+    match value.items() {
+        Some(items) => Stops::read(items, &fields.path("stop")),
+        None => match value.string() {
+            Some(stop) => Stops::of([(fields.path("stop"), stop)], &fields.path("stop")),
+            None => Err(wrong("stop", "a string or an array of strings", value)),
+        },
     }
-    let mut stops = Vec::with_capacity(list.len());
-    for (index, value) in list.into_iter().enumerate() {
-        let key = if single { "stop".to_owned() } else { format!("stop[{index}]") };
-        let stop = value.string().ok_or_else(|| wrong(&key, "a string", value))?;
-        if stop.is_empty() {
-            return Err(fields.invalid("stop", "must not have an empty string"));
-        }
-        if stop.len() > Stops::LONGEST {
-            return Err(fields.invalid(&key, &format!("must have at most {} bytes", Stops::LONGEST)));
-        }
-        stops.push(stop);
-    }
-    Stops::new(&stops)
-}
-
-fn cwd(fields: &Fields) -> Result<Option<String>, Failure> {
-    let Some(metadata) = fields.object("metadata")? else { return Ok(None) };
-    Ok(Fields::of(metadata, "metadata.")?.string("cwd")?.map(Cow::into_owned))
 }
 
 /// The form of the answer; a schema as it was written.
@@ -150,12 +137,7 @@ fn output(fields: &Fields) -> Result<Output, Failure> {
         "json_object" => Ok(Output::JsonObject),
         "json_schema" => {
             let json_schema = format.object("json_schema")?.ok_or_else(|| format.missing("json_schema"))?;
-            let json_schema = Fields::of(json_schema, "response_format.json_schema.")?;
-            json_schema.string("name")?.ok_or_else(|| json_schema.missing("name"))?;
-            json_schema.string("description")?;
-            let strict = json_schema.boolean("strict")?.unwrap_or(false);
-            let schema = json_schema.object("schema")?.ok_or_else(|| json_schema.missing("schema"))?;
-            form::of_schema(schema.json(), strict).map_err(|why| json_schema.invalid("schema", &why))
+            form::of_fields(&Fields::of(json_schema, "response_format.json_schema.")?)
         }
         _ => Err(format.invalid("type", "must be one of text, json_object, json_schema")),
     }

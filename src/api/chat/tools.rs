@@ -54,18 +54,9 @@ fn tool(value: Raw, place: &str) -> Result<Tool, Failure> {
     }
     let function = fields.object("function")?.ok_or_else(|| fields.missing("function"))?;
     let function = Fields::of(function, fields.path("function."))?;
-    let name = function.string("name")?.ok_or_else(|| function.missing("name"))?;
-    if name.is_empty()
-        || name.len() > 64
-        || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-    {
-        return Err(function.invalid("name", "must be 1 to 64 letters, digits, dots, underscores or hyphens"));
-    }
+    let name = function.tool_name("name")?;
     function.boolean("strict")?;
-    let parameters = match function.object("parameters")? {
-        None => r#"{"type":"object","properties":{}}"#.into(),
-        Some(parameters) => parameters.json(),
-    };
+    let parameters = function.parameters("parameters")?;
     Ok(Tool::function(name, function.string("description")?.unwrap_or_default(), parameters))
 }
 

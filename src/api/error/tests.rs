@@ -62,6 +62,7 @@ fn all() -> Vec<Failure> {
         Failure::CodexExited { status: text("signal: 9"), detail: detail() },
         Failure::NoAnswer,
         Failure::InvalidJsonOutput,
+        Failure::InvalidToolArguments,
         Failure::ToolChoiceNotHonoured,
         Failure::TurnTimedOut { after: Duration::from_secs(300) },
         Failure::FirstEventTimedOut { after: two },
@@ -121,6 +122,7 @@ const TABLE: &str = "\
 502 api_error codex_exited - false - - | The Codex process ended before it answered (signal: 9). The server's log has what can be told of it, under this request's id.
 502 api_error no_answer - false - - | The turn completed without an answer.
 502 api_error invalid_json_output - false - - | The model was asked for JSON, an object or of a schema, and answered something else.
+502 api_error invalid_tool_arguments - false - - | The model called a function with arguments that are no JSON object.
 502 api_error tool_choice_not_honoured - false - - | The model was told to call a function (`tool_choice`) and did not.
 504 timeout_error turn_timeout - false - - | The turn took longer than 300 s (`timeout_seconds`).
 504 timeout_error first_event_timeout - false - - | Codex was silent for longer than 2 s (`first_event_timeout_seconds`).

@@ -2,7 +2,7 @@ use super::*;
 use crate::api::connection::{Connection, MAX_BUFFER, Target};
 use crate::config::Config;
 use crate::os::listen;
-use crate::os::names::own_uid;
+use crate::os::users::own_uid;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::{BodyExt, Full};

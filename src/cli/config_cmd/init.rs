@@ -8,7 +8,7 @@ use super::{after_edit, users_file};
 use crate::cli::exit::Exit;
 use crate::cli::output::{out, warn};
 use crate::codex::home::MARKER;
-use crate::config::original::{self, Converted};
+use crate::config::python_state::{self, Converted};
 use crate::config::{Sources, edit, render};
 
 /// `config init`.
@@ -60,9 +60,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<(), Exit> {
 /// The settings of the Python program.
 fn converted(state: &Path, sources: &Sources) -> Result<Converted, Exit> {
     let told = |why: &String| format!("{}: {why}\n", state.display());
-    let text = original::read(state, sources.uid).map_err(|why| Exit::Failure(told(&why)))?;
+    let text = python_state::read(state, sources.uid).map_err(|why| Exit::Failure(told(&why)))?;
     let home = sources.home.as_deref().ok_or_else(|| Exit::Failure("HOME is not set".into()))?;
-    original::convert(&text, home).map_err(|wrong| Exit::Config(wrong.iter().map(told).collect()))
+    python_state::convert(&text, home).map_err(|wrong| Exit::Config(wrong.iter().map(told).collect()))
 }
 
 /// The isolated home of the Python program has no mark by which it could be known as ours.

@@ -11,7 +11,8 @@ use super::check;
 use super::exit::Exit;
 use super::given::sources;
 use super::output::{out, warn};
-use crate::config::schema::{Base, Hide, args, config_arg};
+use crate::config::flags::{args, config_arg};
+use crate::config::schema::{Base, Hide};
 use crate::config::{Config, Loaded, Origin, Sources, edit, layers, load, render};
 
 /// The verbs and their arguments.

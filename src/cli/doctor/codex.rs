@@ -13,8 +13,8 @@ use crate::codex::{Codex, Confinement, Installation, Login, Survey, locate};
 use crate::config::{Config, EngineKind, Isolation, Live, Profile};
 use crate::engine::app_server::features::Without;
 use crate::engine::app_server::{self, Features};
-use crate::os::names::own_uid;
 use crate::os::trust::{self, Doubt};
+use crate::os::users::own_uid;
 use crate::process::Spawner;
 use crate::turn::Failure;
 

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use super::Finding;
 use super::codex::Examined;
 use crate::api::error;
-use crate::cli::probe::Ask;
+use crate::cli::probe::HttpProbe;
 use crate::cli::readiness::addresses;
 use crate::cli::service::{State, World};
 use crate::config::{Config, EngineKind};
 use crate::engine::{Engine, app_server, exec};
-use crate::os::names::own_uid;
+use crate::os::users::own_uid;
 use crate::turn::{Caller, Event, Failure, Item, Part, Role, Slot, Turn, Workdir};
 
 /// Short to ask, short to answer.
@@ -43,7 +43,7 @@ fn over_http(places: &[crate::cli::service::Address], config: &Config) -> Result
     })
     .to_string();
     let key = config.keys.first().map(|key| key.secret.expose());
-    let ask = Ask { path: "/v1/chat/completions", key, body: Some(&body) };
+    let ask = HttpProbe { path: "/v1/chat/completions", key, body: Some(&body) };
     let place = places.first().ok_or("it listens nowhere")?;
     let answer = ask.send(place, PATIENCE).map_err(|error| error.to_string())?;
     let text = |pointer: &str| answer.body.pointer(pointer).and_then(|text| text.as_str()).map(str::to_owned);

@@ -11,8 +11,8 @@ use crate::cli::{check, socket, unit_files};
 use crate::codex::folders;
 use crate::config::Config;
 use crate::os::listen;
-use crate::os::names::own_uid;
 use crate::os::trust::{self, Doubt};
+use crate::os::users::own_uid;
 use crate::turn::failure::Folder;
 
 /// The state folder and the workspace.

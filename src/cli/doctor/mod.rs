@@ -15,7 +15,7 @@ use super::output::out;
 use super::service::World;
 use crate::api::gate::Rules;
 use crate::codex::args;
-use crate::config::schema::flags;
+use crate::config::flags::flags;
 use crate::config::{Config, Origin, load};
 
 /// `doctor`, without the settings.

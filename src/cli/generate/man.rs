@@ -5,8 +5,8 @@ use clap::{Arg, Command};
 use clap_mangen::Man;
 
 use crate::config::SETTINGS;
+use crate::config::flags::args;
 use crate::config::render::{default, kind};
-use crate::config::schema::args;
 
 /// Every page, by the name of its file.
 pub fn pages(program: &Command) -> Vec<(&'static str, String)> {

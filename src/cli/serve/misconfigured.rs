@@ -14,13 +14,13 @@ use crate::api::seats::Connections;
 use crate::api::server::{self, Backlog, Limits};
 use crate::cli::exit::Exit;
 use crate::config::{Config, Live, Sources};
-use crate::observe::catalog;
+use crate::observe::message_ids;
 use crate::os::descriptors;
 use crate::os::listen::Listener;
 use crate::os::systemd;
 
-use super::service::feed_watchdog;
-use super::{Asked, LAST_WORDS, Prepared, Signals};
+use super::notifier::feed_watchdog;
+use super::{Instruction, LAST_WORDS, Prepared, Signals};
 
 /// Answers until the settings are good, then gives them; `None` if told to stop.
 pub async fn wait(
@@ -53,11 +53,11 @@ pub async fn wait(
     systemd::ready(&told(why));
     let prepared = loop {
         match signals.next().await {
-            Asked::Stop => {
+            Instruction::Stop => {
                 systemd::stopping("stopping");
                 break None;
             }
-            Asked::Reload => {
+            Instruction::Reload => {
                 systemd::reloading();
                 let sources = sources.clone();
                 let loaded = tokio::task::spawn_blocking(move || Prepared::new(&sources)).await;
@@ -88,7 +88,7 @@ pub async fn wait(
 fn told(why: Exit) -> String {
     let text = why.into_text();
     for line in text.lines() {
-        tracing::error!(target: catalog::SETTINGS_BROKEN, "the settings are broken, answering 503: {line}");
+        tracing::error!(target: message_ids::SETTINGS_BROKEN, "the settings are broken, answering 503: {line}");
     }
     format!("misconfigured, answering 503: {}", text.replace('\n', "; "))
 }

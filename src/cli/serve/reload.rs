@@ -2,17 +2,17 @@
 
 use crate::api::App;
 use crate::config::Config;
-use crate::observe::catalog;
+use crate::observe::message_ids;
 
-use super::service::Service;
+use super::notifier::Notifier;
 use super::{Prepared, Server, log_warnings, worries};
 use crate::cli::exit::Exit;
 
 impl Server {
     /// Loads the settings again and puts in force what can change. `exposed` is a listener that other
     /// machines reach.
-    pub(super) async fn reload(&self, app: &App, service: &Service, exposed: Option<&str>) {
-        service.reloading();
+    pub(super) async fn reload(&self, app: &App, notifier: &Notifier, exposed: Option<&str>) {
+        notifier.reloading();
         let sources = self.sources.clone();
         let prepared = tokio::task::spawn_blocking(move || Prepared::new(&sources).map_err(Exit::into_text));
         let prepared = prepared.await.unwrap_or_else(|error| Err(format!("loading the settings: {error}")));
@@ -20,11 +20,11 @@ impl Server {
             Ok(prepared) => prepared,
             Err(errors) => {
                 for error in errors.lines() {
-                    tracing::error!(target: catalog::SETTINGS_BROKEN, "settings not reloaded: {error}");
+                    tracing::error!(target: message_ids::SETTINGS_BROKEN, "settings not reloaded: {error}");
                 }
                 let note = "running on the old settings: the new ones are broken, see the log";
                 tracing::warn!("{note}");
-                return service.reloaded(None, Some(note.to_owned()));
+                return notifier.reloaded(None, Some(note.to_owned()));
             }
         };
         log_warnings(&loaded.warnings, &loaded.config);
@@ -36,11 +36,11 @@ impl Server {
         app.reload(config, rules);
         if kept.is_empty() {
             tracing::info!("settings reloaded");
-            return service.reloaded(Some(worries), None);
+            return notifier.reloaded(Some(worries), None);
         }
         let note = format!("settings reloaded; a restart is needed for {}", kept.join(", "));
         tracing::warn!("{note}");
-        service.reloaded(Some(worries), Some(note));
+        notifier.reloaded(Some(worries), Some(note));
     }
 }
 

@@ -10,7 +10,7 @@ pub struct Signals {
 }
 
 /// What a signal asks for.
-pub enum Asked {
+pub enum Instruction {
     /// SIGTERM, SIGINT.
     Stop,
     /// SIGHUP.
@@ -28,16 +28,16 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    pub async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) -> Instruction {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.terminate.recv() => Instruction::Stop,
+            _ = self.interrupt.recv() => Instruction::Stop,
+            _ = self.hangup.recv() => Instruction::Reload,
         }
     }
 
     /// Waits to be told to stop; reloading is over by then.
     pub async fn stop(&mut self) {
-        while let Asked::Reload = self.next().await {}
+        while let Instruction::Reload = self.next().await {}
     }
 }

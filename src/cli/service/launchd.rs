@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::run::{Ran, run};
 use super::{Address, Service, Socket, State};
 use crate::observe::log::SUBSYSTEM;
-use crate::os::names::own_uid;
+use crate::os::users::own_uid;
 
 /// The agent's label.
 pub const LABEL: &str = "local.codex-api-proxy.agent";

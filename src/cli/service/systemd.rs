@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::run::run;
 use super::{Address, Service, Socket, State};
-use crate::os::names::own_uid;
+use crate::os::users::own_uid;
 
 /// The service's unit.
 pub const SERVICE: &str = "codex-api-proxy.service";

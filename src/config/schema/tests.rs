@@ -100,41 +100,6 @@ fn the_table_is_consistent() {
     }
 }
 
-fn parsed(arguments: &[&str]) -> Result<ArgMatches, clap::Error> {
-    let command = clap::Command::new("test").no_binary_name(true);
-    command.arg(config_arg()).args(args()).args(replaced_args()).try_get_matches_from(arguments)
-}
-
-#[test]
-fn flags_are_read_as_in_the_original() {
-    for (arguments, expect) in [
-        (&["--ephemeral"][..], &[("ephemeral", &["true"][..])][..]),
-        (&["--ephemeral=false"], &[("ephemeral", &["false"])]),
-        (&["--fast", "--port=1", "--port", "2"], &[("port", &["2"]), ("fast", &["true"])]),
-        (&["--codex-config", "a=b;;c", "--codex-config=d=e"], &[("codex_configs", &["a=b;;c", "d=e"])]),
-        (&["--allowed-root", "/a", "--allowed-root", "/b"], &[("allowed_roots", &["/a", "/b"])]),
-        (&["--engine", "app-server"], &[("engine", &["app-server"])]),
-        (&[], &[]),
-    ] {
-        let expect: Vec<(&str, Vec<String>)> = expect
-            .iter()
-            .map(|(key, values)| (*key, values.iter().map(|value| (*value).to_owned()).collect()))
-            .collect();
-        assert_eq!(flags(&parsed(arguments).unwrap()), expect, "{arguments:?}");
-    }
-    assert!(parsed(&["--engine", "app"]).is_err());
-    assert!(parsed(&["--prot", "1"]).is_err());
-}
-
-#[test]
-fn what_the_os_replaced_is_accepted_and_said() {
-    let matches = parsed(&["--pid-file", "/x", "--log-file=/y", "--state-file", "/z"]).unwrap();
-    let notices = replaced_notices(&matches);
-    assert_eq!(notices.len(), 3);
-    assert!(notices[0].starts_with("--pid-file has no effect: "), "{notices:?}");
-    assert_eq!(replaced_notices(&parsed(&[]).unwrap()), Vec::<String>::new());
-}
-
 #[test]
 fn lists_by_flag() {
     let base = Base { home: None, folder: Path::new("/w") };
@@ -147,6 +112,6 @@ fn lists_by_flag() {
     ] {
         let setting = Setting::find(key).unwrap();
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-        assert_eq!(to_text(setting, &setting.read_flags(&texts, &base).unwrap()), expect, "{key}");
+        assert_eq!(setting.to_text(&setting.read_flags(&texts, &base).unwrap()), expect, "{key}");
     }
 }

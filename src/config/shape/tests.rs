@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::schema::Setting;
 
 fn base() -> Base<'static> {
     Base { home: Some(Path::new("/home/me")), folder: Path::new("/srv") }
@@ -70,7 +71,7 @@ fn texts() {
     ] {
         let setting = Setting::find(key).unwrap();
         let found = setting.shape.read_text(text, &base());
-        let found = found.map(|value| to_text(setting, &value)).map_err(|bad| bad.explain(setting));
+        let found = found.map(|value| setting.to_text(&value)).map_err(|bad| setting.explain(&bad));
         let expect = expect.map(str::to_owned).map_err(|end| format!("{key} must be {end}"));
         assert_eq!(found, expect, "{key} {text:?}");
     }
@@ -114,7 +115,7 @@ fn toml() {
         let (key, item) = document.iter().next().unwrap();
         let setting = Setting::find(key).unwrap();
         let found = setting.shape.read_toml(item, &base()).ok();
-        assert_eq!(found.map(|value| to_text(setting, &value)).as_deref(), expect, "{entry}");
+        assert_eq!(found.map(|value| setting.to_text(&value)).as_deref(), expect, "{entry}");
     }
 }
 
@@ -122,13 +123,13 @@ fn toml() {
 fn without_a_home_a_tilde_is_refused() {
     let base = Base { home: None, ..base() };
     let error = Shape::Path.read_text("~/x", &base).unwrap_err();
-    assert!(error.explain(Setting::find("login_home").unwrap()).contains("HOME is not set"));
+    assert!(Setting::find("login_home").unwrap().explain(&error).contains("HOME is not set"));
 }
 
 #[test]
 fn long_values_are_cut_and_control_characters_escaped() {
     let setting = Setting::find("engine").unwrap();
-    let found =
-        setting.shape.read_text(&format!("\x1b{}", "x".repeat(100)), &base()).unwrap_err().explain(setting);
+    let bad = setting.shape.read_text(&format!("\x1b{}", "x".repeat(100)), &base()).unwrap_err();
+    let found = setting.explain(&bad);
     assert!(found.ends_with(&format!("\\u{{1b}}{}…`", "x".repeat(79))), "{found}");
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::codex::errors;
-use crate::turn::{Event, Failure, Finish, Outcome, pace};
+use crate::turn::{Event, Failure, Finish, Outcome, Usage, pace};
 
 use super::wire::{Item, Line};
 
@@ -17,6 +17,8 @@ pub(super) struct Answer {
     last_error: Option<String>,
     end: Option<Outcome>,
     heard: bool,
+    /// The completed turn cost something.
+    paid: bool,
     parsing: Duration,
 }
 
@@ -58,7 +60,9 @@ impl Answer {
                 self.over(Err(Failure::ContextLength))
             }
             Line::TurnCompleted { usage } => {
-                self.over(Ok(Event::Done { finish: Finish::Stop, usage: usage.map(Into::into) }))
+                let usage: Option<Usage> = usage.map(Into::into);
+                self.paid = usage.is_some_and(|usage| usage != Usage::default());
+                self.over(Ok(Event::Done { finish: Finish::Stop, usage }))
             }
             Line::TurnFailed { error } => {
                 let message = if error.message.is_empty() {
@@ -113,6 +117,8 @@ impl Answer {
             }
             Some(Ok(done)) => match self.last_message {
                 Some(text) => (Some(text), Ok(done)),
+                // A response without a message in it is an empty answer. That there was one shows in its cost.
+                None if self.paid => (None, Ok(done)),
                 None => (None, Err(Failure::NoAnswer)),
             },
             Some(Err(failure)) => (None, Err(failure)),
@@ -138,7 +144,6 @@ fn parse(line: &[u8]) -> Option<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::turn::Usage;
 
     const DONE: &str = r#"{"type":"turn.completed","usage":{"input_tokens":10,"cached_input_tokens":4,"cache_write_input_tokens":0,"output_tokens":5,"reasoning_output_tokens":2}}"#;
 
@@ -198,7 +203,10 @@ mod tests {
         };
         let length = || Ok(Event::Done { finish: Finish::Length, usage: None });
         for (lines, text, end) in [
-            (&[DONE][..], None, Err(Failure::NoAnswer)),
+            (&[DONE][..], None, done()),
+            (&[&message(""), DONE], Some(""), done()),
+            (&[r#"{"type":"turn.completed","usage":null}"#], None, Err(Failure::NoAnswer)),
+            (&[r#"{"type":"turn.completed","usage":{"input_tokens":0}}"#], None, Err(Failure::NoAnswer)),
             (&[&half, limit], Some("half"), length()),
             (&[limit], None, length()),
             (&[&half, overflow], None, Err(Failure::ContextLength)),

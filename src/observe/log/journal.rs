@@ -16,7 +16,7 @@ use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
-use crate::observe::catalog;
+use crate::observe::message_ids;
 use crate::observe::queue::{Queue, Sink};
 
 /// Hands each event to the thread that tells the journal.
@@ -45,7 +45,7 @@ pub(super) fn send(level: Level, target: &str, line: &str) -> bool {
     if user_unit().is_none() {
         return false;
     }
-    let Ok(layer) = layer(catalog::message_id(target)) else { return false };
+    let Ok(layer) = layer(message_ids::message_id(target)) else { return false };
     with_default(&Dispatch::new(tracing_subscriber::registry().with(layer)), || match level {
         Level::ERROR => tracing::error!("{line}"),
         Level::WARN => tracing::warn!("{line}"),
@@ -114,7 +114,7 @@ impl Teller {
 
     /// Where an event with that target is told.
     fn connection(&mut self, target: &str) -> Option<&Dispatch> {
-        let id = catalog::message_id(target);
+        let id = message_ids::message_id(target);
         if !self.connections.contains_key(&id)
             && let Ok(new) = connection(id)
         {
@@ -223,7 +223,7 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(Journal(queue.clone()));
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(setting = "port", number = 7, "b.c" = ?Some("x"), ms = 2.5, left = None::<u64>, "first\nsecond");
-            tracing::error!(target: catalog::SETTINGS_BROKEN, on = true, "broken");
+            tracing::error!(target: message_ids::SETTINGS_BROKEN, on = true, "broken");
         });
         queue.flush();
         let module = module_path!();
@@ -239,7 +239,7 @@ mod tests {
                     "ms=2.5".into(),
                 ],
                 vec![
-                    format!("ERROR {}", catalog::SETTINGS_BROKEN),
+                    format!("ERROR {}", message_ids::SETTINGS_BROKEN),
                     "message=broken".into(),
                     "on=true".into(),
                 ],

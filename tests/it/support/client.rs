@@ -279,21 +279,36 @@ impl Stream {
 
     /// The next server-sent event; `None` at the end.
     pub fn event(&mut self) -> Option<Sse> {
+        let frame = self.frame()?;
+        let mut data: Vec<&str> = vec![];
+        for line in frame.trim_end_matches('\n').split('\n') {
+            match line.split_once(':') {
+                Some(("data", text)) => data.push(text.strip_prefix(' ').expect("`data: ` has its space")),
+                Some(("", text)) => return Some(Sse::Comment(text.trim().into())),
+                _ => return Some(Sse::Other(line.into())),
+            }
+        }
+        Some(Sse::Data(data.join("\n")))
+    }
+
+    /// The next event that has a name, and its data; comments passed over.
+    pub fn named(&mut self) -> Option<(String, String)> {
+        loop {
+            let frame = self.frame()?;
+            if frame.starts_with(':') {
+                continue;
+            }
+            let named = frame.strip_prefix("event: ").and_then(|rest| rest.split_once("\ndata: "));
+            let (name, data) = named.unwrap_or_else(|| panic!("no named event: {frame}"));
+            return Some((name.to_owned(), data.trim_end_matches('\n').to_owned()));
+        }
+    }
+
+    fn frame(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.pending.windows(2).position(|pair| pair == b"\n\n") {
                 let frame: Vec<u8> = self.pending.drain(..end + 2).collect();
-                let frame = String::from_utf8(frame).expect("events are UTF-8");
-                let mut data: Vec<&str> = vec![];
-                for line in frame.trim_end_matches('\n').split('\n') {
-                    match line.split_once(':') {
-                        Some(("data", text)) => {
-                            data.push(text.strip_prefix(' ').expect("`data: ` has its space"))
-                        }
-                        Some(("", text)) => return Some(Sse::Comment(text.trim().into())),
-                        _ => return Some(Sse::Other(line.into())),
-                    }
-                }
-                return Some(Sse::Data(data.join("\n")));
+                return Some(String::from_utf8(frame).expect("events are UTF-8"));
             }
             let piece = self.piece()?;
             self.pending.extend(piece);

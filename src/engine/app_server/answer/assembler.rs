@@ -4,7 +4,8 @@
 //!   conversation   Sent --taken--> Taken         Sent --the turn begins--> Overtaken (a failure)
 //!   text           Untold --say--> Told --response ended--> Before --say--> Told
 //!   reasoning      Untold --think--> Told --begun again--> Repeating --response ended--> Untold
-//!   calls, thoughts  held until something follows them or their response ends
+//!   calls, thoughts  held until something follows them or their response ends; where nothing tells
+//!                    of the end of a response, until no more calls are expected
 //! ```
 
 use std::sync::Arc;
@@ -83,6 +84,8 @@ pub struct Assembler {
     /// A tool that was offered is called.
     called: bool,
     text: Text,
+    /// A request to the upstream was answered.
+    answered: bool,
     reasoning: Reasoning,
     /// What text that comes belongs to, as told.
     open: Open,
@@ -107,7 +110,8 @@ struct Rest {
     spoilt: bool,
     /// Messages of the caller that are still to be repeated to us as of this turn.
     echoes: usize,
-    /// How many requests to the upstream were answered.
+    /// How many requests to the upstream were answered, as far as told: with raw events at their
+    /// ends, without when the calls in them are answered too.
     responses: usize,
     /// Where the thread was left before.
     from: Progress,
@@ -131,6 +135,18 @@ struct Message {
     commentary: bool,
     /// How many bytes of it came as deltas.
     streamed: usize,
+    state: State,
+}
+
+/// How far an agent message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It was begun.
+    Begun,
+    /// It was told whole, with or without text.
+    Whole,
+    /// It went with a response that was begun again.
+    Void,
 }
 
 impl Assembler {
@@ -145,6 +161,7 @@ impl Assembler {
             handed_over: false,
             called: false,
             text: Text::Untold,
+            answered: false,
             reasoning: Reasoning::Untold,
             open: Open::Nothing,
             part: (0, String::new()),
@@ -198,13 +215,35 @@ impl Assembler {
     /// by itself in between.
     fn complete(&mut self, finish: Finish) -> Option<Outcome> {
         self.finish = Some(finish);
-        let rests = self.rest.wanted && !self.rest.spoilt && self.rest.responses <= 1;
+        let called_before = !self.rest.raw && self.rest.from.held.is_some();
+        let this = self.rest.raw || finish != Finish::ToolCalls;
+        let own = usize::from(called_before) + usize::from(this);
+        let rests = self.rest.wanted && !self.rest.spoilt && self.rest.responses <= own;
         let outcome = Ok(Event::Done { finish, usage: self.usage() });
         if !rests {
             return Some(outcome);
         }
         self.actions.push(Action::Rest { outcome, held: finish == Finish::ToolCalls });
         None
+    }
+
+    /// Codex asks for the result of a call. With raw events it was told of before.
+    pub fn asked_for(&mut self, call_id: &str, tool: &str, arguments: &str) {
+        if self.rest.wanted && !self.rest.raw {
+            self.check_order();
+            self.call(call_id.to_owned(), tool, arguments.to_owned());
+        }
+    }
+
+    /// Whether there are calls, and nothing will tell when they are all.
+    pub fn waits_for_more_calls(&self) -> bool {
+        self.rest.wanted && !self.rest.raw && self.called && self.finish.is_none()
+    }
+
+    /// No more calls are to come, as far as anybody can tell.
+    pub fn calls_are_all(&mut self) {
+        self.hand_over();
+        self.end_with_calls();
     }
 
     /// What is to be done, in order; then nothing is, until more is heard.
@@ -340,7 +379,7 @@ impl Assembler {
     }
 
     fn begin_message(&mut self, id: &str, commentary: bool) -> usize {
-        self.messages.push(Message { id: id.to_owned(), commentary, streamed: 0 });
+        self.messages.push(Message { id: id.to_owned(), commentary, streamed: 0, state: State::Begun });
         self.messages.len() - 1
     }
 
@@ -367,7 +406,8 @@ impl Assembler {
         let Some(text) = item.text.as_ref().map(|text| &*text.0) else { return };
         let known = self.messages.iter().position(|message| message.id == item.id.0);
         let index = known.unwrap_or_else(|| self.begin_message(&item.id.0, is_commentary(&item)));
-        let Some(message) = self.messages.get(index) else { return };
+        let Some(message) = self.messages.get_mut(index) else { return };
+        message.state = State::Whole;
         let rest = text.get(message.streamed..).unwrap_or_default().to_owned();
         self.say(index, rest);
     }
@@ -388,7 +428,14 @@ impl Assembler {
             return;
         }
         match &*item.kind.0 {
-            "function_call" => self.call(item),
+            "function_call" => {
+                if let (Some(id), Some(name)) = (item.call_id, item.name) {
+                    let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
+                    let arguments =
+                        serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
+                    self.call(id, &name.0, arguments);
+                }
+            }
             "reasoning" if self.context.want_encrypted => self.thought(item),
             // Repeated from what we sent.
             "reasoning" | "function_call_output" => {}
@@ -412,16 +459,13 @@ impl Assembler {
         }
     }
 
-    fn call(&mut self, item: RawItem<'_>) {
-        let (Some(id), Some(name)) = (item.call_id, item.name) else { return };
+    fn call(&mut self, id: String, name: &str, arguments: String) {
         // A name nobody offered: Codex tells the model so and lets it try again.
-        let offered = self.context.names.offered(&name.0).and_then(|index| self.context.tools.get(index));
+        let offered = self.context.names.offered(name).and_then(|index| self.context.tools.get(index));
         let Some(tool) = offered else {
             self.rest.spoilt = true;
             return;
         };
-        let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
-        let arguments = serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
         // The same with arguments that are no JSON.
         self.rest.spoilt |= serde_json::from_str::<IgnoredAny>(&arguments).is_err();
         let (name, namespace, kind) = (tool.name.clone(), tool.namespace.clone(), tool.call_kind());
@@ -439,6 +483,10 @@ impl Assembler {
         self.rest.responses += usize::from(self.rest.raw);
         self.hand_over();
         self.response_ended();
+        self.end_with_calls();
+    }
+
+    fn end_with_calls(&mut self) {
         if self.called
             && let Some(outcome) = self.complete(Finish::ToolCalls)
         {
@@ -449,6 +497,7 @@ impl Assembler {
     fn response_ended(&mut self) {
         self.part.0 += 1;
         self.handed_over = false;
+        self.answered = true;
         self.reasoning = Reasoning::Untold;
         self.text.response_ended();
     }
@@ -464,6 +513,9 @@ impl Assembler {
         // The response under way begins again from its start.
         self.held.clear();
         self.called = false;
+        for message in self.messages.iter_mut().filter(|message| message.state == State::Begun) {
+            message.state = State::Void;
+        }
         self.reasoning.begun_again();
         if self.text == Text::Told || self.handed_over {
             let cause = error.additional_details.unwrap_or(error.message);
@@ -487,6 +539,10 @@ impl Assembler {
         };
         let outcome = match &*turn.status.0 {
             "completed" if self.called => Ok(Event::Done { finish: Finish::ToolCalls, usage: self.usage() }),
+            // Not to be gone on with: what of it Codex has in its history is not known.
+            "completed" if self.text == Text::Untold && self.is_empty() => {
+                Ok(Event::Done { finish: Finish::Stop, usage: self.usage() })
+            }
             "completed" if self.text == Text::Untold => Err(Failure::NoAnswer),
             "completed" => match self.complete(Finish::Stop) {
                 Some(outcome) => outcome,
@@ -505,6 +561,16 @@ impl Assembler {
             self.hand_over();
         }
         self.over(outcome);
+    }
+
+    /// Whether the model is known to have said nothing: a message without text, or a response without any.
+    /// One that was begun and not told, as a refusal is not, had something in it; commentary promised more.
+    fn is_empty(&self) -> bool {
+        let some = |is: fn(&Message) -> bool| self.messages.iter().any(is);
+        let said = some(|message| message.state == State::Whole && !message.commentary);
+        let lost = some(|message| message.state == State::Begun);
+        let promised = some(|message| message.state == State::Whole && message.commentary);
+        !lost && (said || (self.answered && !promised))
     }
 
     /// The thread's total if Codex gave it (it alone counts a response that was cut short), or

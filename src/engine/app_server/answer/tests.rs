@@ -220,6 +220,46 @@ fn commentary_alone_is_no_answer() {
 }
 
 #[test]
+fn nothing_said_is_an_empty_answer_and_nothing_told_is_none() {
+    // A message without text, or a response without a message.
+    case(&[])
+        .started("m1", None)
+        .completed_item("m1", "")
+        .end("completed", None)
+        .check(Stage::Over, &["Stop"]);
+    case(&[]).response(11, 0).end("completed", None).check(Stage::Over, &["Stop 11+0"]);
+    case(&[])
+        .reasoning("hm")
+        .response(11, 5)
+        .end("completed", None)
+        .check(Stage::Over, &["P", "R:hm", "Stop 11+5"]);
+    // A thread that may be kept is not.
+    let mut resting = case(&[]);
+    resting.answer.may_rest(true);
+    resting.response(11, 0).end("completed", None).check(Stage::Over, &["Stop 11+0"]);
+    // What was begun was not told; commentary promised more.
+    case(&[]).started("m1", None).response(11, 5).end("completed", None).check(Stage::Over, &["NoAnswer"]);
+    case(&[])
+        .started("m0", Some("commentary"))
+        .delta("m0", "hm")
+        .hear(
+            "item/completed",
+            json!({"item": {"type": "agentMessage", "id": "m0", "text": "hm", "phase": "commentary"}}),
+        )
+        .response(11, 5)
+        .end("completed", None)
+        .check(Stage::Over, &["Commentary:m0", "T:hm", "NoAnswer"]);
+    // It was begun again, and then said nothing.
+    case(&[])
+        .started("m1", None)
+        .retry()
+        .started("m2", None)
+        .completed_item("m2", "")
+        .end("completed", None)
+        .check(Stage::Over, &["Stop"]);
+}
+
+#[test]
 fn parallel_calls_come_in_model_order_with_exact_arguments_and_end_the_turn() {
     let mut case = case(&["get_weather", "exec_command"]);
     case.call("auto-compact-0", "old", "get_weather", "{}")

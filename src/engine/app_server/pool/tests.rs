@@ -17,6 +17,7 @@ const FAST: Timing = Timing {
     patience: Duration::from_millis(100),
     vital: Duration::from_millis(100),
     silence: Duration::from_secs(1),
+    calls: Duration::from_millis(5),
     end: Duration::from_millis(300),
     first_pause: Duration::from_millis(1),
     longest_pause: Duration::from_millis(20),

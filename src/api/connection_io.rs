@@ -128,7 +128,7 @@ impl<B: Body + Unpin> Body for AnswerBody<B> {
 
 /// A socket as hyper sees it. Not vectored, so that hyper hands over all it has in one piece.
 #[derive(Debug)]
-pub struct Wire<T> {
+pub struct ConnectionIo<T> {
     socket: T,
     progress: Arc<Progress>,
     timeouts: Timeouts,
@@ -148,11 +148,11 @@ struct Linger {
     bytes: usize,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> ConnectionIo<T> {
     /// Over this socket.
-    pub fn new(socket: T, progress: Arc<Progress>, timeouts: Timeouts) -> Wire<T> {
+    pub fn new(socket: T, progress: Arc<Progress>, timeouts: Timeouts) -> ConnectionIo<T> {
         let (ahead, refusal) = (BytesMut::new(), Bytes::new());
-        Wire { socket, progress, timeouts, ahead, refusal, stalled: None, linger: None }
+        ConnectionIo { socket, progress, timeouts, ahead, refusal, stalled: None, linger: None }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -228,7 +228,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for ConnectionIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -243,7 +243,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ConnectionIo<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
         ready!(wire.poll_send_refusal(cx))?;

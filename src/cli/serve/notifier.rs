@@ -20,7 +20,7 @@ const EXTEND_EVERY: Duration = Duration::from_secs(10);
 const EXTENSION: Duration = Duration::from_secs(20);
 
 /// Tells the service manager. Without one, it only keeps the notes.
-pub struct Service {
+pub struct Notifier {
     app: Arc<App>,
     notes: watch::Sender<Notes>,
     /// Whether READY was said.
@@ -36,9 +36,9 @@ struct Notes {
     listening: String,
 }
 
-impl Service {
+impl Notifier {
     /// Says READY as soon as it is true, and keeps the status line and the watchdog going.
-    pub fn start(app: Arc<App>, worries: Vec<String>, listeners: &[String]) -> Service {
+    pub fn start(app: Arc<App>, worries: Vec<String>, listeners: &[String]) -> Notifier {
         let listening = systemd::listening(listeners);
         let notes = watch::Sender::new(Notes { worries, reload: None, listening });
         let started = Arc::new(AtomicBool::new(false));
@@ -49,7 +49,7 @@ impl Service {
         feed_watchdog(move || {
             queue.load();
         });
-        Service { app, notes, started }
+        Notifier { app, notes, started }
     }
 
     /// A reload begins. Before READY there is nothing it could be told apart from.

@@ -7,9 +7,10 @@ use figment::value::Value;
 use serde_json::{Map, Value as Json};
 use toml_edit::Item;
 
-use super::schema::{Base, REPLACED, Setting, to_text, to_toml};
+use super::flags::REPLACED;
+use super::schema::{Base, Setting, to_toml};
 use super::shape::printable;
-use super::{SETTINGS, edit, files, layers, render, review};
+use super::{SETTINGS, edit, files, layers, render, validate};
 
 /// The keys of that file which are settings here, too.
 const KEYS: &[&str] = &[
@@ -142,7 +143,7 @@ impl Reader<'_> {
             };
             match setting.shape.read_toml(&Item::Value(toml(value)), &base) {
                 Ok(value) => _ = self.values.insert(setting.key, value),
-                Err(bad) => wrong.push(bad.explain(setting)),
+                Err(bad) => wrong.push(setting.explain(&bad)),
             }
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
@@ -150,7 +151,7 @@ impl Reader<'_> {
 
     fn text(&self, key: &str) -> String {
         let known = Setting::find(key).zip(self.values.get(key));
-        known.map(|(setting, value)| to_text(setting, value)).unwrap_or_default()
+        known.map(|(setting, value)| setting.to_text(value)).unwrap_or_default()
     }
 
     fn not_known(&self, key: &str) -> String {
@@ -162,7 +163,7 @@ impl Reader<'_> {
         let Some(value) = self.values.get(key) else { return Default };
         let text = self.text(key);
         let ours = layers::defaults(self.home).value(key);
-        let usual = ours.zip(Setting::find(key)).map(|(value, setting)| to_text(setting, &value));
+        let usual = ours.zip(Setting::find(key)).map(|(value, setting)| setting.to_text(&value));
         let relative = |text: &str| !text.starts_with('/');
         match key {
             _ if usual.as_ref() == Some(&text) => Default,
@@ -205,7 +206,7 @@ impl Converted {
         let cwd = cwd.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
         let roots = self.taken.get("allowed_roots");
         let outside =
-            roots.is_some_and(|roots| !review::inside(Path::new(&cwd), entries(roots).map(Path::new)));
+            roots.is_some_and(|roots| !validate::inside(Path::new(&cwd), entries(roots).map(Path::new)));
         if let (true, Some(Value::Array(_, roots))) = (outside, self.taken.get_mut("allowed_roots")) {
             let shown = printable(&cwd);
             self.notes.push(format!("allowed_roots: {shown} added, since default_cwd must be inside them"));

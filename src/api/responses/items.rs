@@ -1,0 +1,97 @@
+//! The items of an answer, and their JSON.
+
+use serde::Serialize;
+
+use crate::turn::{CallKind, ToolCall};
+
+/// An item of `output`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum OutputItem {
+    Reasoning {
+        id: String,
+        summary: Vec<SummaryPart>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        encrypted_content: Option<String>,
+    },
+    Message {
+        id: String,
+        role: &'static str,
+        status: ItemStatus,
+        content: Vec<TextPart>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phase: Option<&'static str>,
+    },
+    FunctionCall {
+        id: String,
+        call_id: String,
+        name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+        arguments: String,
+        status: ItemStatus,
+    },
+    CustomToolCall {
+        id: String,
+        call_id: String,
+        name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+        input: String,
+        status: ItemStatus,
+    },
+}
+
+/// How an item is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ItemStatus {
+    InProgress,
+    Completed,
+    Incomplete,
+}
+
+/// A part of a reasoning summary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename = "summary_text")]
+pub(super) struct SummaryPart {
+    pub(super) text: String,
+}
+
+/// A message's text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename = "output_text")]
+pub(super) struct TextPart {
+    pub(super) text: String,
+    annotations: [(); 0],
+    logprobs: [(); 0],
+}
+
+impl TextPart {
+    pub(super) fn new(text: String) -> TextPart {
+        TextPart { text, ..TextPart::default() }
+    }
+}
+
+impl OutputItem {
+    pub(super) fn message(
+        id: String,
+        phase: Option<&'static str>,
+        status: ItemStatus,
+        content: Vec<TextPart>,
+    ) -> OutputItem {
+        OutputItem::Message { id, role: "assistant", status, content, phase }
+    }
+
+    pub(super) fn call(id: String, call: ToolCall, status: ItemStatus) -> OutputItem {
+        let ToolCall { id: call_id, name, namespace, kind, arguments } = call;
+        match kind {
+            CallKind::Function => {
+                OutputItem::FunctionCall { id, call_id, name, namespace, arguments, status }
+            }
+            CallKind::Custom => {
+                OutputItem::CustomToolCall { id, call_id, name, namespace, input: arguments, status }
+            }
+        }
+    }
+}

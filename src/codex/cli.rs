@@ -1,0 +1,143 @@
+//! What the program itself tells: its version, its login, its models. Each question is asked in one place.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::process::{Command, Spawner};
+use crate::turn::Failure;
+
+use super::Version;
+use super::args::overrides;
+
+/// How long a question to the CLI (`--version`, `login status`, the sandbox probe) may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) type Variables = [(OsString, OsString)];
+
+/// Short questions to the CLI.
+pub(super) struct CliQuery<'a> {
+    pub(super) spawner: &'a Spawner,
+    pub(super) program: &'a Path,
+    pub(super) cwd: &'a Path,
+}
+
+impl CliQuery<'_> {
+    pub(super) async fn run(
+        &self,
+        args: &[OsString],
+        env: &Arc<Variables>,
+    ) -> std::io::Result<(bool, String, String)> {
+        self.run_in(self.cwd, args, env).await
+    }
+
+    pub(super) async fn run_in(
+        &self,
+        cwd: &Path,
+        args: &[OsString],
+        env: &Arc<Variables>,
+    ) -> std::io::Result<(bool, String, String)> {
+        let (status, stdout, stderr) = self.spawner.output(self.command(cwd, args, env), PATIENCE).await?;
+        Ok((status.success(), String::from_utf8_lossy(&stdout).into_owned(), stderr))
+    }
+
+    pub(super) fn command(&self, cwd: &Path, args: &[OsString], env: &Arc<Variables>) -> Command {
+        Command {
+            program: self.program.into(),
+            args: args.to_vec(),
+            env: Arc::clone(env),
+            cwd: cwd.into(),
+            held: None,
+            uses: None,
+        }
+    }
+
+    /// What `--version` says.
+    ///
+    /// # Errors
+    /// [`Failure::CodexExited`] if it does not run or names no version.
+    pub(super) async fn version(&self, env: &Arc<Variables>) -> Result<Version, Failure> {
+        let asked = format!("{} --version", self.program.display());
+        let output = self.run(&["--version"].map(OsString::from), env).await;
+        let (_, text, _) = output.map_err(|error| Failure::CodexExited {
+            status: error.to_string(),
+            detail: format!("{asked}: {error}"),
+        })?;
+        Version::parse(&text).ok_or_else(|| Failure::CodexExited {
+            status: "no version".into(),
+            detail: format!("{asked} said {text:?}"),
+        })
+    }
+
+    /// Whether `login status` finds a login.
+    pub(super) async fn logged_in(&self, config: &Config, env: &Arc<Variables>) -> bool {
+        let mut args = overrides(&config.overrides().args);
+        args.extend(["login", "status"].map(OsString::from));
+        self.run(&args, env).await.is_ok_and(|(success, ..)| success)
+    }
+
+    /// What `debug models` lists: the operator's own catalog where `codex_configs` name one.
+    ///
+    /// # Errors
+    /// Why there is no list, in words for the log.
+    pub(super) async fn models(&self, config: &Config, env: &Arc<Variables>) -> Result<ModelList, String> {
+        let mut args = ["debug", "models"].map(OsString::from).to_vec();
+        args.extend(overrides(&own_catalog(config)));
+        match self.run(&args, env).await {
+            Ok((true, stdout, _)) => ModelList::parse(&stdout),
+            Ok((false, _, stderr)) => Err(stderr.lines().last().unwrap_or("it failed in silence").to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// The overrides by which the operator names a model catalog.
+pub(super) fn own_catalog(config: &Config) -> Vec<String> {
+    config.codex_configs.iter().filter(|entry| entry.starts_with("model_catalog_json")).cloned().collect()
+}
+
+/// The models as the CLI lists them: `{"models":[{"slug":…}]}`, at least one.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ModelList(pub(super) Value);
+
+impl ModelList {
+    pub(super) fn parse(output: &str) -> Result<ModelList, String> {
+        let list: Value = serde_json::from_str(output).map_err(|error| format!("not JSON: {error}"))?;
+        match list.get("models").and_then(Value::as_array) {
+            Some(models) if models.iter().any(|model| model.get("slug").is_some_and(Value::is_string)) => {
+                Ok(ModelList(list))
+            }
+            _ => Err("no models in it".into()),
+        }
+    }
+
+    /// The names of those that the CLI shows to users.
+    pub(super) fn shown(&self) -> Vec<String> {
+        let models = self.0["models"].as_array().into_iter().flatten();
+        let shown = models.filter(|model| model["visibility"].as_str() != Some("hide"));
+        shown.filter_map(|model| model["slug"].as_str().map(str::to_owned)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        for output in ["", "{}", "[]", r#"{"models":[]}"#, r#"{"models":[{}]}"#, r#"{"models":{"slug":"x"}}"#]
+        {
+            assert!(ModelList::parse(output).is_err(), "{output}");
+        }
+    }
+
+    #[test]
+    fn hidden_models_are_not_shown() {
+        let list = r#"{"models":[{"slug":"b"},{"slug":"x","visibility":"hide"},{},{"slug":"a","visibility":"list"}]}"#;
+        assert_eq!(ModelList::parse(list).unwrap().shown(), ["b", "a"]);
+    }
+}
