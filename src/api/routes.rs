@@ -22,8 +22,9 @@ use super::dialect::Dialect;
 use super::error::ErrorReply;
 use super::gate::{Access, Head, Pass, refusals};
 use super::generate::{Call, generate};
+use super::messages::MESSAGES;
 use super::respond::note_failure;
-use super::responses::RESPONSES;
+use super::responses::{self, RESPONSES};
 use super::{App, error, ids, models, status};
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -32,7 +33,15 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
 /// A path that ends with `/*` takes the rest of the path as a name.
 static ROUTES: &[Route] = &[
     generation("chat/completions", &CHAT),
+    generation("messages", &MESSAGES),
     generation("responses", &RESPONSES),
+    // Where agents look that take this for the service behind Codex.
+    generation("backend-api/codex/responses", &RESPONSES),
+    generation("codex/responses", &RESPONSES),
+    Route {
+        methods: "GET, HEAD, POST, DELETE, OPTIONS",
+        ..page("responses/*", Access::Key, |visit| nothing_stored(visit).boxed())
+    },
     page("models", Access::Key, |visit| models(visit).boxed()),
     page("models/*", Access::Key, |visit| model(visit).boxed()),
     page(HEALTH, Access::Open, |visit| health(visit).boxed()),
@@ -224,9 +233,7 @@ async fn answer<B: Buf, E>(
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(ids::REQUEST_ID, id);
     }
-    if let Some(Route { handler: Handler::Generation(dialect), .. }) = route {
-        dialect.headers(&id, headers);
-    }
+    dialect.headers(&id, headers);
     if route.is_some_and(|route| route.access == Access::Key) {
         let spent = u64::try_from(arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
         headers.insert(PROCESSING_MS, spent.into());
@@ -284,6 +291,11 @@ async fn model(visit: Visit<'_>) -> Result<Response, Failure> {
     } else {
         Err(Failure::NoModel { model: visit.name })
     }
+}
+
+/// What would need responses to be kept. No body is read for that.
+async fn nothing_stored(visit: Visit<'_>) -> Result<Response, Failure> {
+    Err(Failure::NotFound { at: None, message: responses::absent(&visit.name).into() })
 }
 
 async fn health(visit: Visit<'_>) -> Result<Response, Failure> {
@@ -344,6 +356,9 @@ mod tests {
             ("/v1", plain("")),
             ("/v1/responses", plain("responses")),
             ("/responses/", plain("responses")),
+            ("/v1/responses/resp_1/cancel", Some(("responses/*", "resp_1/cancel".to_owned()))),
+            ("/backend-api/codex/responses", plain("backend-api/codex/responses")),
+            ("/v1/codex/responses", plain("codex/responses")),
             ("/v1/modelsx", None),
             ("/v1/models*", None),
             ("/v1/v1/models", None),

@@ -29,6 +29,7 @@ mod launchd;
 mod limits;
 mod login;
 mod memory;
+mod messages;
 mod packages;
 mod pages;
 mod peers;
