@@ -96,7 +96,7 @@ impl Call<'_> {
 }
 
 /// The longest body that is read on the runtime, in bytes: well below a millisecond's work.
-const INLINE: usize = 64 << 10;
+pub(super) const INLINE: usize = 64 << 10;
 
 /// Reads and checks all there is to a request before it takes a place in the queue.
 async fn decode<'a, B: Buf, E>(
