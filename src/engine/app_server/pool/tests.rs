@@ -8,7 +8,7 @@ use super::keeper::Pause;
 use super::*;
 use crate::codex::{Confinement, Functions, Home, Installation, Login, Version};
 use crate::config::EngineKind;
-use crate::config::settings::ProfileChoice;
+use crate::config::choices::ProfileChoice;
 use crate::turn::{At, Event, Finish, Item, Part, Role, Tool, Workdir};
 
 const FAST: Timing = Timing {
