@@ -254,7 +254,7 @@ impl Talk<'_> {
         let mut stream = self.proxy.chat(self.body(true)).key(&format!("key-{}", self.key)).open();
         stream.data();
         drop(stream);
-        if self.count % 2 == 0 {
+        if self.count.is_multiple_of(2) {
             self.messages.pop();
         } else {
             // The same again, while the first may still be at work.
