@@ -97,7 +97,7 @@ impl Call<'_> {
 }
 
 /// The longest body that is read on the runtime, in bytes: well below a millisecond's work.
-const INLINE: usize = 64 << 10;
+pub(super) const INLINE: usize = 64 << 10;
 
 /// Reads and checks all there is to a request before it takes a place in the queue.
 async fn decode<'a, B: Buf, E>(
@@ -265,17 +265,41 @@ async fn begin(mut place: Place, engine: Arc<Engine>, turn: Turn) -> Result<Even
     Ok(engine.run(turn, Slot::new(permit)))
 }
 
+/// The most that the header names, in bytes: many clients take no more than 16 KiB of headers in all.
+const MOST_NAMED: usize = 4 << 10;
+
+/// These names as a header. What no header could say, for a client chose it, and what does not fit is
+/// counted only; `None` if there is nothing to say.
+fn named(names: &[String]) -> Option<HeaderValue> {
+    let mut text = String::new();
+    let mut others = 0;
+    for name in names {
+        let plain = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+        if !plain || text.len() + name.len() > MOST_NAMED {
+            others += 1;
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(name);
+    }
+    if others > 0 {
+        let gap = if text.is_empty() { "" } else { ", " };
+        text.push_str(&format!("{gap}and {others} more"));
+    }
+    HeaderValue::from_str(&text).ok().filter(|value| !value.is_empty())
+}
+
 /// Waits for what decides the status, and answers.
 async fn reply(running: Running<'_>) -> Response {
-    let ignored = HeaderValue::from_str(&running.ignored.join(", "));
+    let ignored = named(&running.ignored);
     let mut response = if running.stream {
         streamed(running.reply, running.keepalive, running.connection).await
     } else {
         replied(running.reply).await
     };
-    if let Ok(ignored) = ignored
-        && !ignored.is_empty()
-    {
+    if let Some(ignored) = ignored {
         response.headers_mut().insert(IGNORED, ignored);
     }
     response
@@ -307,4 +331,30 @@ async fn streamed(reply: Reply, keepalive: Duration, connection: &Connection) ->
     // nginx would hold deltas back otherwise.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_names_what_it_can_and_counts_the_rest() {
+        let said = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            named(&names).map(|value| value.to_str().unwrap().to_owned())
+        };
+        let just = "x".repeat(MOST_NAMED);
+        for (names, expect) in [
+            (&[][..], None),
+            (&["a"], Some("a".to_owned())),
+            (&["a", "b[0].c"], Some("a, b[0].c".into())),
+            (&["a", "b\r\nx: y", "é", "c"], Some("a, c, and 2 more".into())),
+            (&["a b"], Some("and 1 more".into())),
+            (&[&just], Some(just.clone())),
+            (&[&just, "a"], Some(format!("{just}, and 1 more"))),
+            (&[&format!("{just}x")], Some("and 1 more".into())),
+        ] {
+            assert_eq!(said(names), expect, "{names:.40?}");
+        }
+    }
 }
