@@ -19,10 +19,10 @@ use crate::config::{Config, Profile};
 use crate::engine::Engine;
 use crate::observe::Trace;
 use crate::turn::pace::{Pace, apart};
-use crate::turn::{Caller, Events, Failure, Phase, Slot, Turn, Workdir};
+use crate::turn::{Caller, Events, Failure, Memory, Phase, Slot, Turn, Workdir};
 
 use super::answer::Answer;
-use super::body::{self, Buffered, Held, Limits, ReadTurn};
+use super::body::{self, Buffered, Limits, ReadTurn};
 use super::connection::Connection;
 use super::dialect::{Decoded, Dialect, Encoder, GenerationRequest, Heading, RequestParts, Wanted};
 use super::error::{self, ErrorReply};
@@ -66,7 +66,6 @@ struct Asked<'a> {
     call: Call<'a>,
     request: GenerationRequest,
     encoder: Box<dyn Encoder>,
-    held: Held,
 }
 
 /// A request with its places, in the queue or already beyond it.
@@ -130,7 +129,7 @@ async fn decode<'a, B: Buf, E>(
         wanted,
     };
     // Off the runtime where it takes its time: a large body, or a directory on a disk.
-    let (decoded, body) = if large || needs_directory(&call.config) {
+    let decoded = if large || needs_directory(&call.config) {
         let turn = if large { call.app.buffers.turn(reading.body.text().len()).await } else { None };
         match tokio::task::spawn_blocking(|| reading.read(turn)).await {
             Ok(read) => read,
@@ -158,9 +157,7 @@ async fn decode<'a, B: Buf, E>(
         Ok(Some(workdir)) => request.turn.workdir = workdir,
         Err(failure) => return Err(call.refuse(&failure, Some(&*encoder))),
     }
-    // The body is as large as what was made of it: nobody needs both.
-    let held = body.becomes(request.turn.bytes());
-    Ok(Asked { call, request, encoder, held })
+    Ok(Asked { call, request, encoder })
 }
 
 /// All that reading a request needs, so that it can be done elsewhere.
@@ -179,8 +176,9 @@ type Read = Result<(Decoded, Result<Option<Workdir>, Failure>, [Duration; 2]), F
 
 impl Reading {
     /// `turn` is what allows a large body to be read now.
-    fn read(self, turn: Option<ReadTurn>) -> (Read, Buffered) {
+    fn read(mut self, turn: Option<ReadTurn>) -> Read {
         let start = Instant::now();
+        self.body.is_read();
         let parts = RequestParts {
             body: self.body.text(),
             headers: &self.headers,
@@ -189,14 +187,17 @@ impl Reading {
             wanted: &self.wanted,
         };
         let decoded = self.dialect.decode(&parts, &self.config);
+        // The body is as large as what was made of it: nobody needs both. That counts as long as anybody
+        // has the turn.
+        let bytes = decoded.as_ref().map_or(0, |decoded| decoded.request.turn.bytes());
+        let held = self.body.becomes(bytes);
+        let mut decoded = decoded?;
+        decoded.request.turn.memory = Memory::new(held);
         // The directory may take its time.
         drop(turn);
-        let decoded = decoded.map(|decoded| {
-            let read = start.elapsed();
-            let workdir = workdir(&decoded.request, &self.config);
-            (decoded, workdir, [read, start.elapsed() - read])
-        });
-        (decoded, self.body)
+        let read = start.elapsed();
+        let workdir = workdir(&decoded.request, &self.config);
+        Ok((decoded, workdir, [read, start.elapsed() - read]))
     }
 }
 
@@ -230,7 +231,7 @@ fn admit(mut asked: Asked<'_>) -> Result<Admitted<'_>, Box<ErrorReply>> {
 
 /// Starts the turns that have their slot; the others begin as theirs come.
 fn run(admitted: Admitted<'_>) -> Running<'_> {
-    let Admitted { asked: Asked { call, request, encoder, held }, places, joined } = admitted;
+    let Admitted { asked: Asked { call, request, encoder }, places, joined } = admitted;
     let GenerationRequest { turn, stop, wishes, n, stream, ignored, .. } = request;
     let engine = &call.app.engine;
     let answer = Answer::new(&stop, &turn).with(wishes);
@@ -253,7 +254,6 @@ fn run(admitted: Admitted<'_>) -> Running<'_> {
         encoder,
         pace: Pace::default(),
         answers_whole: engine.answers_whole(),
-        _held: held,
     };
     let keepalive = call.config.keepalive_seconds;
     Running { reply, stream, ignored, keepalive, connection: call.connection }
