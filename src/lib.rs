@@ -7,42 +7,64 @@
 //!   client ── HTTP ──> api ──> admission ──> engine ──> codex ──> process ──> codex exec | app-server
 //!                       ^                       │
 //!                       └────── Events ─────────┘       turn, config: known to all, know nobody
-//!                                                       observe, os:  know turn and config only
 //! ```
 //!
-//! Down: `api::routes` finds the route, `api::gate` lets the caller in, `api::generate` has the request
-//! decoded by its format (`api::dialect`, `api::chat`…) into a [`turn::Turn`], takes a place in the queue
-//! of [`admission`] and starts an [`engine`] with its [`turn::Slot`]; [`process`] keeps the child. Up:
-//! [`turn::Events`] are heard by `api::turns`, cut and checked by `api::answer`, and written by
-//! `api::respond` in the words of the format's encoder. Dropping the events cancels the turn: that one
-//! idiom serves a client that left, a failure beside it, and the end of a drain.
+//! A request goes **down** through these files, `chat` standing for any format's folder:
+//!
+//! 1. `api/server.rs` accepts the connection, `api/seats.rs` gives it a place, `api/connection.rs` has
+//!    hyper read its heads over `api/connection_io.rs`.
+//! 2. `api/routes.rs` finds the row of its path, `api/gate.rs` lets the caller in.
+//! 3. `api/generate.rs` is its whole way from here: `api/body.rs` reads the body, `api/chat/request.rs`
+//!    makes a [`turn::Turn`] of it, `admission/mod.rs` gives it a place in the queue and later a
+//!    [`turn::Slot`], `engine/mod.rs` starts it.
+//! 4. exec: `engine/exec/mod.rs` has the prompt made (`turn/prompt.rs`) and the command line
+//!    (`codex/args.rs`), and starts a process (`process/child.rs`, `os/spawn.rs`).
+//!    app-server: `engine/app_server/pool.rs` picks a worker, `turn.rs` beside it begins the turn on a
+//!    thread (`turn/thread.rs`, or `turn/kept.rs` goes on with one), `rpc.rs` writes the requests of
+//!    `wire/requests.rs`.
+//!
+//! A delta comes **up**:
+//!
+//! 1. `process/lines.rs` cuts Codex's output in lines. exec: `engine/exec/answer.rs` reads them.
+//!    app-server: `engine/app_server/worker.rs` finds the turn by its thread, `answer.rs` beside it
+//!    takes the notification (`wire/notifications.rs`), `answer/assembler.rs` says what it means.
+//! 2. It is a [`turn::Event`] in the channel of `turn/event.rs`, whose other end is [`turn::Events`].
+//! 3. `api/turns.rs` hears the turns of the request, `api/answer.rs` cuts what must not go out (stop
+//!    strings, what is withheld until it is checked), `api/respond.rs` writes what
+//!    `api/chat/encoder.rs` makes of it, `api/connection_io.rs` puts it on the socket.
+//!
+//! Dropping the events cancels the turn: that one idiom serves a client that left, a failure beside it,
+//! and the end of a drain.
 //!
 //! # Layout
 //!
-//! | where | what |
-//! |---|---|
-//! | [`cli`] | the command line, one file for each verb and for each thing verbs share; `serve` is the start-up page: settings, log, listeners, engine, ready, drain; `service` is systemd and launchd as the verbs see them; `doctor` looks at everything |
-//! | [`config`] | every setting, declared once in `settings`; layers, errors, provenance, rendering |
-//! | [`turn`] | the domain: a question, its events, its failures, its prompt, its working directory |
-//! | [`api`] | the HTTP edge: accept loop, who may call, bodies, one folder for each format, the one error table |
-//! | [`admission`] | slots and the bounded queue |
-//! | [`engine`] | `exec`: one process per turn; `app_server`: long-lived workers |
-//! | [`codex`] | the installed CLI: found, surveyed, isolated, confined; its arguments and its errors |
-//! | [`process`] | child processes in groups of their own, ended and reaped on every way out |
-//! | [`observe`] | the log, the latency line, the metrics: folds over events |
-//! | [`os`] | what only the system can tell or do; the only `unsafe` |
+//! A test (`map.rs`) reads the second column: no file may name another floor.
+//!
+//! | where | may name | what |
+//! |---|---|---|
+//! | [`cli`] | api, admission, engine, codex, process, observe, os, turn, config | the command line, one file for each verb and for each thing verbs share; `serve` is the start-up page: settings, log, listeners, engine, ready, drain; `service` is systemd and launchd as the verbs see them; `doctor` looks at everything |
+//! | [`api`] | admission, engine, codex, observe, os, turn, config | the HTTP edge: accept loop, who may call, bodies, one folder for each format, the one error table |
+//! | [`admission`] | turn | slots and the bounded queue |
+//! | [`engine`] | codex, process, os, turn, config | `exec`: one process per turn; `app_server`: long-lived workers |
+//! | [`codex`] | process, observe, os, turn, config | the installed CLI: found, surveyed, isolated, confined; its arguments and its errors |
+//! | [`process`] | os | child processes in groups of their own, ended and reaped on every way out |
+//! | [`observe`] | turn, config | the log, the latency line, the metrics: folds over events |
+//! | [`os`] | nobody | what only the system can tell or do; the only `unsafe` |
+//! | [`turn`] | nobody | the domain: a question, its events, its failures, its prompt, its working directory |
+//! | [`config`] | nobody | every setting, declared once in `settings`; layers, errors, provenance, rendering |
 //!
 //! # What is deliberately absent
 //!
-//! - No imports against the arrows above. `engine` never names `api`; `turn` names nobody.
 //! - `warp` occurs only in `api` (and where `cli::serve` plugs it in), `clap` only in `config::flags` and
-//!   `cli`, `serde_json::Value` never in `turn`.
+//!   `cli`, `serde_json::Value` never in `turn`: the same test.
 //! - No login token is read, refreshed or replayed anywhere: Codex authenticates itself.
 //! - No word of Codex or the upstream reaches the log, for it may quote the prompt; of what the upstream
 //!   said, the client who sent the request reads one masked line ([`turn::Said`]).
-//! - No timing code in the flow: engines emit phases, [`observe::Trace`] adds them up.
+//! - Nothing adds up times but [`observe::Trace`]: who does the work says how long a phase took.
 //! - No daemon, pid file or log file: the service manager has those.
-//! - No lock is held across an await; no queue is unbounded; nothing blocks the runtime.
+//! - No lock over data is held across an await (clippy's `await_holding_lock`); two async ones hold no data
+//!   but have workers start, and threads be warmed up, one at a time. No queue is unbounded. What may
+//!   block, or takes long, has a thread of its own.
 //!
 //! # Where things are decided
 //!
@@ -104,6 +126,9 @@ mod cli;
 mod codex;
 mod config;
 mod engine;
+#[cfg(test)]
+mod map;
+mod names;
 mod observe;
 mod os;
 mod process;

@@ -119,11 +119,16 @@ impl<'a> Fields<'a> {
 
     /// The name of a tool, which must be there.
     pub(in crate::api) fn tool_name(&self, key: &str) -> Result<Cow<'a, str>, Failure> {
+        self.name_up_to(key, 64)
+    }
+
+    /// The same where it may have so many bytes.
+    pub(in crate::api) fn name_up_to(&self, key: &str, longest: usize) -> Result<Cow<'a, str>, Failure> {
         let name = self.string(key)?.ok_or_else(|| self.missing(key))?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-            let why = "must be 1 to 64 letters, digits, dots, underscores or hyphens";
-            return Err(self.invalid(key, why));
+        if name.is_empty() || name.len() > longest || !name.bytes().all(plain) {
+            let why = format!("must be 1 to {longest} letters, digits, dots, underscores or hyphens");
+            return Err(self.invalid(key, &why));
         }
         Ok(name)
     }

@@ -1,7 +1,7 @@
 //! The HTTP face: what the OpenAI-compatible routes take and answer. The only place that knows warp.
 //!
 //! A request passes, in this order: path (`routes`), method, host and origin, peer, key (`gate`); then
-//! `generate` has its body read (`body`), decoded by its format (`dialect`, `chat`,
+//! `generate` has its body read (`body`), decoded by its format (`dialect`; `chat`, `messages`,
 //! `responses`), admitted, run
 //! (`turns`), and written (`respond`, by the format's encoder). Everything that can go wrong becomes an
 //! answer in one table (`error`).
@@ -20,6 +20,7 @@ pub mod gate;
 mod generate;
 pub mod ids;
 mod image;
+mod messages;
 pub mod models;
 pub mod peer;
 mod raw;

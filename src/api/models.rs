@@ -29,7 +29,16 @@ pub fn names(config: &Config, listed: &[String]) -> Vec<String> {
 /// # Errors
 /// [`Failure::BadRequest`] naming the field.
 pub(super) fn plain<'a>(fields: &Fields<'a>, key: &str) -> Result<Cow<'a, str>, Failure> {
-    let model = fields.string(key)?.ok_or_else(|| fields.missing(key))?;
+    plain_but(fields, key, "")
+}
+
+/// The same where `end` may stand behind the name.
+///
+/// # Errors
+/// [`Failure::BadRequest`] naming the field.
+pub(super) fn plain_but<'a>(fields: &Fields<'a>, key: &str, end: &str) -> Result<Cow<'a, str>, Failure> {
+    let whole = fields.string(key)?.ok_or_else(|| fields.missing(key))?;
+    let model = whole.strip_suffix(end).unwrap_or(&whole);
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:/-".contains(&b);
     if model.len() > 128
         || !model.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -38,7 +47,7 @@ pub(super) fn plain<'a>(fields: &Fields<'a>, key: &str) -> Result<Cow<'a, str>, 
         let why = "must begin with a letter or digit and have at most 128 letters, digits and . _ : / -";
         return Err(fields.invalid(key, why));
     }
-    Ok(model)
+    Ok(whole)
 }
 
 /// What Codex is asked for: `None` is the configured or Codex's own default.

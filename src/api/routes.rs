@@ -22,6 +22,7 @@ use super::dialect::Dialect;
 use super::error::ErrorReply;
 use super::gate::{Access, Head, Pass, refusals};
 use super::generate::{Call, generate};
+use super::messages::MESSAGES;
 use super::respond::note_failure;
 use super::responses::RESPONSES;
 use super::{App, error, ids, models, status};
@@ -32,6 +33,7 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
 /// A path that ends with `/*` takes the rest of the path as a name.
 static ROUTES: &[Route] = &[
     generation("chat/completions", &CHAT),
+    generation("messages", &MESSAGES),
     generation("responses", &RESPONSES),
     page("models", Access::Key, |visit| models(visit).boxed()),
     page("models/*", Access::Key, |visit| model(visit).boxed()),
@@ -224,9 +226,7 @@ async fn answer<B: Buf, E>(
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(ids::REQUEST_ID, id);
     }
-    if let Some(Route { handler: Handler::Generation(dialect), .. }) = route {
-        dialect.headers(&id, headers);
-    }
+    dialect.headers(&id, headers);
     if route.is_some_and(|route| route.access == Access::Key) {
         let spent = u64::try_from(arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
         headers.insert(PROCESSING_MS, spent.into());

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use warp::reply::Response;
 
 use crate::codex::{Continuation, Survey};
-use crate::config::{Config, Isolation, Profile};
+use crate::config::Config;
 use crate::engine::Workers;
 use crate::observe::{Gauges, prometheus as text_format};
 
@@ -99,16 +99,8 @@ fn describe(page: &mut Value, app: &App, config: &Config) {
     let load = app.admission.load();
     let Workers { ready, total, .. } = app.engine.workers();
     page["engine"] = app.engine.name().into();
-    page["profile"] = match config.profile() {
-        Profile::Agent => "agent",
-        Profile::Model => "model",
-    }
-    .into();
-    page["isolation"] = match config.isolation {
-        Isolation::Strict => "strict",
-        Isolation::Shared => "shared",
-    }
-    .into();
+    page["profile"] = config.profile().name().into();
+    page["isolation"] = config.isolation.name().into();
     page["agent_reads"] =
         survey.and_then(|survey| survey.confinement.as_ref()).map(|reads| reads.name()).into();
     let continuation = survey.and_then(Survey::continuation);

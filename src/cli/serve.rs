@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::api::server::Backlog;
 use crate::api::{App, body, gate::Rules, routes, seats, server};
 use crate::codex::{Codex, args, folders};
-use crate::config::{Config, EngineKind, Live, Loaded, Sources, load};
-use crate::engine::{Engine, app_server, exec};
+use crate::config::{Config, Live, Loaded, Sources, load};
+use crate::engine::Engine;
 use crate::observe::log::{self, LogHandle};
 use crate::observe::message_ids;
 use crate::os::listen::{self, Listener};
@@ -190,10 +190,7 @@ impl Server {
         let live = Live::new(config);
         let spawner = Spawner::start().map_err(failed("cannot start the spawner threads"))?;
         let codex = Codex::start(live.clone(), spawner, std::env::vars_os().collect());
-        let engine = match live.get().engine {
-            EngineKind::Exec => Engine::Exec(exec::Exec::start(live.clone(), codex.clone())),
-            EngineKind::AppServer => Engine::AppServer(app_server::Pool::start(live.clone(), codex.clone())),
-        };
+        let engine = Engine::start(live.clone(), codex.clone());
         let app = Arc::new(App::new(live.clone(), rules, engine, codex));
         let buffers = app.buffers.clone();
         tokio::spawn(async move { buffers.keep_tidy().await });

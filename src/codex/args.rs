@@ -364,7 +364,7 @@ pub fn weakened(codex_configs: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::config::EngineKind;
-    use crate::config::settings::ProfileChoice;
+    use crate::config::choices::ProfileChoice;
     use crate::turn::{ServiceTier, Verbosity, Workdir};
 
     const NEW: Version = Version(0, 169, 0);

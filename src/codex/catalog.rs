@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, EngineKind, ModelCatalog, Profile};
+use crate::config::{Config, ModelCatalog, Profile};
 use crate::os::users::own_uid;
 
 use super::Version;
@@ -82,7 +82,7 @@ pub(super) async fn prepare(
     } else {
         None
     };
-    if why_not.is_some() && config.engine == EngineKind::Exec {
+    if why_not.is_some() && !config.engine.capabilities().tools {
         return (None, Functions::AllModels);
     }
     let path = config.state_dir.join(format!("models-{version}-{REVISION}.json"));

@@ -195,7 +195,7 @@ async fn started(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::ProfileChoice;
+    use crate::config::choices::ProfileChoice;
 
     #[test]
     fn what_is_asked_for_by_name_is_a_requirement() {

@@ -44,7 +44,7 @@ impl Continuation {
         if config.continuation == ContinuationChoice::Off {
             return Continuation::Off { reason: "continuation = \"off\"".into() };
         }
-        if config.engine == EngineKind::AppServer && config.profile() == Profile::Agent {
+        if config.engine.capabilities().threads && config.profile() == Profile::Agent {
             return Continuation::Off {
                 reason: "profile = \"agent\" with engine = \"app-server\" begins a thread for each request"
                     .into(),
@@ -67,9 +67,9 @@ impl Continuation {
 
     /// What is left where no session id can be chosen.
     pub(super) fn limited(engine: EngineKind, reason: String) -> Continuation {
-        match engine {
-            EngineKind::Exec => Continuation::Off { reason },
-            EngineKind::AppServer => Continuation::Threads { reason },
+        match engine.capabilities().threads {
+            false => Continuation::Off { reason },
+            true => Continuation::Threads { reason },
         }
     }
 
@@ -151,7 +151,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
-    use crate::config::settings::ProfileChoice;
+    use crate::config::choices::ProfileChoice;
 
     fn config(state: &Path) -> Config {
         Config { state_dir: state.into(), ..Config::default() }

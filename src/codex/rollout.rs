@@ -17,8 +17,6 @@ use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::turn::Identity;
-
 /// Where in a `CODEX_HOME` they lie: `codex exec fork` looks anywhere below `sessions`.
 const FOLDER: &str = "sessions/codex-api-proxy";
 
@@ -33,7 +31,7 @@ const MOST: u32 = 1 << 16;
 #[derive(Debug)]
 pub struct Session<'a> {
     /// Its id: the `session-id` and `prompt_cache_key` of the fork's requests.
-    pub id: Identity,
+    pub id: &'a str,
     /// The recorded working directory. It becomes that of an app-server's fork that names none.
     pub cwd: &'a Path,
     /// The functions that an app-server's fork offers the model. `codex exec` takes no notice.
@@ -93,7 +91,6 @@ impl Rollout {
     }
 
     /// The file, for `thread/fork`. It may be removed as soon as that has answered.
-    #[allow(dead_code, reason = "for workers whose threads live on between requests")]
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -144,7 +141,7 @@ struct Line<'a> {
 
 #[derive(Serialize)]
 struct Payload<'a> {
-    session_id: String,
+    session_id: &'a str,
     id: &'a str,
     timestamp: &'static str,
     cwd: std::borrow::Cow<'a, str>,
@@ -164,7 +161,7 @@ struct Instructions {
 impl<'a> Line<'a> {
     fn of(session: &Session<'a>, id: &'a str) -> Line<'a> {
         let payload = Payload {
-            session_id: session.id.to_string(),
+            session_id: session.id,
             id,
             timestamp: TIME,
             cwd: session.cwd.to_string_lossy(),
@@ -185,12 +182,8 @@ mod tests {
 
     use super::*;
 
-    fn session(number: u128) -> Identity {
-        Identity::from_bits(number)
-    }
-
-    fn write(home: &Path, number: u128) -> Rollout {
-        Rollout::write(home, &Session { id: session(number), cwd: Path::new("/work"), tools: &[] }).unwrap()
+    fn write(home: &Path, id: &str) -> Rollout {
+        Rollout::write(home, &Session { id, cwd: Path::new("/work"), tools: &[] }).unwrap()
     }
 
     fn files(home: &Path) -> Vec<PathBuf> {
@@ -205,7 +198,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let schema = RawValue::from_string(r#"{"type":"object"}"#.into()).unwrap();
         let tools = [DynamicTool { name: "look", description: "", input_schema: &schema }];
-        let session = Session { id: session(0xff), cwd: Path::new("/work"), tools: &tools };
+        let session =
+            Session { id: "00000000-0000-0000-0000-0000000000ff", cwd: Path::new("/work"), tools: &tools };
         let rollout = Rollout::write(home.path(), &session).unwrap();
         let text = std::fs::read_to_string(rollout.path()).unwrap();
         assert!(text.ends_with('\n') && text.lines().count() == 1, "{text}");
@@ -229,18 +223,18 @@ mod tests {
     fn ids_are_used_again_and_never_at_the_same_time() {
         let home = tempfile::tempdir().unwrap();
         // Two of the same conversation at once are two recordings.
-        let (first, second) = (write(home.path(), 1), write(home.path(), 1));
+        let (first, second) = (write(home.path(), "1"), write(home.path(), "1"));
         assert_ne!(first.id(), second.id());
         let id = first.id().to_owned();
         drop(first);
-        assert_eq!(write(home.path(), 2).id(), id);
+        assert_eq!(write(home.path(), "2").id(), id);
     }
 
     #[test]
     fn only_what_nobody_holds_is_swept() {
         let home = tempfile::tempdir().unwrap();
         sweep(home.path());
-        let kept = write(home.path(), 1);
+        let kept = write(home.path(), "1");
         let (dead, link) = (kept.path().with_file_name("dead.jsonl"), kept.path().with_file_name("link"));
         std::fs::write(&dead, "{}").unwrap();
         std::os::unix::fs::symlink(&dead, &link).unwrap();

@@ -14,7 +14,6 @@ use crate::turn::Failure;
 use super::args::{Confinement, table};
 use super::cli::{CliQuery, ModelList, Variables};
 use super::home::Home;
-use super::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
 use super::{
     Continuation, Installation, Login, Survey, catalog, confine, environment, folders, locate, rollout,
 };
@@ -185,11 +184,8 @@ async fn fill(
 
     let version = ask.version(&env).await?;
     survey.version = Some(version);
-    let (floor, needs) = match config.engine {
-        EngineKind::Exec => EXEC_FLOOR,
-        EngineKind::AppServer => APP_SERVER_FLOOR,
-    };
-    if version < floor {
+    if !version.serves(config.engine) {
+        let needs = config.engine.capabilities().version_floor;
         return Err(Failure::CodexTooOld { found: version.to_string(), needs });
     }
 

@@ -1,14 +1,10 @@
 //! The CLI's version, and what it takes to be usable.
 
+use crate::config::EngineKind;
+
 /// `0.169.0` as numbers. Pre-release suffixes are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
-
-/// The oldest CLI that knows `exec --ignore-user-config` and `--ignore-rules`.
-pub const EXEC_FLOOR: (Version, &str) = (Version(0, 140, 0), "0.140");
-
-/// The oldest CLI whose app-server reports raw usage and tool calls.
-pub const APP_SERVER_FLOOR: (Version, &str) = (Version(0, 155, 0), "0.155");
 
 impl Version {
     /// Reads `codex --version`: `codex-cli 0.169.0`.
@@ -17,6 +13,11 @@ impl Version {
         let core = text.split(['-', '+']).next()?;
         let mut numbers = core.split('.').map(|part| part.parse().ok());
         Some(Version(numbers.next()??, numbers.next()??, numbers.next().unwrap_or(Some(0))?))
+    }
+
+    /// Whether that engine can work with it.
+    pub fn serves(self, engine: EngineKind) -> bool {
+        Version::parse(engine.capabilities().version_floor).is_some_and(|floor| self >= floor)
     }
 }
 
@@ -43,6 +44,15 @@ mod tests {
         ] {
             assert_eq!(Version::parse(text), expect, "{text}");
         }
-        assert!(Version(0, 139, 9) < EXEC_FLOOR.0 && Version(0, 140, 0) >= EXEC_FLOOR.0);
+        for (engine, last_refused, first_served) in [
+            (EngineKind::Exec, Version(0, 139, 9), Version(0, 140, 0)),
+            (EngineKind::AppServer, Version(0, 154, 9), Version(0, 155, 0)),
+        ] {
+            assert_eq!(
+                (last_refused.serves(engine), first_served.serves(engine)),
+                (false, true),
+                "{engine:?}"
+            );
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! names and has no side effect; [`Live`] holds what is in force.
 
 pub mod check;
+pub mod choices;
 pub mod edit;
 mod files;
 pub mod flags;
@@ -23,14 +24,14 @@ mod validate;
 
 use std::sync::{Arc, RwLock};
 
+pub use choices::{
+    AgentReads, ContinuationChoice, EngineKind, Isolation, ModelCatalog, Profile, ReasoningOutput,
+};
 pub use keys::Key;
 pub use layers::{Errors, Loaded, load};
 pub use origin::Origin;
 pub use secret::Secret;
-pub use settings::{
-    AgentReads, Config, ContinuationChoice, EngineKind, Isolation, ModelCatalog, Profile, ReasoningOutput,
-    SETTINGS,
-};
+pub use settings::{Config, SETTINGS};
 pub use sources::Sources;
 
 /// The settings in force, replaced whole by a reload.

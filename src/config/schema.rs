@@ -2,6 +2,7 @@
 
 use figment::value::Value;
 
+use super::choices::EngineKind;
 use super::overrides;
 use super::secret::{HIDDEN, url_without_password};
 use super::shape::printable;
@@ -29,6 +30,10 @@ pub struct Setting {
     pub one_entry: bool,
     /// What of it must not print.
     pub hide: Hide,
+    /// The only engine it has an effect with; `None` = either.
+    pub engine: Option<EngineKind>,
+    /// Whether a change waits for a restart.
+    pub restart: Restart,
 }
 
 /// The value of a setting that no layer sets.
@@ -45,6 +50,17 @@ pub enum Initial {
         /// A value to show in the commented example.
         example: &'static str,
     },
+}
+
+/// Whether a running server goes on with the old value of a setting that was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// No: a reload puts it in force.
+    Never,
+    /// Yes.
+    Always,
+    /// Yes, unless the service manager holds the sockets: then it does not count here at all.
+    WithOwnSockets,
 }
 
 /// What of a value must not print.

@@ -7,101 +7,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::choices::{
+    AgentReads, ContinuationChoice, EngineKind, Isolation, LogFormat, LogTarget, ModelCatalog, Profile,
+    ProfileChoice, ReasoningOutput,
+};
 use super::overrides::Overrides;
-use super::schema::{Hide, Initial, Setting, Shape};
-use super::table::{choices, settings};
+use super::schema::{Hide, Initial, Restart, Setting, Shape};
+use super::table::settings;
 use super::{Secret, check};
 use Initial::{State, Text, Unset};
-
-choices! {
-    /// How a turn is run.
-    EngineKind {
-        /// One `codex exec` per turn.
-        Exec = "exec",
-        /// Long-lived `codex app-server` workers.
-        AppServer = "app-server",
-    }
-}
-choices! {
-    /// What the model is given, as configured; see [`Profile`].
-    ProfileChoice {
-        /// What suits the engine.
-        Auto = "auto",
-        /// Codex's own instructions and read-only tools.
-        Agent = "agent",
-        /// A plain chat model.
-        Model = "model",
-    }
-}
-choices! {
-    /// What Codex's tools may read.
-    AgentReads {
-        /// The working directory and system files where that can be kept, else whatever the user may read.
-        Auto = "auto",
-        /// The working directory and system files; nothing is answered where that cannot be kept.
-        Workspace = "workspace",
-        /// Whatever the user may read.
-        Host = "host",
-    }
-}
-choices! {
-    /// Which CODEX_HOME Codex sees.
-    Isolation {
-        /// One of our own that carries nothing but the login.
-        Strict = "strict",
-        /// The user's own.
-        Shared = "shared",
-    }
-}
-choices! {
-    /// Whether Codex gets an adapted model catalog.
-    ModelCatalog {
-        /// Where the profile needs one.
-        Auto = "auto",
-        /// Never.
-        Off = "off",
-    }
-}
-choices! {
-    /// Whether a conversation keeps its session id at the upstream.
-    ContinuationChoice {
-        /// As far as Codex and the other settings allow.
-        Auto = "auto",
-        /// Never.
-        Off = "off",
-    }
-}
-choices! {
-    /// How reasoning summaries reach the client.
-    ReasoningOutput {
-        /// As `reasoning_content` beside `content`.
-        ReasoningContent = "reasoning_content",
-        /// Not at all.
-        Off = "off",
-    }
-}
-choices! {
-    /// Where the log goes.
-    LogTarget {
-        /// The journal under systemd, the unified log under launchd, else stderr.
-        Auto = "auto",
-        /// The journal.
-        Journald = "journald",
-        /// The unified log of macOS.
-        Oslog = "oslog",
-        /// Standard error.
-        Stderr = "stderr",
-    }
-}
-choices! {
-    /// How a line of the log looks on stderr.
-    LogFormat {
-        /// For people.
-        Text = "text",
-        /// For programs.
-        Json = "json",
-    }
-}
 
 const HOSTS: Shape = Shape::List(&Shape::Text(check::host), ",");
 const BYTES: Shape = Shape::Count { least: 1, most: 1 << 40 };
@@ -112,9 +26,9 @@ const SOME_SECONDS: Shape = Shape::Seconds { least: 0.01 };
 settings! {
     "Listening" {
         /// Address or host name to listen on.
-        host: String = Text("127.0.0.1"), Shape::Text(check::host);
+        host: String = Text("127.0.0.1"), Shape::Text(check::host), restart WithOwnSockets;
         /// TCP port to listen on, where 0 takes any free one.
-        port: u16 = Text("8765"), Shape::Count { least: 0, most: 65535 };
+        port: u16 = Text("8765"), Shape::Count { least: 0, most: 65535 }, restart WithOwnSockets;
         /// Connections held open at once.
         max_connections: usize = Text("1024"), Shape::Count { least: 1, most: 1_000_000 };
         /// Largest request body in bytes, after decompression.
@@ -122,9 +36,9 @@ settings! {
         /// Bytes of request bodies held in memory over all requests.
         max_buffered_bytes: u64 = Text("268435456"), BYTES;
         /// Seconds without a connection after which the service exits, where 0 means never.
-        idle_exit_seconds: Duration = Text("0"), ANY_SECONDS;
+        idle_exit_seconds: Duration = Text("0"), ANY_SECONDS, restart Always;
         /// Seconds that running turns get to end when the service stops.
-        drain_seconds: Duration = Text("30"), ANY_SECONDS;
+        drain_seconds: Duration = Text("30"), ANY_SECONDS, restart Always;
         /// Seconds of silence after which a stream carries a keep-alive comment.
         keepalive_seconds: Duration = Text("15"), SOME_SECONDS;
     }
@@ -164,7 +78,7 @@ settings! {
     }
     "Engine" {
         /// How turns are run: one `codex exec` each, or long-lived `codex app-server` workers.
-        engine: EngineKind = Text("exec"), Shape::Choice(EngineKind::NAMES);
+        engine: EngineKind = Text("exec"), Shape::Choice(EngineKind::NAMES), restart Always;
         /// What the model is given: Codex's instructions and tools (agent, auto with exec) or a plain chat model (model, auto with app-server).
         profile: ProfileChoice = Text("auto"), Shape::Choice(ProfileChoice::NAMES);
         /// What Codex's tools may read: the working directory and system files (workspace; auto where the CLI and the system can keep that), or whatever the user may read.
@@ -174,17 +88,17 @@ settings! {
         /// Run Codex without saving its sessions.
         ephemeral: bool = Text("true"), Shape::Switch;
         /// Number of long-lived app-server workers.
-        workers: usize = Text("1"), Shape::Count { least: 1, most: 256 };
+        workers: usize = Text("1"), Shape::Count { least: 1, most: 256 }, engine AppServer;
         /// Turns that one app-server worker runs at once.
-        turns_per_worker: usize = Text("1"), Shape::Count { least: 1, most: 1024 };
+        turns_per_worker: usize = Text("1"), Shape::Count { least: 1, most: 1024 }, engine AppServer;
         /// Threads that each app-server worker starts ahead of requests; without effect where conversations are continued in full, which is as fast.
-        prewarm: usize = Text("0"), Shape::Count { least: 0, most: 64 };
+        prewarm: usize = Text("0"), Shape::Count { least: 0, most: 64 }, engine AppServer;
         /// Whether requests that continue a conversation share a session id, so that the upstream's prompt cache works.
         continuation: ContinuationChoice = Text("auto"), Shape::Choice(ContinuationChoice::NAMES);
         /// Conversations with functions whose threads the app-server workers keep for the next request (1.6 MB each).
-        parked_conversations: usize = Text("16"), Shape::Count { least: 0, most: 1024 };
+        parked_conversations: usize = Text("16"), Shape::Count { least: 0, most: 1024 }, engine AppServer;
         /// Seconds that such a thread is kept at most.
-        parked_seconds: Duration = Text("600"), SOME_SECONDS;
+        parked_seconds: Duration = Text("600"), SOME_SECONDS, engine AppServer;
         /// How reasoning summaries reach the client.
         reasoning: ReasoningOutput = Text("reasoning_content"), Shape::Choice(ReasoningOutput::NAMES);
     }
@@ -196,7 +110,7 @@ settings! {
     }
     "Queueing" {
         /// Turns that the exec engine runs at once.
-        max_concurrency: usize = Text("1"), Shape::Count { least: 1, most: 1024 };
+        max_concurrency: usize = Text("1"), Shape::Count { least: 1, most: 1024 }, engine Exec;
         /// Turns that may wait for a slot before the answer is 429.
         max_queue_size: usize = Text("64"), Shape::Count { least: 0, most: 1_000_000 };
         /// Seconds that a turn may wait for its slot.
@@ -210,9 +124,9 @@ settings! {
         /// Least severe level to log (debug, info, warning, error), or a tracing filter.
         log_level: String = Text("info"), Shape::Text(check::log_level);
         /// Where the log goes.
-        log_target: LogTarget = Text("auto"), Shape::Choice(LogTarget::NAMES);
+        log_target: LogTarget = Text("auto"), Shape::Choice(LogTarget::NAMES), restart Always;
         /// How log lines on stderr look.
-        log_format: LogFormat = Text("text"), Shape::Choice(LogFormat::NAMES);
+        log_format: LogFormat = Text("text"), Shape::Choice(LogFormat::NAMES), restart Always;
     }
 }
 
@@ -233,15 +147,6 @@ impl std::fmt::Debug for Config {
         }
         fields.field("keys", &self.keys).field("state_dir", &self.state_dir).finish()
     }
-}
-
-/// What the model is given, `auto` resolved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
-    /// Codex's own instructions and read-only tools.
-    Agent,
-    /// A plain chat model.
-    Model,
 }
 
 impl Config {

@@ -7,24 +7,10 @@ use figment::value::Value;
 
 use super::Secret;
 
-/// Declares an enum of named choices: `NAMES`, `name()`, `from_name()`, and its [`Field`] bridge.
+/// Declares an enum of named choices (`names!`) that a setting may have.
 macro_rules! choices {
-    ($(#[doc = $doc:literal])* $name:ident { $(#[doc = $vdoc:literal] $variant:ident = $text:literal,)* }) => {
-        $(#[doc = $doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $(#[doc = $vdoc] $variant,)* }
-        impl $name {
-            /// Every name, in the order of the documentation.
-            pub const NAMES: &'static [&'static str] = &[$($text,)*];
-            /// The name in files, variables and flags.
-            pub fn name(self) -> &'static str {
-                match self { $($name::$variant => $text,)* }
-            }
-            /// The choice of that name.
-            pub fn from_name(name: &str) -> Option<$name> {
-                match name { $($text => Some($name::$variant),)* _ => None }
-            }
-        }
+    ($(#[$doc:meta])* $name:ident { $($variants:tt)* }) => {
+        $crate::names::names! { $(#[$doc])* $name { $($variants)* } }
         impl $crate::config::table::Field for $name {
             fn read(value: Option<&figment::value::Value>) -> Option<$name> {
                 $name::from_name(value?.as_str()?)
@@ -38,12 +24,12 @@ macro_rules! choices {
 pub(super) use choices;
 
 /// Declares every setting once. A row is `/// doc`, then
-/// `key: Type = initial, shape [, flag "name"] [, hide How];`
+/// `key: Type = initial, shape [, flag "name"] [, hide How] [, engine Kind] [, restart When];`
 /// and becomes a field of `Config` and an entry of `SETTINGS`.
 macro_rules! settings {
     ($($group:literal {
         $( $(#[doc = $doc:literal])+ $key:ident: $type:ty = $initial:expr, $shape:expr
-           $(, flag $flag:literal)? $(, hide $hide:ident)? ; )*
+           $(, flag $flag:literal)? $(, hide $hide:ident)? $(, engine $engine:ident)? $(, restart $restart:ident)? ; )*
     })*) => {
         /// The settings in force, checked and resolved.
         #[derive(Clone, PartialEq)]
@@ -72,6 +58,14 @@ macro_rules! settings {
                 })
             }
 
+            /// Makes one setting what it is in `other`.
+            pub fn copy(&mut self, key: &str, other: &Config) {
+                match key {
+                    $($( stringify!($key) => self.$key.clone_from(&other.$key), )*)*
+                    _ => {}
+                }
+            }
+
             /// The value of a setting as a layer would give it; `None` if it is not set.
             pub fn value(&self, key: &str) -> Option<figment::value::Value> {
                 match key {
@@ -92,6 +86,8 @@ macro_rules! settings {
                 flag: settings!(@flag $key $($flag)?),
                 one_entry: settings!(@given $($flag)?),
                 hide: settings!(@hide $($hide)?),
+                engine: settings!(@engine $($engine)?),
+                restart: settings!(@restart $($restart)?),
             },
         )*)*];
     };
@@ -103,6 +99,10 @@ macro_rules! settings {
     (@flag $key:ident $flag:literal) => { $flag };
     (@given) => { false };
     (@given $flag:literal) => { true };
+    (@engine) => { None };
+    (@engine $engine:ident) => { Some(EngineKind::$engine) };
+    (@restart) => { Restart::Never };
+    (@restart $restart:ident) => { Restart::$restart };
     (@hide) => { Hide::Nothing };
     (@hide $hide:ident) => { Hide::$hide };
 }

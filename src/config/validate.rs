@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::files::resolved;
+use super::schema::Setting;
 use super::shape::printable;
-use super::{AgentReads, Config, EngineKind, Isolation, Origin};
+use super::{AgentReads, Config, Isolation, Origin, SETTINGS};
 
 type Origins = BTreeMap<&'static str, Origin>;
 
@@ -136,11 +137,8 @@ pub(super) fn warnings(config: &Config, origins: &Origins) -> Vec<String> {
         "agent_reads = host: a prompt can make Codex read whatever you can read, keys and logins included"
             .into(),
     );
-    let unused: &[&str] = match config.engine {
-        EngineKind::Exec => &["workers", "turns_per_worker", "prewarm"],
-        EngineKind::AppServer => &["max_concurrency"],
-    };
-    for key in unused {
+    let other = |setting: &&Setting| setting.engine.is_some_and(|engine| engine != config.engine);
+    for Setting { key, .. } in SETTINGS.iter().filter(other) {
         say(set(key), format!("{key} is unused with engine = {}", config.engine.name()));
     }
     say(

@@ -5,6 +5,8 @@
 
 use tokio::sync::watch;
 
+use crate::codex::{Codex, Installation};
+use crate::config::{EngineKind, Live};
 use crate::turn::{Events, Failure, Phase, Slot, Turn};
 
 use app_server::RateLimit;
@@ -21,6 +23,14 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// Starts the engine of these settings; another one takes a restart. Inside the runtime.
+    pub fn start(live: Live, codex: Codex) -> Engine {
+        match live.get().engine {
+            EngineKind::Exec => Engine::Exec(exec::Exec::start(live, codex)),
+            EngineKind::AppServer => Engine::AppServer(app_server::Pool::start(live, codex)),
+        }
+    }
+
     /// Runs a turn. Dropping the returned events cancels it; the slot comes back when nothing of
     /// the turn runs any more.
     pub fn run(&self, turn: Turn, slot: Slot) -> Events {
@@ -41,12 +51,17 @@ impl Engine {
         }
     }
 
+    /// The setting it stands for.
+    fn kind(&self) -> EngineKind {
+        match self {
+            Engine::Exec(_) => EngineKind::Exec,
+            Engine::AppServer(_) => EngineKind::AppServer,
+        }
+    }
+
     /// The setting's word for it.
     pub fn name(&self) -> &'static str {
-        match self {
-            Engine::Exec(_) => "exec",
-            Engine::AppServer(_) => "app-server",
-        }
+        self.kind().name()
     }
 
     /// The phase that spans a turn of it, slot granted to answer known.
@@ -111,7 +126,7 @@ impl Engine {
 
     /// Whether an answer's text comes in one piece, just before its end.
     pub fn answers_whole(&self) -> bool {
-        matches!(self, Engine::Exec(_))
+        !self.kind().capabilities().streams
     }
 }
 
@@ -124,4 +139,17 @@ pub struct Workers {
     pub total: usize,
     /// Why the last one that could not start could not.
     pub reason: Option<Failure>,
+}
+
+/// What it means that a process of the CLI could not be started.
+fn not_started(installation: &Installation, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
+            Failure::CodexMissing { bin: installation.config.codex_bin.clone() }
+        }
+        _ => Failure::CodexExited {
+            status: "not started".into(),
+            detail: format!("cannot start {}: {error}", installation.program.display()),
+        },
+    }
 }

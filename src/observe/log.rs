@@ -21,7 +21,7 @@ use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use super::{latency, writer};
 use crate::config::Config;
-use crate::config::settings::{LogFormat, LogTarget};
+use crate::config::choices::{LogFormat, LogTarget};
 
 /// How much of a child's stderr is worth keeping, in bytes.
 const TAIL: usize = 2048;

@@ -18,6 +18,8 @@ pub mod workdir;
 
 use std::sync::Arc;
 
+use crate::names::names;
+
 pub use caller::Caller;
 pub use event::{Event, Events, Gone, NotTaken, Outcome, Phase, Sink, backlogged_events, events};
 pub use failure::{At, Failure};
@@ -233,27 +235,7 @@ impl Thought {
     }
 }
 
-macro_rules! closed_list {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
-        impl $name {
-            /// Every name, in the order of the reference.
-            pub const NAMES: &'static [&'static str] = &[$($text,)*];
-            /// The name on either wire.
-            pub fn name(self) -> &'static str {
-                match self { $($name::$variant => $text,)* }
-            }
-            /// The value of that name.
-            pub fn from_name(name: &str) -> Option<$name> {
-                match name { $($text => Some($name::$variant),)* _ => None }
-            }
-        }
-    };
-}
-
-closed_list! {
+names! {
     /// `reasoning_effort` of the OpenAI reference, and the two levels above it that Codex lists.
     Effort {
         /// No reasoning.
@@ -275,7 +257,7 @@ closed_list! {
     }
 }
 
-closed_list! {
+names! {
     /// `verbosity` of the OpenAI reference.
     Verbosity {
         /// Short answers.
@@ -287,7 +269,7 @@ closed_list! {
     }
 }
 
-closed_list! {
+names! {
     /// How much of the model's reasoning is summed up for the reader.
     Summary {
         /// Nothing.
@@ -301,7 +283,7 @@ closed_list! {
     }
 }
 
-closed_list! {
+names! {
     /// `service_tier` of the OpenAI reference.
     ServiceTier {
         /// The project's setting.

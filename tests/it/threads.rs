@@ -319,8 +319,8 @@ fn held_calls_take_no_slot_and_may_be_lost() {
         let last = requests.last().unwrap();
         assert_eq!(kinds(last), ["user", "function_call", "function_call_output"]);
         assert!(last.text().contains(&format!("conversation {number}")));
-        // The two latest were kept.
-        assert_eq!(session(last) == sessions[number], number >= 2, "{number}");
+        // The two latest were kept; the others stay in their sessions all the same.
+        assert_eq!(session(last), sessions[number], "{number}");
         messages.push(user("more"));
     }
     // The worker dies, and all that it kept with it.
@@ -330,6 +330,8 @@ fn held_calls_take_no_slot_and_may_be_lost() {
         upstream.reply(Reply::text("again"));
         assert_eq!(step(&proxy, messages)["content"], "again");
     }
+    let last: Vec<String> = upstream.requests()[9..].iter().map(session).collect();
+    assert_eq!(last, sessions[..4]);
     assert!(upstream.requests().iter().all(|request| !request.text().contains("turn_aborted")));
 }
 
@@ -376,4 +378,127 @@ fn what_ended_otherwise_is_never_gone_on_with() {
     }
     let expect = ["user", "assistant", "user", "assistant", "user", "assistant", "user", "assistant", "user"];
     assert_eq!(kinds(requests.last().unwrap()), expect);
+}
+
+/// A thread that is not where the request goes on: another one of the same session answers, calls
+/// and words, and is gone on with in its turn.
+#[test]
+fn an_edited_tool_loop_stays_in_its_session() {
+    let Some((setup, upstream)) = workers() else { return };
+    let proxy = setup.start();
+    let mut messages = vec![said("system", "be brief"), user("weather?")];
+    let work = |messages: &mut Vec<Value>, rounds: usize| {
+        for _ in 0..rounds {
+            let calls = Reply::nothing()
+                .then_reasoning(&["hm"])
+                .then_text(&["I look."])
+                .then_call("get_weather", "{\"city\":\"Oslo\"}")
+                .then_call("client_exec_command", "{\"city\":\"Rome\"}")
+                .usage(100, 40, 10, 0);
+            upstream.reply(calls);
+            let message = step(&proxy, messages);
+            assert_eq!(message["content"], "I look.");
+            // A fork has Codex ask for them in any order.
+            let calls = message["tool_calls"].as_array().unwrap();
+            let arguments = |name: &str| {
+                let call = calls.iter().find(|call| call["function"]["name"] == name);
+                call.unwrap_or_else(|| panic!("{message}"))["function"]["arguments"].as_str().unwrap()
+            };
+            assert_eq!(calls.len(), 2, "{message}");
+            assert_eq!(
+                (arguments("get_weather"), arguments("exec_command")),
+                ("{\"city\":\"Oslo\"}", "{\"city\":\"Rome\"}")
+            );
+            results(messages, &message, "cold");
+        }
+        upstream.reply(Reply::text("It is cold.").usage(100, 90, 5, 0));
+        let body = json!({ "messages": messages, "tools": tools() });
+        let answer = proxy.chat(body).send().json();
+        messages.push(answer["choices"][0]["message"].clone());
+        answer["usage"].clone()
+    };
+    assert_eq!(work(&mut messages, 2)["total_tokens"], 105);
+    // The first result is another one, and all that followed goes.
+    messages.truncate(5);
+    messages[3]["content"] = "edited".into();
+    let usage = work(&mut messages, 2);
+    // What the calls cost is told with the next answer that Codex accounts for.
+    assert_eq!(
+        (&usage["total_tokens"], &usage["prompt_tokens_details"]["cached_tokens"]),
+        (&json!(215), &json!(130))
+    );
+    messages.push(user("thanks"));
+    upstream.reply(Reply::text("Welcome.").usage(10, 9, 1, 0));
+    let answer = proxy.chat(json!({ "messages": messages, "tools": tools() })).send().json();
+    assert_eq!(answer["usage"]["total_tokens"], 11);
+
+    let requests = upstream.requests();
+    assert_eq!(requests.len(), 7, "one for each request of ours");
+    let sessions: Vec<String> = requests.iter().map(session).collect();
+    assert!(sessions.iter().all(|id| *id == sessions[0]), "{sessions:?}");
+    assert!(share(&requests) >= 0.95, "{}", share(&requests));
+    let loop_step = [
+        "reasoning",
+        "assistant",
+        "function_call",
+        "function_call",
+        "function_call_output",
+        "function_call_output",
+    ];
+    let mut expect = vec!["developer", "user"];
+    // What a caller gives back has no reasoning.
+    expect.extend(&loop_step[1..]);
+    expect.extend(loop_step.iter().cycle().take(12));
+    expect.extend(["assistant", "user"]);
+    assert_eq!(kinds(&requests[6]), expect);
+    assert!(requests[6].text().contains("edited"));
+    wait::until("no recording is left", || no_recordings(&proxy));
+}
+
+/// Calls that the model writes long after the first are an answer of their own, and cost no request.
+#[test]
+fn calls_that_come_late_are_given_with_the_next_request() {
+    let Some((setup, upstream)) = workers() else { return };
+    let proxy = setup.start();
+    let mut messages = vec![user("weather?")];
+    upstream.reply(Reply::text("where?"));
+    step(&proxy, &mut messages);
+    messages[1] = said("assistant", "edited");
+    messages.push(user("there"));
+    // Far more than is waited for, and the third one only once the second was given out.
+    let pause = std::time::Duration::from_millis(600);
+    let slow = Reply::nothing()
+        .then_call("get_weather", "{\"city\":\"Oslo\"}")
+        .then_wait(pause)
+        .then_call("get_weather", "{\"city\":\"Rome\"}")
+        .then_call("get_weather", "{\"city\":\"Bern\"}")
+        .usage(50, 0, 7, 0);
+    upstream.reply(slow);
+    let mut given = vec![];
+    while given.len() < 3 {
+        let before = given.len();
+        let message = step(&proxy, &mut messages);
+        for call in message["tool_calls"].as_array().unwrap() {
+            given.push(call["function"]["arguments"].as_str().unwrap().to_owned());
+        }
+        assert!(given.len() > before);
+        if before == 0 {
+            assert_eq!(given.len(), 1, "the others are not there yet");
+        }
+        results(&mut messages, &message, "cold");
+        assert_eq!(upstream.requests().len(), 2);
+    }
+    given[1..].sort();
+    assert_eq!(given, ["{\"city\":\"Oslo\"}", "{\"city\":\"Bern\"}", "{\"city\":\"Rome\"}"]);
+    upstream.reply(Reply::text("cold everywhere").usage(60, 50, 3, 0));
+    assert_eq!(step(&proxy, &mut messages)["content"], "cold everywhere");
+    messages.push(user("thanks"));
+    upstream.reply(Reply::text("Welcome."));
+    assert_eq!(step(&proxy, &mut messages)["content"], "Welcome.");
+    let requests = upstream.requests();
+    assert_eq!(requests.len(), 4);
+    let (call, output) = ("function_call", "function_call_output");
+    let expect = ["user", "assistant", "user", call, call, call, output, output, output, "assistant", "user"];
+    assert_eq!(kinds(&requests[3]), expect);
+    assert!(requests.iter().all(|request| session(request) == session(&requests[0])));
 }

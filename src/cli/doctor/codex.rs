@@ -8,9 +8,8 @@ use super::Finding;
 use crate::api::error;
 use crate::cli::exit::Exit;
 use crate::cli::service::World;
-use crate::codex::version::{APP_SERVER_FLOOR, EXEC_FLOOR};
 use crate::codex::{Codex, Confinement, Installation, Login, Survey, locate};
-use crate::config::{Config, EngineKind, Isolation, Live, Profile};
+use crate::config::{Config, Isolation, Live, Profile};
 use crate::engine::app_server::features::Without;
 use crate::engine::app_server::{self, Features};
 use crate::os::trust::{self, Doubt};
@@ -62,13 +61,9 @@ impl Examined {
         });
         let all = [Some(program), named.as_deref().filter(|named| *named != program), behind];
         findings.extend(all.into_iter().flatten().flat_map(doubts));
-        let (floor, needs) = match config.engine {
-            EngineKind::Exec => EXEC_FLOOR,
-            EngineKind::AppServer => APP_SERVER_FLOOR,
-        };
         if let Some(version) = survey.and_then(|survey| survey.version) {
-            let engine = config.engine.name();
-            findings.push(if version < floor {
+            let (engine, needs) = (config.engine.name(), config.engine.capabilities().version_floor);
+            findings.push(if !version.serves(config.engine) {
                 Finding::broken(
                     "version",
                     format!("{version} is too old: engine = {engine} needs {needs} or newer"),
@@ -83,7 +78,7 @@ impl Examined {
         }
         if let Ok(installation) = &self.usable {
             findings.extend(confined(installation, config));
-            if config.engine == EngineKind::AppServer {
+            if config.engine.capabilities().threads {
                 let examined = self.runtime.block_on(app_server::examine(self.codex.clone()));
                 findings.extend(features(examined));
             }

@@ -8,8 +8,8 @@ use crate::api::error;
 use crate::cli::probe::HttpProbe;
 use crate::cli::readiness::addresses;
 use crate::cli::service::{State, World};
-use crate::config::{Config, EngineKind};
-use crate::engine::{Engine, app_server, exec};
+use crate::config::Config;
+use crate::engine::Engine;
 use crate::os::users::own_uid;
 use crate::turn::{Caller, Event, Failure, Item, Part, Role, Slot, Turn, Workdir};
 
@@ -69,10 +69,7 @@ fn here(config: &Config, examined: &Examined) -> Result<String, String> {
     };
     examined.runtime.block_on(async {
         let (live, codex) = (examined.live.clone(), examined.codex.clone());
-        let engine = match config.engine {
-            EngineKind::Exec => Engine::Exec(exec::Exec::start(live, codex)),
-            EngineKind::AppServer => Engine::AppServer(app_server::Pool::start(live, codex)),
-        };
+        let engine = Engine::start(live, codex);
         let answer = tokio::time::timeout(PATIENCE, read(&engine, turn.clone())).await;
         engine.shutdown().await;
         answer

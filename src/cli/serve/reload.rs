@@ -1,7 +1,8 @@
 //! The settings loaded again, while everything runs on. What is broken changes nothing.
 
 use crate::api::App;
-use crate::config::Config;
+use crate::config::schema::Restart;
+use crate::config::{Config, SETTINGS};
 use crate::observe::message_ids;
 
 use super::notifier::Notifier;
@@ -45,32 +46,17 @@ impl Server {
 }
 
 /// The new settings with what only a restart can change left as it is, and the names of that.
-fn keep_fixed(new: Config, old: &Config, activated: bool) -> (Config, Vec<&'static str>) {
+fn keep_fixed(mut new: Config, old: &Config, activated: bool) -> (Config, Vec<&'static str>) {
     let mut kept = Vec::new();
-    let mut note = |name, changed: bool| {
-        if changed {
-            kept.push(name);
+    for setting in SETTINGS.iter().filter(|setting| setting.restart != Restart::Never) {
+        // Sockets of the service manager are its own business.
+        let counts = !(activated && setting.restart == Restart::WithOwnSockets);
+        if counts && new.value(setting.key) != old.value(setting.key) {
+            kept.push(setting.key);
         }
-    };
-    // Sockets of the service manager are its own business.
-    note("host", !activated && new.host != old.host);
-    note("port", !activated && new.port != old.port);
-    note("engine", new.engine != old.engine);
-    note("log_target", new.log_target != old.log_target);
-    note("log_format", new.log_format != old.log_format);
-    note("drain_seconds", new.drain_seconds != old.drain_seconds);
-    note("idle_exit_seconds", new.idle_exit_seconds != old.idle_exit_seconds);
-    let config = Config {
-        host: old.host.clone(),
-        port: old.port,
-        engine: old.engine,
-        log_target: old.log_target,
-        log_format: old.log_format,
-        drain_seconds: old.drain_seconds,
-        idle_exit_seconds: old.idle_exit_seconds,
-        ..new
-    };
-    (config, kept)
+        new.copy(setting.key, old);
+    }
+    (new, kept)
 }
 
 #[cfg(test)]
@@ -78,7 +64,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::settings::{EngineKind, LogFormat, LogTarget, SETTINGS};
+    use crate::config::choices::{EngineKind, LogFormat, LogTarget};
 
     #[test]
     fn what_only_a_restart_can_change_stays_and_is_named() {
@@ -96,7 +82,7 @@ mod tests {
             ..Config::default()
         };
         let fixed =
-            ["host", "port", "engine", "log_target", "log_format", "drain_seconds", "idle_exit_seconds"];
+            ["host", "port", "idle_exit_seconds", "drain_seconds", "engine", "log_target", "log_format"];
         for (activated, named) in [(false, &fixed[..]), (true, &fixed[2..])] {
             let (config, kept) = keep_fixed(new.clone(), &old, activated);
             assert_eq!(kept, named);

@@ -388,6 +388,7 @@ fn what_is_allowed_but_odd_is_said() {
         ("host", "127.8.8.8", None),
         ("host", "localhost", None),
         ("workers", "2", Some("workers is unused with engine = exec")),
+        ("parked_seconds", "2", Some("parked_seconds is unused with engine = exec")),
         ("max_concurrency", "2", None),
         ("isolation", "shared", Some("isolation = shared")),
         ("agent_reads", "host", Some("agent_reads = host")),

@@ -1,6 +1,7 @@
 //! The part of the README about the settings, which a test keeps as it is made here.
 
 use super::*;
+use crate::config::schema::Restart;
 
 /// What stands above the tables of the README.
 const PREFACE: &str = "
@@ -37,13 +38,17 @@ pub fn markdown() -> String {
             _ => choices(setting),
         };
         let repeated = if setting.one_entry { " Flag: repeat it, one entry each." } else { "" };
+        let restart = match setting.restart {
+            Restart::Never => "",
+            Restart::Always | Restart::WithOwnSockets => " A change needs a restart.",
+        };
         let what = format!("{} {joined}{repeated}", setting.doc());
         let row = format!(
             "| `{}` | `--{}` | {} | {} |\n",
             setting.key,
             setting.flag,
             default(setting),
-            what.trim()
+            what.trim().to_owned() + restart
         );
         text += &row;
     }

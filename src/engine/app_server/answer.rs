@@ -156,6 +156,28 @@ impl Answer {
         self.settlement.stop(Err(failure));
     }
 
+    /// Codex asks for the result of a call. False: not taken notice of, as the answer is over.
+    pub fn asked_for(&mut self, call_id: &str, tool: &str, arguments: &str) -> bool {
+        if self.stage() != Stage::Running {
+            return false;
+        }
+        self.last_heard = Instant::now();
+        self.assembler.asked_for(call_id, tool, arguments);
+        self.settlement.wake();
+        true
+    }
+
+    /// Whether there are calls, and nothing will tell when they are all.
+    pub fn waits_for_more_calls(&self) -> bool {
+        self.assembler.waits_for_more_calls()
+    }
+
+    /// No more calls are to come.
+    pub fn calls_are_all(&mut self) {
+        self.assembler.calls_are_all();
+        self.act();
+    }
+
     /// Nobody listens any more.
     pub fn abandon(&mut self) {
         self.settlement.abandon();

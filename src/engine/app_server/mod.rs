@@ -69,6 +69,9 @@ pub struct Timing {
     vital: Duration,
     /// Without a word about a turn that waits for a function's result, until that is refused.
     silence: Duration,
+    /// Without a word after a function call, where nothing tells that a response is complete. A call
+    /// that comes later is given with the next request.
+    calls: Duration,
     /// From an accepted interruption to the end of the turn.
     end: Duration,
     /// Before a worker is started again; doubled at each failure.
@@ -89,6 +92,7 @@ impl Default for Timing {
             patience: Duration::from_secs(5),
             vital: Duration::from_secs(2),
             silence: Duration::from_secs(60),
+            calls: Duration::from_millis(30),
             end: Duration::from_secs(10),
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(30),

@@ -12,10 +12,11 @@
 
 mod keeper;
 mod parked;
+mod sessions;
 mod source;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
@@ -132,7 +133,8 @@ impl Pool {
         let answer = Answer::new(settlement, context, Arc::clone(&self.shared.limits));
         let answer = Arc::new(Mutex::new(answer));
         let parked = Arc::clone(&self.shared.parked);
-        let run = Run { turn, names, config, answer, change, sink, granted, parked };
+        let conversation = OnceLock::new();
+        let run = Run { turn, names, config, answer, change, sink, granted, parked, conversation };
         let shared = Arc::clone(&self.shared);
         // In a box: on its way to the runtime it would be copied several times.
         self.shared.tasks.spawn(Box::pin(async move { shared.serve(run).await }));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::answer::Answer;
+use super::worker::lock;
 
 /// Threads by id.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ struct Thread {
     open: Vec<OpenCall>,
     /// Results of calls that Codex has not asked for yet: older ones ask for one after the other.
     results: HashMap<String, String>,
+    /// Open calls that nobody has been told of.
+    late: Vec<LateCall>,
     /// Something happened on it while it was kept.
     spoilt: bool,
 }
@@ -28,6 +31,17 @@ pub struct OpenCall {
     pub call_id: String,
     /// The id of Codex's request, in JSON.
     pub request: String,
+}
+
+/// A call that came when nobody took notice.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LateCall {
+    /// The model's name for it.
+    pub call_id: String,
+    /// The function, by the name it went out with.
+    pub tool: String,
+    /// Its arguments, in JSON.
+    pub arguments: String,
 }
 
 impl Threads {
@@ -62,6 +76,11 @@ impl Threads {
         kept.map(|thread| thread.answer = Some(answer)).is_some()
     }
 
+    /// The calls of a thread that nobody has been told of; from now on somebody is.
+    pub fn late(&mut self, thread: &str) -> Vec<LateCall> {
+        self.0.get_mut(thread).map(|thread| std::mem::take(&mut thread.late)).unwrap_or_default()
+    }
+
     /// Who listens to a thread. One that is kept is spoilt by what `spoils`.
     pub fn listener(&mut self, thread: &str, spoils: bool) -> Option<Arc<Mutex<Answer>>> {
         let thread = self.0.get_mut(thread)?;
@@ -69,14 +88,27 @@ impl Threads {
         thread.answer.clone()
     }
 
-    /// Codex waits for a call. Gives its result if that is there.
+    /// Codex waits for a call. Gives its result if that is there; else whoever listens is told of
+    /// the call, now if they take it, or later.
     ///
     /// # Errors
     /// The call, of a thread that nobody knows.
-    pub fn called(&mut self, thread: &str, call: OpenCall) -> Result<Option<(OpenCall, String)>, OpenCall> {
+    pub fn called(
+        &mut self,
+        thread: &str,
+        call: OpenCall,
+        tool: &str,
+        arguments: &str,
+    ) -> Result<Option<(OpenCall, String)>, OpenCall> {
         let Some(thread) = self.0.get_mut(thread) else { return Err(call) };
         if let Some(result) = thread.results.remove(&call.call_id) {
             return Ok(Some((call, result)));
+        }
+        let told =
+            thread.answer.as_ref().map(|answer| lock(answer).asked_for(&call.call_id, tool, arguments));
+        if told != Some(true) {
+            let (tool, arguments) = (tool.to_owned(), arguments.to_owned());
+            thread.late.push(LateCall { call_id: call.call_id.clone(), tool, arguments });
         }
         thread.open.push(call);
         Ok(None)

@@ -18,7 +18,7 @@ mod thread;
 use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use serde::de::IgnoredAny;
@@ -34,7 +34,7 @@ use super::wire::{self, InjectItems, ThreadUnsubscribe, TurnInterrupt, TurnStart
 use super::worker::{Worker, lock};
 use crate::codex::Continuation;
 use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{At, Failure, Output, Said, Sink, Summary, Tool, Turn, forced};
+use crate::turn::{At, Failure, Identity, Output, Said, Sink, Summary, Tool, Turn, forced};
 
 pub use thread::plain_thread;
 
@@ -72,6 +72,8 @@ pub struct Run {
     pub granted: Instant,
     /// Where its thread may be kept.
     pub parked: Arc<Parked>,
+    /// Which conversation it belongs to, once that was found out.
+    pub conversation: OnceLock<Identity>,
 }
 
 impl Run {

@@ -12,9 +12,9 @@ pub use custom::unwrapped;
 pub use handshake::{AuthStatus, GetAuthStatus, Initialize, Initialized};
 pub use items::{InjectItems, hint, items, tool_result};
 pub use notifications::{
-    About, AboutCall, DeltaNotification, ErrorNotification, ItemNotification, RateLimits,
-    RateLimitsNotification, RawItem, RawResponseCompletedNotification, RawResponseItemNotification,
-    SummaryText, ThreadItem, TokenUsageNotification, TurnError, TurnNotification,
+    About, DeltaNotification, ErrorNotification, ItemNotification, RateLimits, RateLimitsNotification,
+    RawItem, RawResponseCompletedNotification, RawResponseItemNotification, SummaryText, ThreadItem,
+    TokenUsageNotification, ToolCallRequest, TurnError, TurnNotification,
 };
 pub use requests::{
     DynamicTool, ThreadConfig, ThreadFork, ThreadStart, ThreadStarted, ThreadUnsubscribe, TurnInterrupt,

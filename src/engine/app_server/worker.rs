@@ -24,10 +24,10 @@ use tokio::task::JoinHandle;
 use super::answer::{Answer, LatestLimits};
 use super::features::Features;
 use super::rpc::{self, Ended, OnReply, Rpc, RpcError, Sent, ServerMessage, Vital, place};
-use super::threads::{OpenCall, Threads};
+use super::threads::{LateCall, OpenCall, Threads};
 use super::wire::{
-    self, About, AboutCall, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized,
-    RateLimitsNotification,
+    self, About, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized,
+    RateLimitsNotification, ToolCallRequest,
 };
 use super::{Link, Timing};
 use crate::codex::errors::before_prompt;
@@ -274,6 +274,11 @@ impl Worker {
         lock(&self.threads).resume(thread, answer)
     }
 
+    /// The calls that Codex made on a thread when nobody took notice.
+    pub fn late_calls(&self, thread: &str) -> Vec<LateCall> {
+        lock(&self.threads).late(thread)
+    }
+
     /// Gives Codex the result of a call: now, or as soon as it asks. Gives where the answer begins
     /// in all that is written to the worker, if it was sent.
     ///
@@ -473,7 +478,11 @@ impl Worker {
     }
 
     fn listener(&self, thread: &str, method: &str) -> Option<Arc<Mutex<Answer>>> {
-        let spoils = matches!(method, "error" | "turn/completed" | "thread/closed" | "thread/compacted");
+        // Words that come when nobody listens would be the thread's, and not the client's.
+        let spoils = matches!(
+            method,
+            "error" | "turn/completed" | "thread/closed" | "thread/compacted" | "item/agentMessage/delta"
+        );
         lock(&self.threads).listener(thread, spoils)
     }
 
@@ -481,10 +490,10 @@ impl Worker {
     /// of several parallel calls would set the others aside.
     fn requested(&self, method: &str, params: &str, id: &str) {
         if method == TOOL_CALL
-            && let Ok(AboutCall { thread_id, call_id }) = serde_json::from_str(params)
+            && let Ok(ToolCallRequest { thread_id, call_id, tool, arguments }) = serde_json::from_str(params)
         {
             let call = OpenCall { call_id: call_id.0.into_owned(), request: id.to_owned() };
-            match lock(&self.threads).called(&thread_id.0, call) {
+            match lock(&self.threads).called(&thread_id.0, call, &tool.0, arguments.get()) {
                 Ok(None) => return,
                 Ok(Some((call, result))) => return self.rpc.answer(&call.request, &result),
                 Err(_) => {}

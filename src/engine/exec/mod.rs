@@ -412,7 +412,7 @@ impl Run {
 
 /// Records the session of a conversation. Without it the turn costs more and is answered all the same.
 fn record(turn: &Turn, id: &Identity, home: &std::path::Path) -> Option<Rollout> {
-    let session = Session { id: *id, cwd: turn.workdir.path(), tools: &[] };
+    let session = Session { id: &id.to_string(), cwd: turn.workdir.path(), tools: &[] };
     match Rollout::write(home, &session) {
         Ok(rollout) => Some(rollout),
         Err(error) => {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::models::upstream;
-use crate::config::settings::ProfileChoice;
+use crate::config::choices::ProfileChoice;
 use crate::turn::{Tool, ToolChoice, ToolKind};
 use serde_json::{Value, json};
 

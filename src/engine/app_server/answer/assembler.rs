@@ -4,7 +4,8 @@
 //!   conversation   Sent --taken--> Taken         Sent --the turn begins--> Overtaken (a failure)
 //!   text           Untold --say--> Told --response ended--> Before --say--> Told
 //!   reasoning      Untold --think--> Told --begun again--> Repeating --response ended--> Untold
-//!   calls, thoughts  held until something follows them or their response ends
+//!   calls, thoughts  held until something follows them or their response ends; where nothing tells
+//!                    of the end of a response, until no more calls are expected
 //! ```
 
 use std::sync::Arc;
@@ -109,7 +110,8 @@ struct Rest {
     spoilt: bool,
     /// Messages of the caller that are still to be repeated to us as of this turn.
     echoes: usize,
-    /// How many requests to the upstream were answered.
+    /// How many requests to the upstream were answered, as far as told: with raw events at their
+    /// ends, without when the calls in them are answered too.
     responses: usize,
     /// Where the thread was left before.
     from: Progress,
@@ -213,13 +215,35 @@ impl Assembler {
     /// by itself in between.
     fn complete(&mut self, finish: Finish) -> Option<Outcome> {
         self.finish = Some(finish);
-        let rests = self.rest.wanted && !self.rest.spoilt && self.rest.responses <= 1;
+        let called_before = !self.rest.raw && self.rest.from.held.is_some();
+        let this = self.rest.raw || finish != Finish::ToolCalls;
+        let own = usize::from(called_before) + usize::from(this);
+        let rests = self.rest.wanted && !self.rest.spoilt && self.rest.responses <= own;
         let outcome = Ok(Event::Done { finish, usage: self.usage() });
         if !rests {
             return Some(outcome);
         }
         self.actions.push(Action::Rest { outcome, held: finish == Finish::ToolCalls });
         None
+    }
+
+    /// Codex asks for the result of a call. With raw events it was told of before.
+    pub fn asked_for(&mut self, call_id: &str, tool: &str, arguments: &str) {
+        if self.rest.wanted && !self.rest.raw {
+            self.check_order();
+            self.call(call_id.to_owned(), tool, arguments.to_owned());
+        }
+    }
+
+    /// Whether there are calls, and nothing will tell when they are all.
+    pub fn waits_for_more_calls(&self) -> bool {
+        self.rest.wanted && !self.rest.raw && self.called && self.finish.is_none()
+    }
+
+    /// No more calls are to come, as far as anybody can tell.
+    pub fn calls_are_all(&mut self) {
+        self.hand_over();
+        self.end_with_calls();
     }
 
     /// What is to be done, in order; then nothing is, until more is heard.
@@ -404,7 +428,14 @@ impl Assembler {
             return;
         }
         match &*item.kind.0 {
-            "function_call" => self.call(item),
+            "function_call" => {
+                if let (Some(id), Some(name)) = (item.call_id, item.name) {
+                    let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
+                    let arguments =
+                        serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
+                    self.call(id, &name.0, arguments);
+                }
+            }
             "reasoning" if self.context.want_encrypted => self.thought(item),
             // Repeated from what we sent.
             "reasoning" | "function_call_output" => {}
@@ -428,16 +459,13 @@ impl Assembler {
         }
     }
 
-    fn call(&mut self, item: RawItem<'_>) {
-        let (Some(id), Some(name)) = (item.call_id, item.name) else { return };
+    fn call(&mut self, id: String, name: &str, arguments: String) {
         // A name nobody offered: Codex tells the model so and lets it try again.
-        let offered = self.context.names.offered(&name.0).and_then(|index| self.context.tools.get(index));
+        let offered = self.context.names.offered(name).and_then(|index| self.context.tools.get(index));
         let Some(tool) = offered else {
             self.rest.spoilt = true;
             return;
         };
-        let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
-        let arguments = serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
         // The same with arguments that are no JSON.
         self.rest.spoilt |= serde_json::from_str::<IgnoredAny>(&arguments).is_err();
         let (name, namespace, kind) = (tool.name.clone(), tool.namespace.clone(), tool.call_kind());
@@ -455,6 +483,10 @@ impl Assembler {
         self.rest.responses += usize::from(self.rest.raw);
         self.hand_over();
         self.response_ended();
+        self.end_with_calls();
+    }
+
+    fn end_with_calls(&mut self) {
         if self.called
             && let Some(outcome) = self.complete(Finish::ToolCalls)
         {

@@ -154,6 +154,11 @@ impl Settlement {
 
     fn reach(&mut self, stage: Stage) {
         self.stage = stage;
+        self.wake();
+    }
+
+    /// Has whoever waits for another stage look again.
+    pub fn wake(&self) {
         self.change.notify_one();
     }
 

@@ -8,6 +8,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 use tokio_util::task::TaskTracker;
 
+use super::sessions::Sessions;
+
 use crate::config::Config;
 use crate::engine::app_server::answer::Progress;
 use crate::engine::app_server::parking::{Limits, Parking};
@@ -16,7 +18,7 @@ use crate::engine::app_server::rpc::RpcError;
 use crate::engine::app_server::turn::Run;
 use crate::engine::app_server::wire::TurnInterrupt;
 use crate::engine::app_server::worker::{Worker, lock};
-use crate::turn::Turn;
+use crate::turn::{Identity, Turn};
 
 /// How much text the kept conversations may have together.
 const BYTES: usize = 64 << 20;
@@ -30,12 +32,15 @@ pub struct Kept {
     pub thread: String,
     /// Where it was left.
     pub progress: Progress,
+    /// Which conversation it is of, where that matters.
+    pub conversation: Option<Identity>,
 }
 
 /// All of them.
 #[derive(Debug)]
 pub struct Parked {
     parking: Mutex<Parking<Kept>>,
+    sessions: Mutex<Sessions>,
     changed: Notify,
     /// Where releases run.
     tasks: TaskTracker,
@@ -44,11 +49,14 @@ pub struct Parked {
 impl Parked {
     /// None yet. Releases run among `tasks`.
     pub fn new(tasks: TaskTracker) -> Parked {
-        Parked { parking: Mutex::default(), changed: Notify::new(), tasks }
+        Parked { parking: Mutex::default(), sessions: Mutex::default(), changed: Notify::new(), tasks }
     }
 
     /// Keeps a thread, if there is room. Gives its number.
     pub fn park(&self, past: Past, kept: Kept, config: &Config) -> u64 {
+        if let Some(conversation) = kept.conversation {
+            let _ = self.session(conversation);
+        }
         let limits = Limits { most: config.parked_conversations, lasts: config.parked_seconds, bytes: BYTES };
         let (number, gone) = {
             let mut parking = lock(&self.parking);
@@ -62,6 +70,16 @@ impl Parked {
         self.give_up(gone);
         self.changed.notify_one();
         number
+    }
+
+    /// A conversation was begun in the session of this thread.
+    pub fn begun(&self, conversation: Identity, thread: &str) {
+        lock(&self.sessions).note(conversation, thread, Instant::now());
+    }
+
+    /// The session id of a conversation, if the upstream may still have something of it.
+    pub fn session(&self, conversation: Identity) -> Option<String> {
+        lock(&self.sessions).used(conversation, Instant::now())
     }
 
     /// The thread that a turn goes on from, and the item at which it does.
@@ -97,7 +115,7 @@ impl Parked {
     /// Releases threads that nobody goes on from. What they wait for is interrupted first, for
     /// else the model would be asked about it.
     pub fn give_up(&self, threads: impl IntoIterator<Item = Kept>) {
-        for Kept { worker, thread, progress } in threads {
+        for Kept { worker, thread, progress, conversation: _ } in threads {
             self.tasks.spawn(async move {
                 if let Some(turn_id) = &progress.held {
                     let params = TurnInterrupt { thread_id: &thread, turn_id };

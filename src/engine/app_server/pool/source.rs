@@ -12,6 +12,7 @@ use crate::engine::app_server::answer::LatestLimits;
 use crate::engine::app_server::features::Features;
 use crate::engine::app_server::worker::Worker;
 use crate::engine::app_server::{Link, Timing};
+use crate::engine::not_started;
 use crate::turn::Failure;
 
 pub(super) type Promise<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
@@ -91,16 +92,6 @@ impl Source {
             Ok(started) => Ok(started),
             Err(failure) => Err(folders::cause(&config, failure).await),
         }
-    }
-}
-
-/// What it means that a process of the CLI could not be started.
-fn not_started(installation: &Installation, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-            Failure::CodexMissing { bin: installation.config.codex_bin.clone() }
-        }
-        _ => Failure::CodexExited { status: "not started".into(), detail: error.to_string() },
     }
 }
 

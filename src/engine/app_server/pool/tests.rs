@@ -8,7 +8,7 @@ use super::keeper::Pause;
 use super::*;
 use crate::codex::{Confinement, Functions, Home, Installation, Login, Version};
 use crate::config::EngineKind;
-use crate::config::settings::ProfileChoice;
+use crate::config::choices::ProfileChoice;
 use crate::turn::{At, Event, Finish, Item, Part, Role, Tool, Workdir};
 
 const FAST: Timing = Timing {
@@ -17,6 +17,7 @@ const FAST: Timing = Timing {
     patience: Duration::from_millis(100),
     vital: Duration::from_millis(100),
     silence: Duration::from_secs(1),
+    calls: Duration::from_millis(5),
     end: Duration::from_millis(300),
     first_pause: Duration::from_millis(1),
     longest_pause: Duration::from_millis(20),

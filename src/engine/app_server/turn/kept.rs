@@ -18,6 +18,7 @@ use crate::engine::app_server::answer::Stage;
 use crate::engine::app_server::past::Past;
 use crate::engine::app_server::pool::Kept;
 use crate::engine::app_server::rpc::{OnReply, RpcError};
+use crate::engine::app_server::threads::LateCall;
 use crate::engine::app_server::wire::{self, InjectItems};
 use crate::engine::app_server::worker::{Worker, lock};
 use crate::turn::{Failure, Item};
@@ -28,7 +29,8 @@ impl Run {
     pub(super) fn keep(&self, worker: &Arc<Worker>, thread: &str) -> u64 {
         let (said, progress) = lock(&self.answer).rested();
         worker.park(thread);
-        let kept = Kept { worker: Arc::clone(worker), thread: thread.to_owned(), progress };
+        let conversation = self.conversation.get().copied();
+        let kept = Kept { worker: Arc::clone(worker), thread: thread.to_owned(), progress, conversation };
         let number = self.parked.park(Past::new(self.turn.clone(), said), kept, &self.config);
         lock(&self.answer).over(Err(Failure::Internal { detail: "a complete answer was lost".into() }));
         number
@@ -44,6 +46,9 @@ impl Run {
             return Ended::Unsent(Failure::codex_failed("a kept thread ended"));
         }
         lock(&self.answer).thread_started(began);
+        if let Some(conversation) = kept.conversation {
+            let _ = self.conversation.set(conversation);
+        }
         let mut begins = None;
         let asked = match self.ask_on(&kept, at, &mut begins).await {
             Ok(turn) => self.see_through(&worker, &kept.thread, turn).await,
@@ -125,6 +130,10 @@ impl Run {
             }
         }
         lock(&self.answer).accepted(began);
+        // What the model called when its answer was given out already is the answer now.
+        for LateCall { call_id, tool, arguments } in worker.late_calls(&kept.thread) {
+            lock(&self.answer).asked_for(&call_id, &tool, &arguments);
+        }
         Ok(Some(turn.clone()))
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //!   without functions, nor reasoning to give back   thread/fork under the conversation's identity, each time
-//!   otherwise, or where that is not possible   thread/start, or one started beforehand
+//!   with them, a session of the conversation known  thread/fork under that
+//!   with them, or where that is not possible        thread/start, or one started beforehand
 //! ```
+//! Only a thread that was started tells what the model wrote word for word, and what calls cost before
+//! they are answered; but it has a session of its own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,13 +14,14 @@ use std::time::Instant;
 
 use super::{OVERLOADED, Run, Stop};
 use crate::codex::Continuation;
-use crate::codex::rollout::{Rollout, Session};
+use crate::codex::rollout::{self, Rollout, Session};
 use crate::config::{Config, Profile};
 use crate::engine::app_server::features::Features;
 use crate::engine::app_server::rpc::RpcError;
+use crate::engine::app_server::tool_names::Names;
 use crate::engine::app_server::wire::{self, DynamicTool, ThreadConfig, ThreadFork, ThreadStart};
 use crate::engine::app_server::worker::{Worker, lock};
-use crate::turn::{At, Failure, Identity, Item, Part};
+use crate::turn::{At, Failure, Identity, Item, Part, Tool};
 
 /// A function's result above this many bytes is cut in silence by Codex where it works as an agent.
 const LONGEST_RESULT: usize = 40_000;
@@ -50,14 +54,14 @@ impl Run {
         }
         // Raw events echo the whole history; only threads that live on keep what they tell of.
         let raw = self.wants_raw_events();
+        if let Some(thread) = self.forked(worker).await? {
+            lock(&self.answer).thread_started(began);
+            return Ok(thread);
+        }
         match worker.installation.continuation() {
             Continuation::Off { .. } => {}
             Continuation::Full(_) if !raw => {}
             Continuation::Full(_) | Continuation::Threads { .. } => lock(&self.answer).may_rest(raw),
-        }
-        if let Some(thread) = self.forked(worker).await? {
-            lock(&self.answer).thread_started(began);
-            return Ok(thread);
         }
         let plain = !raw && self.turn.verbosity.is_none();
         if plain
@@ -72,6 +76,9 @@ impl Run {
         params.config = self.turn.verbosity.map(ThreadConfig::new);
         let started: wire::ThreadStarted = worker.call("thread/start", &params).await?;
         lock(&self.answer).thread_started(began);
+        if raw && let Some(conversation) = self.conversation.get() {
+            self.parked.begun(*conversation, &started.thread.id);
+        }
         if agent && let Err(failure) = self.turn.workdir.is_still_there().await {
             Run::release(worker, &started.thread.id).await;
             return Err(failure.into());
@@ -120,23 +127,30 @@ impl Run {
     /// A thread under the session id of the conversation; `None` where that is not possible.
     async fn forked(&self, worker: &Worker) -> Result<Option<String>, Stop> {
         let Continuation::Full(key) = worker.installation.continuation() else { return Ok(None) };
-        if self.wants_raw_events() || self.config.profile() != Profile::Model {
+        if self.config.profile() != Profile::Model {
             return Ok(None);
         }
-        let (turn, home) = (self.turn.clone(), worker.installation.home.path.clone());
-        let cwd = self.config.default_cwd.clone();
+        let raw = self.wants_raw_events();
+        let (turn, names) = (self.turn.clone(), Arc::clone(&self.names));
+        let (home, cwd) = (worker.installation.home.path.clone(), self.config.default_cwd.clone());
+        let parked = Arc::clone(&self.parked);
         // Reads much and writes a file: off the runtime.
-        let written = tokio::task::spawn_blocking(move || {
-            let session = Session { id: Identity::of(&turn, &key), cwd: &cwd, tools: &[] };
-            Rollout::write(&home, &session)
+        let recorded = tokio::task::spawn_blocking(move || {
+            let conversation = Identity::of(&turn, &key);
+            let session = if raw { parked.session(conversation) } else { Some(conversation.to_string()) };
+            let rollout = session.map(|id| record(&home, &id, &cwd, &turn.tools, &names));
+            (conversation, rollout)
         });
-        let rollout = match written.await {
-            Ok(Ok(rollout)) => rollout,
-            Ok(Err(error)) => {
+        let (conversation, recorded) =
+            recorded.await.map_err(|error| Failure::Internal { detail: format!("a session: {error}") })?;
+        let _ = self.conversation.set(conversation);
+        let rollout = match recorded {
+            None => return Ok(None),
+            Some(Ok(rollout)) => rollout,
+            Some(Err(error)) => {
                 tracing::warn!(%error, "cannot record a session; the turn starts a new one");
                 return Ok(None);
             }
-            Err(error) => return Err(Failure::Internal { detail: format!("a session: {error}") }.into()),
         };
         let params = ThreadFork {
             path: rollout.path(),
@@ -152,7 +166,14 @@ impl Run {
         let forked: Result<wire::ThreadStarted, RpcError> = worker.call("thread/fork", &params).await;
         tokio::task::spawn_blocking(move || drop(rollout));
         match forked {
-            Ok(forked) => Ok(Some(forked.thread.id)),
+            Ok(forked) => {
+                if raw {
+                    lock(&self.answer).may_rest(false);
+                }
+                Ok(Some(forked.thread.id))
+            }
+            // One of the functions may be the cause: that shows when they are offered otherwise.
+            Err(RpcError::Refused { code, .. }) if code != OVERLOADED && raw => Ok(None),
             Err(RpcError::Refused { code, message }) if code != OVERLOADED => {
                 if worker.installation.refused.set(()).is_ok() {
                     tracing::warn!(
@@ -165,4 +186,12 @@ impl Run {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Records a session that offers these tools. Blocking.
+fn record(home: &Path, id: &str, cwd: &Path, tools: &[Tool], names: &Names) -> std::io::Result<Rollout> {
+    // Parameters that are not JSON were refused when they were read.
+    let tools = DynamicTool::all(tools, names).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+    let tools: Vec<rollout::DynamicTool<'_>> = tools.iter().map(DynamicTool::recorded).collect();
+    Rollout::write(home, &Session { id, cwd, tools: &tools })
 }

@@ -16,16 +16,22 @@ pub struct About<'a> {
     pub thread_id: Option<Text<'a>>,
 }
 
-/// `item/tool/call`, as far as we look.
+/// `item/tool/call`: Codex asks for the result of a function.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AboutCall<'a> {
+pub struct ToolCallRequest<'a> {
     /// Of which thread.
     #[serde(borrow)]
     pub thread_id: Text<'a>,
     /// Which call of the model.
     #[serde(borrow)]
     pub call_id: Text<'a>,
+    /// The function, by the name it went out with.
+    #[serde(borrow)]
+    pub tool: Text<'a>,
+    /// As Codex read them: where the model wrote other white space, it is lost.
+    #[serde(borrow)]
+    pub arguments: &'a RawValue,
 }
 
 /// `item/agentMessage/delta` and `item/reasoning/summaryTextDelta`.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::custom;
+use crate::codex::rollout;
 use crate::engine::app_server::tool_names::Names;
 use crate::turn::{self, At, Failure, ToolKind};
 
@@ -110,6 +111,15 @@ impl<'a> DynamicTool<'a> {
             })
         };
         tools.iter().enumerate().map(one).collect()
+    }
+
+    /// The same in a recording.
+    pub fn recorded(&self) -> rollout::DynamicTool<'_> {
+        rollout::DynamicTool {
+            name: &self.name,
+            description: &self.description,
+            input_schema: self.input_schema,
+        }
     }
 }
 
