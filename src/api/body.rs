@@ -176,11 +176,21 @@ impl Buffered {
         &self.text
     }
 
+    /// From now on it is there twice: as it came, and as what is made of it.
+    pub fn is_read(&mut self) {
+        self.claim.set(2 * self.text.len() as u64);
+    }
+
     /// Gives the text up for what was made of it, which takes so many bytes.
     pub fn becomes(self, bytes: u64) -> Held {
         let Buffered { text, mut claim } = self;
+        let large = text.len() as u64 >= LARGE;
         drop(text);
         claim.set(bytes);
+        if large {
+            // What is made of the next one would be there beside what this one leaves.
+            memory::purge();
+        }
         Held(claim)
     }
 }

@@ -103,6 +103,11 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
             status: StatusCode::NOT_FOUND,
             ..invalid("not_found", format!("There is no route {} {}.", excerpt(method), excerpt(path)))
         },
+        Failure::NotFound { at, message } => ErrorReply {
+            status: StatusCode::NOT_FOUND,
+            at: at.clone(),
+            ..invalid("not_found", message)
+        },
         Failure::MethodNotAllowed { allow } => ErrorReply {
             status: StatusCode::METHOD_NOT_ALLOWED,
             allow: Some(allow),

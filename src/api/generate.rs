@@ -19,10 +19,10 @@ use crate::config::{Config, EngineKind, Profile};
 use crate::engine::Engine;
 use crate::observe::Trace;
 use crate::turn::pace::{Pace, apart};
-use crate::turn::{Caller, Events, Failure, Phase, Slot, Turn, Workdir};
+use crate::turn::{Caller, Events, Failure, Memory, Phase, Slot, Turn, Workdir};
 
 use super::answer::Answer;
-use super::body::{self, Buffered, Held, Limits, ReadTurn};
+use super::body::{self, Buffered, Limits, ReadTurn};
 use super::connection::Connection;
 use super::dialect::{Decoded, Dialect, Encoder, GenerationRequest, Heading, RequestParts, Wanted};
 use super::error::{self, ErrorReply};
@@ -66,7 +66,6 @@ struct Asked<'a> {
     call: Call<'a>,
     request: GenerationRequest,
     encoder: Box<dyn Encoder>,
-    held: Held,
 }
 
 /// A request with its places, in the queue or already beyond it.
@@ -97,7 +96,7 @@ impl Call<'_> {
 }
 
 /// The longest body that is read on the runtime, in bytes: well below a millisecond's work.
-const INLINE: usize = 64 << 10;
+pub(super) const INLINE: usize = 64 << 10;
 
 /// Reads and checks all there is to a request before it takes a place in the queue.
 async fn decode<'a, B: Buf, E>(
@@ -130,7 +129,7 @@ async fn decode<'a, B: Buf, E>(
         wanted,
     };
     // Off the runtime where it takes its time: a large body, or a directory on a disk.
-    let (decoded, body) = if large || needs_directory(&call.config) {
+    let decoded = if large || needs_directory(&call.config) {
         let turn = if large { call.app.buffers.turn(reading.body.text().len()).await } else { None };
         match tokio::task::spawn_blocking(|| reading.read(turn)).await {
             Ok(read) => read,
@@ -158,9 +157,7 @@ async fn decode<'a, B: Buf, E>(
         Ok(Some(workdir)) => request.turn.workdir = workdir,
         Err(failure) => return Err(call.refuse(&failure, Some(&*encoder))),
     }
-    // The body is as large as what was made of it: nobody needs both.
-    let held = body.becomes(request.turn.bytes());
-    Ok(Asked { call, request, encoder, held })
+    Ok(Asked { call, request, encoder })
 }
 
 /// All that reading a request needs, so that it can be done elsewhere.
@@ -179,8 +176,9 @@ type Read = Result<(Decoded, Result<Option<Workdir>, Failure>, [Duration; 2]), F
 
 impl Reading {
     /// `turn` is what allows a large body to be read now.
-    fn read(self, turn: Option<ReadTurn>) -> (Read, Buffered) {
+    fn read(mut self, turn: Option<ReadTurn>) -> Read {
         let start = Instant::now();
+        self.body.is_read();
         let parts = RequestParts {
             body: self.body.text(),
             headers: &self.headers,
@@ -189,14 +187,17 @@ impl Reading {
             wanted: &self.wanted,
         };
         let decoded = self.dialect.decode(&parts, &self.config);
+        // The body is as large as what was made of it: nobody needs both. That counts as long as anybody
+        // has the turn.
+        let bytes = decoded.as_ref().map_or(0, |decoded| decoded.request.turn.bytes());
+        let held = self.body.becomes(bytes);
+        let mut decoded = decoded?;
+        decoded.request.turn.memory = Memory::new(held);
         // The directory may take its time.
         drop(turn);
-        let decoded = decoded.map(|decoded| {
-            let read = start.elapsed();
-            let workdir = workdir(&decoded.request, &self.config);
-            (decoded, workdir, [read, start.elapsed() - read])
-        });
-        (decoded, self.body)
+        let read = start.elapsed();
+        let workdir = workdir(&decoded.request, &self.config);
+        Ok((decoded, workdir, [read, start.elapsed() - read]))
     }
 }
 
@@ -230,7 +231,7 @@ fn admit(mut asked: Asked<'_>) -> Result<Admitted<'_>, Box<ErrorReply>> {
 
 /// Starts the turns that have their slot; the others begin as theirs come.
 fn run(admitted: Admitted<'_>) -> Running<'_> {
-    let Admitted { asked: Asked { call, request, encoder, held }, places, joined } = admitted;
+    let Admitted { asked: Asked { call, request, encoder }, places, joined } = admitted;
     let GenerationRequest { turn, stop, wishes, n, stream, ignored, .. } = request;
     let engine = &call.app.engine;
     let answer = Answer::new(&stop, &turn).with(wishes);
@@ -253,7 +254,6 @@ fn run(admitted: Admitted<'_>) -> Running<'_> {
         encoder,
         pace: Pace::default(),
         answers_whole: engine.answers_whole(),
-        _held: held,
     };
     let keepalive = call.config.keepalive_seconds;
     Running { reply, stream, ignored, keepalive, connection: call.connection }
@@ -265,17 +265,41 @@ async fn begin(mut place: Place, engine: Arc<Engine>, turn: Turn) -> Result<Even
     Ok(engine.run(turn, Slot::new(permit)))
 }
 
+/// The most that the header names, in bytes: many clients take no more than 16 KiB of headers in all.
+const MOST_NAMED: usize = 4 << 10;
+
+/// These names as a header. What no header could say, for a client chose it, and what does not fit is
+/// counted only; `None` if there is nothing to say.
+fn named(names: &[String]) -> Option<HeaderValue> {
+    let mut text = String::new();
+    let mut others = 0;
+    for name in names {
+        let plain = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+        if !plain || text.len() + name.len() > MOST_NAMED {
+            others += 1;
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(name);
+    }
+    if others > 0 {
+        let gap = if text.is_empty() { "" } else { ", " };
+        text.push_str(&format!("{gap}and {others} more"));
+    }
+    HeaderValue::from_str(&text).ok().filter(|value| !value.is_empty())
+}
+
 /// Waits for what decides the status, and answers.
 async fn reply(running: Running<'_>) -> Response {
-    let ignored = HeaderValue::from_str(&running.ignored.join(", "));
+    let ignored = named(&running.ignored);
     let mut response = if running.stream {
         streamed(running.reply, running.keepalive, running.connection).await
     } else {
         replied(running.reply).await
     };
-    if let Ok(ignored) = ignored
-        && !ignored.is_empty()
-    {
+    if let Some(ignored) = ignored {
         response.headers_mut().insert(IGNORED, ignored);
     }
     response
@@ -307,4 +331,30 @@ async fn streamed(reply: Reply, keepalive: Duration, connection: &Connection) ->
     // nginx would hold deltas back otherwise.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_names_what_it_can_and_counts_the_rest() {
+        let said = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            named(&names).map(|value| value.to_str().unwrap().to_owned())
+        };
+        let just = "x".repeat(MOST_NAMED);
+        for (names, expect) in [
+            (&[][..], None),
+            (&["a"], Some("a".to_owned())),
+            (&["a", "b[0].c"], Some("a, b[0].c".into())),
+            (&["a", "b\r\nx: y", "é", "c"], Some("a, c, and 2 more".into())),
+            (&["a b"], Some("and 1 more".into())),
+            (&[&just], Some(just.clone())),
+            (&[&just, "a"], Some(format!("{just}, and 1 more"))),
+            (&[&format!("{just}x")], Some("and 1 more".into())),
+        ] {
+            assert_eq!(said(names), expect, "{names:.40?}");
+        }
+    }
 }

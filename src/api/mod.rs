@@ -12,6 +12,7 @@ mod calls;
 pub mod chat;
 pub mod connection;
 pub mod connection_io;
+mod count;
 pub mod dialect;
 pub mod error;
 mod fields;

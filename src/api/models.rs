@@ -73,9 +73,32 @@ pub fn list(names: &[String], created: u64) -> Value {
     json!({"object": "list", "data": data})
 }
 
+/// One entry as Anthropic has it.
+pub fn anthropic_object(name: &str, created: u64) -> Value {
+    let created = i64::try_from(created).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
+    let created = created.unwrap_or_default().to_string();
+    json!({"type": "model", "id": name, "display_name": name, "created_at": created})
+}
+
+/// The whole list, which is one page of it.
+pub fn anthropic_list(names: &[String], created: u64) -> Value {
+    let data: Vec<Value> = names.iter().map(|name| anthropic_object(name, created)).collect();
+    json!({"data": data, "has_more": false, "first_id": names.first(), "last_id": names.last()})
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn either_list_has_its_shape() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        let entry = |name: &str| json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:07Z"});
+        let expect =
+            json!({"data": [entry("a"), entry("b")], "has_more": false, "first_id": "a", "last_id": "b"});
+        assert_eq!(anthropic_list(&names, 7), expect);
+        assert_eq!(list(&names, 7)["object"], "list");
+    }
 
     #[test]
     fn the_default_comes_first_and_nothing_twice() {

@@ -66,7 +66,7 @@ impl<'a> Raw<'a> {
         if !inner.contains('\\') {
             return Some(Cow::Borrowed(inner));
         }
-        serde_json::from_str(self.0).ok().map(Cow::Owned)
+        unescaped(inner).map(Cow::Owned)
     }
 
     /// A boolean.
@@ -99,6 +99,48 @@ impl<'a> Raw<'a> {
     pub(super) fn json(self) -> Json {
         self.0.into()
     }
+}
+
+/// What stands between the quotes of a JSON string that was checked. As long a string as it becomes is
+/// asked for at once: one that grows is there twice while it does.
+fn unescaped(inner: &str) -> Option<String> {
+    let mut length = 0;
+    segments(inner, |segment| length += segment.len())?;
+    let mut text = String::with_capacity(length);
+    segments(inner, |segment| text.push_str(segment))?;
+    Some(text)
+}
+
+/// Tells `each` the pieces that an escaped text stands for.
+fn segments(escaped: &str, mut each: impl FnMut(&str)) -> Option<()> {
+    let mut rest = escaped;
+    while let Some(at) = rest.find('\\') {
+        each(&rest[..at]);
+        let escape = rest.get(at..)?;
+        let (length, character) = match escape.as_bytes().get(1)? {
+            b'n' => (2, "\n"),
+            b't' => (2, "\t"),
+            b'r' => (2, "\r"),
+            b'b' => (2, "\u{8}"),
+            b'f' => (2, "\u{c}"),
+            b'u' => {
+                let unit = |at: usize| u16::from_str_radix(escape.get(at..at + 4)?, 16).ok();
+                let first = unit(2)?;
+                // A character beyond the first 65,536 is two of them.
+                let pair = (0xd800..0xdc00).contains(&first);
+                let units = [first, if pair { unit(8)? } else { 0 }];
+                let units = &units[..if pair { 2 } else { 1 }];
+                let character = char::decode_utf16(units.iter().copied()).next()?.ok()?;
+                each(character.encode_utf8(&mut [0; 4]));
+                (6 * units.len(), "")
+            }
+            _ => (2, escape.get(1..2)?),
+        };
+        each(character);
+        rest = escape.get(length..)?;
+    }
+    each(rest);
+    Some(())
 }
 
 /// The value that follows in an array or object, blanks and a comma skipped.
@@ -289,6 +331,27 @@ mod tests {
         assert_eq!(items[2].string(), Some(Cow::Owned("x\n".to_owned())));
         assert!(items[1].fields().is_none() && items[1].items().is_none() && items[1].string().is_none());
         assert!(fields.get("b").is_none());
+    }
+
+    #[test]
+    fn escapes_are_read_as_serde_reads_them() {
+        for inner in [
+            "\\n\\t\\r\\b\\f\\\"\\\\\\/",
+            "a\\u0000b\\u00e9\\u00E9c\\ud83d\\ude00\\uD83D\\uDE00é😀",
+            "\\ud7ff\\ue000\\uffff\\udbff\\udfff\\ud800\\udc00",
+            "\\\\n\\\\\\n\\\\u0041\\u0041",
+            "\\u005c\\u0022\\u005cn",
+        ] {
+            let quoted = format!("\"{inner}\"");
+            let expect: String = serde_json::from_str(&quoted).unwrap();
+            let text = unescaped(inner).unwrap();
+            assert_eq!(text, expect, "{inner}");
+            assert_eq!(text.capacity(), text.len(), "{inner}");
+        }
+        // What was not checked is none.
+        for inner in ["\\", "\\u", "\\u12", "\\ud800", "\\ud800\\n", "\\udc00", "\\é", "\\u00é0"] {
+            assert_eq!(unescaped(inner), None, "{inner}");
+        }
     }
 
     /// The same verdict, in the same words, as if the text were parsed into a `Value`.

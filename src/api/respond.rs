@@ -18,7 +18,6 @@ use crate::turn::pace::{Pace, apart};
 use crate::turn::{Event, Failure, Outcome, Phase, Usage};
 
 use super::answer::Answer;
-use super::body::Held;
 use super::connection::Connection;
 use super::dialect::{Dialect, Encoder, Frames, Piece, WholeAnswer, join};
 use super::error::{self, ErrorReply};
@@ -41,8 +40,6 @@ pub struct Reply {
     pub encoder: Box<dyn Encoder>,
     /// Whether a turn that was cut by a stop string ends by itself at once, and tells its cost.
     pub answers_whole: bool,
-    /// The conversation counts against `max_buffered_bytes` as long as the turns may need it.
-    pub _held: Held,
 }
 
 impl Reply {

@@ -18,13 +18,14 @@ use crate::turn::Failure;
 
 use super::chat::CHAT;
 use super::connection::{Connection, Target};
+use super::count::{Count, count};
 use super::dialect::Dialect;
 use super::error::ErrorReply;
 use super::gate::{Access, Head, Pass, refusals};
 use super::generate::{Call, generate};
-use super::messages::MESSAGES;
+use super::messages::{self, MESSAGES};
 use super::respond::note_failure;
-use super::responses::RESPONSES;
+use super::responses::{self, RESPONSES};
 use super::{App, error, ids, models, status};
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -34,7 +35,15 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
 static ROUTES: &[Route] = &[
     generation("chat/completions", &CHAT),
     generation("messages", &MESSAGES),
+    counting("messages/count_tokens", &MESSAGES, messages::count),
     generation("responses", &RESPONSES),
+    // Where agents look that take this for the service behind Codex.
+    generation("backend-api/codex/responses", &RESPONSES),
+    generation("codex/responses", &RESPONSES),
+    Route {
+        methods: "GET, HEAD, POST, DELETE, OPTIONS",
+        ..page("responses/*", Access::Key, |visit| nothing_stored(visit).boxed())
+    },
     page("models", Access::Key, |visit| models(visit).boxed()),
     page("models/*", Access::Key, |visit| model(visit).boxed()),
     page(HEALTH, Access::Open, |visit| health(visit).boxed()),
@@ -60,12 +69,18 @@ struct Route {
 enum Handler {
     /// A turn, asked for in this format.
     Generation(&'static dyn Dialect),
+    /// A body that is read and answered in this format, without a turn.
+    Counting(&'static dyn Dialect, Count),
     /// Something that needs no body.
     Page(for<'a> fn(Visit<'a>) -> BoxFuture<'a, Result<Response, Failure>>),
 }
 
 const fn generation(path: &'static str, dialect: &'static dyn Dialect) -> Route {
     Route { path, methods: "POST, OPTIONS", access: Access::Key, handler: Handler::Generation(dialect) }
+}
+
+const fn counting(path: &'static str, dialect: &'static dyn Dialect, count: Count) -> Route {
+    Route { path, methods: "POST, OPTIONS", access: Access::Key, handler: Handler::Counting(dialect, count) }
 }
 
 const fn page(
@@ -76,11 +91,12 @@ const fn page(
     Route { path, methods: "GET, HEAD, OPTIONS", access, handler: Handler::Page(handler) }
 }
 
-/// Where a path leads, and the name at its end. A trailing slash, doubled slashes and a missing `/v1`
-/// are tolerated.
+/// Where a path leads, and the name at its end. A trailing slash, doubled slashes, a missing and a doubled
+/// `/v1` are tolerated: some clients add it themselves, and some users as well.
 fn find(path: &str) -> Option<(&'static Route, String)> {
     let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).collect();
-    let words = words.strip_prefix(&["v1"]).unwrap_or(&words).join("/");
+    let prefixes = words.iter().take(2).take_while(|word| **word == "v1").count();
+    let words = words[prefixes..].join("/");
     ROUTES.iter().find_map(|route| match route.path.strip_suffix('*') {
         None => (words == route.path).then(|| (route, String::new())),
         Some(folder) => {
@@ -101,11 +117,11 @@ fn dialect(route: Option<&Route>, headers: &HeaderMap) -> &'static dyn Dialect {
     let formats = || {
         ROUTES.iter().filter_map(|route| match route.handler {
             Handler::Generation(dialect) => Some(dialect),
-            Handler::Page(_) => None,
+            Handler::Counting(..) | Handler::Page(_) => None,
         })
     };
     match route {
-        Some(Route { handler: Handler::Generation(dialect), .. }) => *dialect,
+        Some(Route { handler: Handler::Generation(dialect) | Handler::Counting(dialect, _), .. }) => *dialect,
         _ => formats().find(|dialect| dialect.recognizes(headers)).unwrap_or(&CHAT),
     }
 }
@@ -214,6 +230,15 @@ async fn answer<B: Buf, E>(
                 }
             }
         }
+        Some((Route { handler: Handler::Counting(_, answer), access, .. }, _))
+            if request.method == Method::POST =>
+        {
+            match rules.check(request.head(), request.connection.peer(), *access) {
+                Ok(_) => count(&app, &request.headers, *answer, body).await,
+                Err(failure) => Err(failure),
+            }
+            .map_err(|failure| refusal(&failure))
+        }
         Some((route, name)) => visit(&app, &request, route, name).await.map_err(|failure| refusal(&failure)),
     };
     let mut response = match answered {
@@ -258,8 +283,10 @@ async fn visit(app: &App, request: &Request, route: &Route, name: String) -> Res
             let Pass { trusted, .. } = rules.check(request.head(), peer, route.access)?;
             page(Visit { app, config: app.live.get(), headers: &request.headers, trusted, name }).await
         }
-        // The POST of a generation is answered elsewhere.
-        Handler::Page(_) | Handler::Generation(_) => Err(Failure::MethodNotAllowed { allow: route.methods }),
+        // What has a body is answered elsewhere.
+        Handler::Page(_) | Handler::Counting(..) | Handler::Generation(_) => {
+            Err(Failure::MethodNotAllowed { allow: route.methods })
+        }
     }
 }
 
@@ -275,15 +302,23 @@ struct Visit<'a> {
 
 async fn models(visit: Visit<'_>) -> Result<Response, Failure> {
     let names = visit.app.model_names(&visit.config);
-    Ok(json(&models::list(&names, visit.app.started_unix)))
+    let list = if MESSAGES.recognizes(visit.headers) { models::anthropic_list } else { models::list };
+    Ok(json(&list(&names, visit.app.started_unix)))
 }
 
 async fn model(visit: Visit<'_>) -> Result<Response, Failure> {
     if visit.app.model_names(&visit.config).contains(&visit.name) {
-        Ok(json(&models::object(&visit.name, visit.app.started_unix)))
+        let object =
+            if MESSAGES.recognizes(visit.headers) { models::anthropic_object } else { models::object };
+        Ok(json(&object(&visit.name, visit.app.started_unix)))
     } else {
         Err(Failure::NoModel { model: visit.name })
     }
+}
+
+/// What would need responses to be kept. No body is read for that.
+async fn nothing_stored(visit: Visit<'_>) -> Result<Response, Failure> {
+    Err(Failure::NotFound { at: None, message: responses::absent(&visit.name).into() })
 }
 
 async fn health(visit: Visit<'_>) -> Result<Response, Failure> {
@@ -344,9 +379,16 @@ mod tests {
             ("/v1", plain("")),
             ("/v1/responses", plain("responses")),
             ("/responses/", plain("responses")),
+            ("/v1/responses/resp_1/cancel", Some(("responses/*", "resp_1/cancel".to_owned()))),
+            ("/backend-api/codex/responses", plain("backend-api/codex/responses")),
+            ("/v1/codex/responses", plain("codex/responses")),
             ("/v1/modelsx", None),
             ("/v1/models*", None),
-            ("/v1/v1/models", None),
+            ("/v1/v1/models", plain("models")),
+            ("/v1/v1/messages", plain("messages")),
+            ("/v1/messages/count_tokens", plain("messages/count_tokens")),
+            ("/v1/messages/batches", None),
+            ("/v1/v1/v1/models", None),
             ("/v2/models", None),
             ("/CHAT/completions", None),
         ] {

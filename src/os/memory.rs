@@ -26,12 +26,18 @@ pub fn give_back() {
 pub fn on_idle() {
     let asked = ASKED.load(Ordering::Relaxed);
     if DONE.replace(asked) != asked {
-        // SAFETY: mi_collect(3) may be called at any time; it looks through this thread's own pages,
-        // and does nothing in a program with another allocator.
-        #[allow(unsafe_code)]
-        unsafe {
-            libmimalloc_sys::mi_collect(true);
-        }
+        purge();
+    }
+}
+
+/// Gives back what this thread has freed, and all that is free in large pieces: else the allocator waits
+/// for a second, for somebody may ask for it again.
+pub fn purge() {
+    // SAFETY: mi_collect(3) may be called at any time; it looks through this thread's own pages, and does
+    // nothing in a program with another allocator.
+    #[allow(unsafe_code)]
+    unsafe {
+        libmimalloc_sys::mi_collect(true);
     }
 }
 

@@ -55,6 +55,13 @@ pub enum Failure {
         /// The path sent.
         path: String,
     },
+    /// Something that the request names is not here.
+    NotFound {
+        /// Which part names it; `None` for the path.
+        at: Option<At>,
+        /// What is not here, and what to do instead.
+        message: String,
+    },
     /// The route exists, the method does not.
     MethodNotAllowed {
         /// What the route takes.

@@ -61,6 +61,8 @@ pub struct Turn {
     /// Whether [`Event::Thought`] is wanted, with what only the upstream can read. Off unless
     /// needed: it makes Codex repeat the whole conversation to us.
     pub want_encrypted: bool,
+    /// What counts the memory of the conversation.
+    pub memory: Memory,
 }
 
 impl Turn {
@@ -80,10 +82,11 @@ impl Turn {
             tool_choice: ToolChoice::Auto,
             reasoning: Summary::None,
             want_encrypted: false,
+            memory: Memory::default(),
         }
     }
 
-    /// The memory that the conversation takes, in bytes.
+    /// The memory that the question takes, in bytes.
     pub fn bytes(&self) -> u64 {
         let part = |part: &Part| {
             size_of::<Part>()
@@ -105,7 +108,36 @@ impl Turn {
                     Item::ToolResult { call_id, content } => call_id.len() + parts(content),
                 }
         };
-        self.conversation.iter().map(item).sum::<usize>() as u64
+        let tool = |tool: &Tool| {
+            size_of::<Tool>()
+                + tool.name.len()
+                + tool.description.len()
+                + match &tool.kind {
+                    ToolKind::Function { parameters, .. } => parameters.as_str().len(),
+                    ToolKind::Custom { format: Format::Text } => 0,
+                    ToolKind::Custom { format: Format::Grammar { definition, .. } } => definition.len(),
+                }
+        };
+        let schema = self.output.schema().map_or(0, |schema| schema.as_str().len());
+        let items = self.conversation.iter().map(item).sum::<usize>();
+        (items + self.tools.iter().map(tool).sum::<usize>() + schema) as u64
+    }
+}
+
+/// What gives a turn's memory free when the last who has the turn drops it.
+#[derive(Clone, Default)]
+pub struct Memory(Option<Arc<dyn Send + Sync>>);
+
+impl Memory {
+    /// Wraps whatever gives the memory free when dropped.
+    pub fn new(claim: impl Send + Sync + 'static) -> Memory {
+        Memory(Some(Arc::new(claim)))
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Memory({})", if self.0.is_some() { "counted" } else { "not counted" })
     }
 }
 

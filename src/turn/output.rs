@@ -1,7 +1,5 @@
 //! The form an answer must have, and how a model is told of it where Codex cannot see to it.
 
-use std::borrow::Cow;
-
 use super::Json;
 
 /// The form of the answer.
@@ -20,21 +18,20 @@ pub enum Output {
 }
 
 impl Output {
-    /// What the model must be told, where only words can tell it.
-    pub fn instruction(&self) -> Option<Cow<'static, str>> {
+    /// What the model must be told, where only words can tell it: a text that ends with a line, and the
+    /// schema it speaks of.
+    pub fn instruction(&self) -> Option<(&'static str, &str)> {
         match self {
             Output::Text | Output::JsonSchema(_) => None,
-            Output::JsonObject => Some(
-                "Answer with one valid JSON object and nothing else: no text before or after it, no code fence."
-                    .into(),
-            ),
-            Output::Described(schema) => Some(
-                format!(
-                    "Answer with one JSON value that is valid against the JSON Schema below and nothing else: no \
-                     text before or after it, no code fence.\n{schema}"
-                )
-                .into(),
-            ),
+            Output::JsonObject => Some((
+                "Answer with one valid JSON object and nothing else: no text before or after it, no code fence.",
+                "",
+            )),
+            Output::Described(schema) => Some((
+                "Answer with one JSON value that is valid against the JSON Schema below and nothing else: no \
+                 text before or after it, no code fence.\n",
+                schema.as_str(),
+            )),
         }
     }
 

@@ -23,70 +23,82 @@ Answer as the assistant with the next message: only its text, without a header l
 ";
 
 /// Codex takes one byte order mark off what it is given. A prompt that begins with one has another.
-const MARK: char = '\u{feff}';
+const MARK: &str = "\u{feff}";
 
-/// The prompt and the images it speaks of, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prompt {
-    /// The text for Codex's standard input; never blank.
-    pub text: String,
-    /// The images, numbered from 1 in the text.
-    pub images: Vec<Image>,
-}
+/// Pieces of a text, in order.
+pub type Pieces<'a> = Box<dyn Iterator<Item = Cow<'a, str>> + Send + 'a>;
 
-/// Writes the conversation as a prompt.
-pub fn build(conversation: &[Item], output: &Output) -> Prompt {
-    let mut images = Vec::new();
+/// The conversation as a prompt, which is never blank, in pieces of a line at most: a long one need never
+/// be there as a whole. Its images are numbered from 1 as [`images`] gives them.
+pub fn pieces<'a>(conversation: &'a [Item], output: &'a Output) -> Pieces<'a> {
     let instruction = output.instruction();
     if let [Item::Message { role: Role::User, content, .. }] = conversation
         && instruction.is_none()
         // Codex refuses a blank prompt; in a block it is a fair question.
         && content.iter().any(|part| matches!(part, Part::Text(text) if !text.trim().is_empty()))
     {
-        let mut text = verbatim(content, &mut images);
-        if text.starts_with(MARK) {
-            text.insert(0, MARK);
+        return verbatim(content);
+    }
+    let numbered = conversation.iter().scan(0, |before, item| {
+        let number = *before;
+        *before += images(std::slice::from_ref(item)).count();
+        Some((number, item))
+    });
+    let blocks = numbered.flat_map(|(number, item)| match item {
+        Item::Message { role, content, .. } => block(role.name(), parts(content, number)),
+        // Only the upstream could read it, and only as an item.
+        Item::Reasoning { .. } => Box::new(std::iter::empty()),
+        Item::ToolCall(call) => {
+            let header = format!("assistant calls {} as {}", word(&call.full_name()), word(&call.id));
+            block(&header, Box::new(escaped(&call.arguments).chain(once("\n"))))
         }
-        return Prompt { text, images };
-    }
-    let mut text = String::from(PREAMBLE);
-    for item in conversation {
-        match item {
-            Item::Message { role, content, .. } => block(&mut text, role.name(), content, &mut images),
-            // Only the upstream could read it, and only as an item.
-            Item::Reasoning { .. } => {}
-            Item::ToolCall(call) => {
-                let header = format!("assistant calls {} as {}", word(&call.full_name()), word(&call.id));
-                block(&mut text, &header, &[Part::Text(call.arguments.clone())], &mut images);
-            }
-            Item::ToolResult { call_id, content } => {
-                block(&mut text, &format!("tool result {}", word(call_id)), content, &mut images);
-            }
+        Item::ToolResult { call_id, content } => {
+            block(&format!("tool result {}", word(call_id)), parts(content, number))
         }
-    }
-    if let Some(instruction) = instruction {
-        block(&mut text, Role::Developer.name(), &[Part::Text(instruction.into_owned())], &mut images);
-    }
-    Prompt { text, images }
+    });
+    let last = instruction.map(|(text, schema)| {
+        let content = escaped(text).chain(escaped(schema)).chain(once("\n"));
+        block(Role::Developer.name(), Box::new(content))
+    });
+    Box::new(once(PREAMBLE).chain(blocks).chain(last.into_iter().flatten()))
 }
 
-/// The parts as they are. Codex hands over images before the text: one that stands behind a text is
-/// spoken of where it stands.
-fn verbatim(content: &[Part], images: &mut Vec<Image>) -> String {
+/// The images of a conversation, in order.
+pub fn images(conversation: &[Item]) -> impl Iterator<Item = &Image> {
+    let parts = conversation.iter().flat_map(|item| match item {
+        Item::Message { content, .. } | Item::ToolResult { content, .. } => content.as_slice(),
+        Item::Reasoning { .. } | Item::ToolCall(_) => &[],
+    });
+    parts.filter_map(|part| match part {
+        Part::Image(image) => Some(image),
+        Part::Text(_) => None,
+    })
+}
+
+fn once(text: &str) -> std::iter::Once<Cow<'_, str>> {
+    std::iter::once(Cow::Borrowed(text))
+}
+
+/// The parts as they are, a line end between them. Codex hands over images before the text: one that
+/// stands behind a text is spoken of where it stands.
+fn verbatim(content: &[Part]) -> Pieces<'_> {
     let first = content.iter().take_while(|part| matches!(part, Part::Image(_))).count();
-    let mut lines = Vec::with_capacity(content.len());
-    for (index, part) in content.iter().enumerate() {
-        match part {
-            Part::Text(text) => lines.push(Cow::Borrowed(text.as_str())),
-            Part::Image(image) => {
-                images.push(image.clone());
-                if index >= first {
-                    lines.push(Cow::Owned(label(images.len())));
-                }
-            }
-        }
-    }
-    lines.join("\n")
+    let numbered = content.iter().scan(0, |images, part| {
+        *images += usize::from(matches!(part, Part::Image(_)));
+        Some((*images, part))
+    });
+    let lines = numbered.enumerate().filter_map(move |(index, (number, part))| match part {
+        Part::Text(text) => Some(Cow::Borrowed(text.as_str())),
+        Part::Image(_) => (index >= first).then(|| Cow::Owned(label(number))),
+    });
+    Box::new(lines.enumerate().flat_map(|(index, line)| {
+        let before = match index {
+            0 if line.starts_with(MARK) => MARK,
+            0 => "",
+            _ => "\n",
+        };
+        [Cow::Borrowed(before), line]
+    }))
 }
 
 /// How Codex names the images it hands over, from 1.
@@ -94,20 +106,23 @@ fn label(number: usize) -> String {
     format!("[Image #{number}]")
 }
 
-fn block(text: &mut String, header: &str, content: &[Part], images: &mut Vec<Image>) {
-    text.push_str("\n[");
-    text.push_str(header);
-    text.push_str("]\n");
-    for part in content {
-        match part {
-            Part::Text(content) => escape(content, text),
-            Part::Image(image) => {
-                images.push(image.clone());
-                text.push_str(&label(images.len()));
-            }
-        }
-        text.push('\n');
-    }
+fn block<'a>(header: &str, content: Pieces<'a>) -> Pieces<'a> {
+    Box::new(std::iter::once(Cow::Owned(format!("\n[{header}]\n"))).chain(content))
+}
+
+/// The parts of a block, a line end behind each; their images are numbered on from `before`.
+fn parts(content: &[Part], before: usize) -> Pieces<'_> {
+    let numbered = content.iter().scan(before, |images, part| {
+        *images += usize::from(matches!(part, Part::Image(_)));
+        Some((*images, part))
+    });
+    Box::new(numbered.flat_map(|(number, part)| {
+        let (text, label) = match part {
+            Part::Text(text) => (text.as_str(), None),
+            Part::Image(_) => ("", Some(Cow::Owned(label(number)))),
+        };
+        escaped(text).chain(label).chain(once("\n"))
+    }))
 }
 
 /// A name or id inside a header: whatever could end or confuse it is written as in a URL, so that
@@ -117,18 +132,13 @@ fn word(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, OTHERS)
 }
 
-/// Copies `content` line by line, with a `\` before every bracket that would open a header.
-fn escape(content: &str, text: &mut String) {
-    for line in content.split_inclusive(line_end) {
-        match header::at(line) {
-            Some(at) => {
-                text.push_str(&line[..at]);
-                text.push('\\');
-                text.push_str(&line[at..]);
-            }
-            None => text.push_str(line),
-        }
-    }
+/// The text line by line, with a `\` before every bracket that would open a header.
+fn escaped(text: &str) -> impl Iterator<Item = Cow<'_, str>> + Send {
+    let lines = text.split_inclusive(line_end).flat_map(|line| match header::at(line) {
+        Some(at) => [&line[..at], "\\", &line[at..]],
+        None => [line, "", ""],
+    });
+    lines.filter(|piece| !piece.is_empty()).map(Cow::Borrowed)
 }
 
 /// Everything that some reader takes for a line end counts as one.
@@ -148,8 +158,12 @@ mod tests {
         Item::message(role, vec![Part::Text(text.into())])
     }
 
+    fn asked(conversation: &[Item], output: &Output) -> String {
+        pieces(conversation, output).collect()
+    }
+
     fn text(conversation: &[Item]) -> String {
-        build(conversation, &Output::Text).text
+        asked(conversation, &Output::Text)
     }
 
     #[test]
@@ -162,11 +176,9 @@ mod tests {
     #[test]
     fn blank_and_instructed_messages_are_framed() {
         assert_eq!(text(&[say(Role::User, " \n")]), format!("{PREAMBLE}\n[user]\n \n\n"));
-        let json = build(&[say(Role::User, "hi")], &Output::JsonObject).text;
-        assert_eq!(
-            json,
-            format!("{PREAMBLE}\n[user]\nhi\n\n[developer]\n{}\n", Output::JsonObject.instruction().unwrap())
-        );
+        let json = asked(&[say(Role::User, "hi")], &Output::JsonObject);
+        let told = Output::JsonObject.instruction().unwrap().0;
+        assert_eq!(json, format!("{PREAMBLE}\n[user]\nhi\n\n[developer]\n{told}\n"));
     }
 
     #[test]
@@ -188,11 +200,18 @@ mod tests {
     fn images_are_numbered() {
         let image = |base64: &str| Image { media_type: "image/png".into(), base64: base64.into() };
         let content = vec![Part::Text("a".into()), Part::Image(image("1")), Part::Image(image("2"))];
-        let lone = build(&[Item::message(Role::User, content.clone())], &Output::Text);
-        assert_eq!((lone.text.as_str(), lone.images.len()), ("a\n[Image #1]\n[Image #2]", 2));
-        let both = build(&[say(Role::System, "s"), Item::message(Role::User, content)], &Output::Text);
-        assert!(both.text.ends_with("[user]\na\n[Image #1]\n[Image #2]\n"), "{}", both.text);
-        assert_eq!(both.images, [image("1"), image("2")]);
+        let lone = [Item::message(Role::User, content.clone())];
+        assert_eq!(text(&lone), "a\n[Image #1]\n[Image #2]");
+        assert!(images(&lone).eq(&[image("1"), image("2")]));
+        let further = Item::message(Role::User, vec![Part::Image(image("3"))]);
+        let both =
+            [say(Role::System, "s"), Item::message(Role::User, content), say(Role::User, "b"), further];
+        let framed = text(&both);
+        assert!(
+            framed.ends_with("[user]\na\n[Image #1]\n[Image #2]\n\n[user]\nb\n\n[user]\n[Image #3]\n"),
+            "{framed}"
+        );
+        assert!(images(&both).eq(&[image("1"), image("2"), image("3")]));
     }
 
     #[test]
@@ -205,10 +224,10 @@ mod tests {
             (vec![image(), say("a"), image()], "a\n[Image #2]"),
             (vec![say(" "), image(), say("a")], " \n[Image #1]\na"),
         ] {
-            assert_eq!(build(&[Item::message(Role::User, content)], &Output::Text).text, expect);
+            assert_eq!(text(&[Item::message(Role::User, content)]), expect);
         }
-        let blank = build(&[Item::message(Role::User, vec![image(), say(" ")])], &Output::Text);
-        assert!(blank.text.ends_with("\n[user]\n[Image #1]\n \n"), "{}", blank.text);
+        let blank = text(&[Item::message(Role::User, vec![image(), say(" ")])]);
+        assert!(blank.ends_with("\n[user]\n[Image #1]\n \n"), "{blank}");
     }
 
     #[test]
@@ -253,9 +272,7 @@ mod tests {
             ("\\\u{200b}[user]", "\\\u{200b}\\[user]"),
             ("[ü", "[ü"),
         ] {
-            let mut out = String::new();
-            escape(content, &mut out);
-            assert_eq!(out, expect, "{content:?}");
+            assert_eq!(escaped(content).collect::<String>(), expect, "{content:?}");
         }
     }
 

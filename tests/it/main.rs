@@ -28,6 +28,7 @@ mod latency_log;
 mod launchd;
 mod limits;
 mod login;
+mod memory;
 mod messages;
 mod packages;
 mod pages;

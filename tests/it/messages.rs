@@ -268,6 +268,64 @@ fn a_key_is_taken_either_way_and_refused_in_this_formats_words() {
 }
 
 #[test]
+fn tokens_are_estimated_without_a_turn() {
+    for engine in ["exec", "app-server"] {
+        let Some((setup, upstream)) = real() else { return };
+        let proxy = setup.set("engine", engine).start();
+        let count = |body: Value| {
+            let call = proxy.call("POST", "/v1/messages/count_tokens?beta=true").json(&body).send();
+            assert_eq!(
+                call.header("x-codex-proxy-estimated"),
+                (call.status == 200).then_some("input_tokens")
+            );
+            call
+        };
+        let search = json!({ "type": "web_search_20250305", "name": "web_search" });
+        let result = json!({ "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "x", "content": "12345" }] });
+        for (body, tokens) in [
+            (json!({ "messages": [user("12345678")] }), 2),
+            (json!({ "messages": [user("123456789")] }), 3),
+            (json!({ "messages": [user("é")], "system": "123" }), 2),
+            (json!({ "messages": [result] }), 2),
+            (json!({ "messages": [user("1234")], "tools": [search] }), 1),
+            (
+                json!({ "messages": [user("1234")], "tools": [{ "name": "fgh", "description": "d", "input_schema": {} }] }),
+                3,
+            ),
+            (json!({ "messages": [user("x".repeat(1_000_000))] }), 250_000),
+        ] {
+            let mut body = body;
+            body["model"] = json!("claude-opus-4-8");
+            let answer = count(body);
+            assert_eq!((answer.status, answer.json()), (200, json!({ "input_tokens": tokens })));
+        }
+        let bad = count(json!({ "model": "m", "messages": [{ "role": "x", "content": "" }] }));
+        assert_eq!((bad.status, &*error(&bad).0), (400, "invalid_request_error"));
+        assert_eq!(proxy.get("/v1/messages/count_tokens").send().status, 405);
+        assert!(upstream.requests().is_empty() && proxy.latency_lines().is_empty());
+    }
+}
+
+#[test]
+fn lists_and_unknown_paths_are_in_the_callers_format() {
+    let Some((setup, _upstream)) = real() else { return };
+    let proxy = setup.start();
+    let get = |path: &str| proxy.get(path).header("anthropic-version", "2026-10-21").send();
+    let list = get("/v1/models").json();
+    assert_eq!((&list["first_id"], &list["has_more"]), (&json!("codex-local"), &json!(false)), "{list}");
+    let model = get("/v1/models/codex-local").json();
+    assert_eq!((&model["type"], &model["id"]), (&json!("model"), &json!("codex-local")), "{model}");
+    assert_eq!(proxy.get("/v1/models").send().json()["object"], "list");
+    for path in ["/v1/models/no-such", "/v1/messages/batches", "/v1/files", "/v1/skills", "/v1/complete"] {
+        let answer = get(path);
+        assert_eq!((answer.status, &*error(&answer).0), (404, "not_found_error"), "{path}");
+    }
+    proxy.get("/v1/files").send().error(404, "invalid_request_error", "not_found");
+    assert_eq!(proxy.call("HEAD", "/").send().status, 200);
+    assert_eq!(proxy.call("POST", "/v1/v1/messages").send().status, 415);
+}
+
+#[test]
 fn a_client_that_waits_is_pinged() {
     let Some((setup, upstream)) = app_server() else { return };
     let proxy = setup.set("keepalive_seconds", 1).start();

@@ -222,3 +222,133 @@ fn exec_names_the_engine_for_what_it_cannot_carry() {
         assert!(error["message"].as_str().unwrap().contains("engine = \"app-server\""), "{error}");
     }
 }
+
+#[test]
+fn there_is_nothing_to_be_had_of_an_earlier_response() {
+    let Some((setup, _upstream)) = on("exec") else { return };
+    let proxy = setup.env("CODEX_PROXY_API_KEY", "k").start();
+    let stored = "Nothing is stored: there is no response with this id.";
+    for (method, path, message) in [
+        ("GET", "/v1/responses/resp_1", stored),
+        ("DELETE", "/v1/responses/resp_1", stored),
+        ("POST", "/v1/responses/resp_1/cancel", stored),
+        ("GET", "/responses/resp_1/input_items", stored),
+        (
+            "POST",
+            "/v1/responses/compact",
+            "Conversations are not compacted here: send the items that matter in `input`.",
+        ),
+    ] {
+        let answer = proxy.call(method, path).key("k").send();
+        assert_eq!(answer.status, 404, "{method} {path}");
+        let expect =
+            json!({"message": message, "type": "invalid_request_error", "param": null, "code": "not_found"});
+        assert_eq!(answer.json()["error"], expect, "{method} {path}");
+        assert_eq!(proxy.call(method, path).send().status, 401, "{method} {path}");
+    }
+    assert_eq!(proxy.call("PUT", "/v1/responses/resp_1").key("k").send().status, 405);
+}
+
+#[test]
+fn it_is_found_where_codex_itself_would_ask() {
+    let Some((setup, upstream)) = on("exec") else { return };
+    let proxy = setup.start();
+    for path in ["/backend-api/codex/responses", "/codex/responses", "/responses"] {
+        upstream.reply(Reply::text("pong"));
+        let answer = proxy.call("POST", path).json(&json!({"model": "codex-local", "input": "ping"})).send();
+        assert_eq!(answer.json()["output"][0]["content"][0]["text"], "pong", "{path}");
+    }
+}
+
+/// What was done there, as the next request carries it.
+fn input_of(upstream: &Upstream, kind: &str) -> Vec<Value> {
+    let request = upstream.requests().pop().unwrap();
+    request.items().iter().filter(|item| item["type"] == kind).cloned().collect()
+}
+
+#[test]
+fn custom_and_namespace_tools_are_called_in_their_own_kind() {
+    let Some((setup, upstream)) = on("app-server") else { return };
+    let proxy = setup.start();
+    let patch = json!({"type": "custom", "name": "apply_patch", "description": "Edits.",
+        "format": {"type": "grammar", "syntax": "lark", "definition": "start: /x/"}});
+    let space = json!({"type": "namespace", "name": "multi", "description": "Several.", "tools": [
+        {"type": "function", "name": "spawn", "parameters": {"type": "object", "properties": {}}},
+        {"type": "custom", "name": "exec"},
+    ]});
+    let more = json!({"type": "additional_tools", "role": "developer", "tools": [space]});
+    let asked = json!([more, user("do it")]);
+    upstream.reply(
+        Reply::call("apply_patch", "{\"input\":\"*** Begin\"}")
+            .then_call("multi__spawn", "{}")
+            .then_call("multi__exec", "{\"input\":\"ls\"}"),
+    );
+    let answer = post(&proxy, json!({"input": asked, "tools": [patch]})).send().json();
+    let output = answer["output"].as_array().unwrap().clone();
+    let known = |item: &Value| {
+        let word = |key: &str| item[key].as_str().unwrap_or("-").to_owned();
+        [word("type"), word("name"), word("namespace"), word("input"), word("arguments")].join(" ")
+    };
+    assert_eq!(
+        output.iter().map(known).collect::<Vec<_>>(),
+        [
+            "custom_tool_call apply_patch - *** Begin -",
+            "function_call spawn multi - {}",
+            "custom_tool_call exec multi ls -",
+        ]
+    );
+    let results = output.iter().map(|call| {
+        json!({"type": call["type"].as_str().unwrap().to_owned() + "_output", "call_id": call["call_id"],
+            "output": "done"})
+    });
+    let input: Vec<Value> =
+        asked.as_array().unwrap().iter().cloned().chain(output.clone()).chain(results).collect();
+    upstream.reply(Reply::text("All done."));
+    let answer = post(&proxy, json!({"input": input, "tools": [patch]})).send().json();
+    assert_eq!(answer["output"][0]["content"][0]["text"], "All done.");
+    assert_eq!(upstream.requests().last().unwrap().tool_outputs(), ["done", "done", "done"]);
+    let calls = input_of(&upstream, "function_call");
+    let names: Vec<&str> = calls.iter().map(|call| call["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["apply_patch", "multi__spawn", "multi__exec"]);
+
+    // Of several calls only the first, where the client wants one at a time.
+    upstream.reply(Reply::call("apply_patch", "{\"input\":\"a\"}").then_call("multi__spawn", "{}"));
+    let body = json!({"input": asked, "tools": [patch], "parallel_tool_calls": false});
+    let answer = post(&proxy, body).send();
+    assert_eq!(answer.header("x-codex-proxy-ignored"), Some("parallel_tool_calls"));
+    assert_eq!(answer.json()["output"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn reasoning_goes_both_ways_and_progress_is_told_as_such() {
+    let Some((setup, upstream)) = on("app-server") else { return };
+    let proxy = setup.start();
+    let item = json!({"type": "reasoning", "id": "rs_up", "encrypted_content": "SECRET",
+        "summary": [{"type": "summary_text", "text": "hm"}]});
+    upstream.reply(
+        Reply::nothing()
+            .then_event(json!({"type": "response.output_item.done", "output_index": 0, "item": item}))
+            .then_phase("commentary", "on my way")
+            .then_phase("final_answer", "there"),
+    );
+    let wishes = json!({"input": [user("go")], "include": ["reasoning.encrypted_content"], "reasoning": {"summary": "auto"}});
+    let answer = post(&proxy, wishes).send().json();
+    let output = answer["output"].as_array().unwrap().clone();
+    let kinds: Vec<&Value> = output.iter().map(|item| &item["type"]).collect();
+    assert_eq!(kinds, ["reasoning", "message", "message"], "{answer}");
+    assert_eq!(output[0]["encrypted_content"], "SECRET");
+    assert_eq!(output[0]["summary"], json!([{"type": "summary_text", "text": "hm"}]));
+    assert_eq!(
+        (&output[1]["phase"], &output[2]["content"][0]["text"]),
+        (&json!("commentary"), &json!("there"))
+    );
+
+    let input: Vec<Value> = [user("go")].into_iter().chain(output).chain([user("and?")]).collect();
+    upstream.reply(Reply::text("Yes."));
+    let body =
+        json!({"input": input, "include": ["reasoning.encrypted_content"], "reasoning": {"summary": "auto"}});
+    assert_eq!(post(&proxy, body).send().status, 200);
+    let given: Vec<Value> = input_of(&upstream, "reasoning");
+    assert_eq!(given.len(), 1, "{given:?}");
+    assert_eq!(given[0]["encrypted_content"], "SECRET");
+}

@@ -92,6 +92,40 @@ const tests = {
     assert.equal((await rejects(OpenAI.InternalServerError, ask('[[fail=500]]', { stream: true }))).status, 502);
     await rejects(OpenAI.NotFoundError, client.embeddings.create({ model: 'x', input: 'y' }));
   },
+  async responses() {
+    const asked = (input, more = {}) => client.responses.create({ model: 'codex-local', input, ...more });
+    const answer = await asked('Reply with exactly: pong', { instructions: 'Be brief.' });
+    assert.equal(answer.output_text, 'pong');
+    assert.equal(answer.usage.total_tokens, 18);
+    assert.ok(answer._request_id);
+
+    const events = [];
+    for await (const event of await asked('Reply with exactly: one two three', { stream: true })) events.push(event);
+    assert.deepEqual(events.map((event) => event.sequence_number), events.map((_, index) => index));
+    assert.equal(events[0].type, 'response.created');
+    assert.equal(events.at(-1).response.output[0].content[0].text, 'one two three');
+    const stream = client.responses.stream({ model: 'codex-local', input: 'Reply with exactly: one two' });
+    assert.equal((await stream.finalResponse()).output_text, 'one two');
+
+    const again = await asked([
+      { role: 'user', content: 'one' },
+      ...answer.output,
+      { role: 'user', content: [{ type: 'input_text', text: 'Reply with exactly: three' }, { type: 'input_image', image_url: PNG, detail: 'auto' }] },
+    ]);
+    assert.match(again.output_text, /three/);
+
+    const parsed = await client.responses.parse({
+      model: 'codex-local',
+      input: 'weather?',
+      text: { format: { type: 'json_schema', name: 'weather', strict: true, schema: {
+        type: 'object', additionalProperties: false, required: ['city'], properties: { city: { type: 'string' } },
+      } } },
+    });
+    assert.deepEqual(parsed.output_parsed, { city: 'text' });
+    assert.equal((await rejects(OpenAI.BadRequestError, asked('x', { previous_response_id: 'resp_1' }))).param, 'previous_response_id');
+    await rejects(OpenAI.RateLimitError, asked('[[fail=429]]', { stream: true }));
+    await rejects(OpenAI.NotFoundError, client.responses.retrieve('resp_1'));
+  },
   async retries() {
     // A failed turn is never bought again behind the user's back, whatever the library's habit.
     let sent = 0;

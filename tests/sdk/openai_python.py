@@ -131,6 +131,47 @@ def errors():
     raises(openai.NotFoundError, lambda: client.embeddings.create(model="x", input="y"))
 
 
+def responses():
+    def asked(text, **more):
+        return client.responses.create(model="codex-local", input=text, **more)
+
+    answer = asked("Reply with exactly: pong", instructions="Be brief.")
+    assert answer.output_text == "pong" and answer.status == "completed"
+    assert answer.usage.input_tokens == 11 and answer.usage.total_tokens == 18
+    assert answer.usage.input_tokens_details.cached_tokens == 3
+    assert answer.usage.output_tokens_details.reasoning_tokens == 2
+    assert answer.id.startswith("resp_") and answer._request_id and answer.store is False
+
+    events = list(asked("Reply with exactly: one two three", stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert events[0].type == "response.created" and events[-1].type == "response.completed"
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == "one two three"
+    with client.responses.stream(model="codex-local", input="Reply with exactly: one two") as stream:
+        for _ in stream:
+            pass
+        assert stream.get_final_response().output_text == "one two"
+
+    # The history as the library gives it back.
+    again = client.responses.create(model="codex-local", input=[
+        {"role": "user", "content": "one"}, *answer.output,
+        {"role": "user", "content": [{"type": "input_text", "text": "Reply with exactly: three"},
+                                     {"type": "input_image", "image_url": PNG, "detail": "auto"}]},
+    ])
+    assert "three" in again.output_text
+
+    class Weather(BaseModel):
+        city: str
+        celsius: float
+
+    answer = client.responses.parse(model="codex-local", input="weather?", text_format=Weather)
+    assert answer.output_parsed == Weather(city="text", celsius=1.5)
+
+    error = raises(openai.BadRequestError, lambda: asked("x", previous_response_id="resp_1"))
+    assert error.param == "previous_response_id" and error.code == "unsupported_parameter"
+    raises(openai.RateLimitError, lambda: asked("[[fail=429]]", stream=True))
+    raises(openai.NotFoundError, lambda: client.responses.retrieve("resp_1"))
+
+
 def retries():
     # A failed turn is never bought again behind the user's back, whatever the library's habit.
     counted = []
@@ -161,6 +202,6 @@ def abort():
     asyncio.run(leave())
 
 
-for test in (models, whole, history, streamed, choices, stop, structured, images, errors, retries, abort):
+for test in (models, whole, history, streamed, choices, stop, structured, images, errors, responses, retries, abort):
     test()
     print(f"openai-python {openai.__version__}: {test.__name__} ok", flush=True)

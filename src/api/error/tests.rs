@@ -25,6 +25,7 @@ fn all() -> Vec<Failure> {
         Failure::Forbidden { rule: Rule::Peer, message: text("Peer.") },
         Failure::Forbidden { rule: Rule::Forwarded, message: text("Forwarded.") },
         Failure::NoRoute { method: text("GET"), path: text("/v2\n") },
+        Failure::NotFound { at: None, message: text("Nothing is stored.") },
         Failure::MethodNotAllowed { allow: "GET, HEAD" },
         Failure::NoModel { model: text("gpt-9") },
         Failure::BodyTimeout { after: Duration::from_millis(2500) },
@@ -87,6 +88,7 @@ const TABLE: &str = "\
 403 permission_error peer_not_allowed - false - - | Peer.
 403 permission_error forwarded_not_allowed - false - - | Forwarded.
 404 invalid_request_error not_found - false - - | There is no route GET /v2\u{fffd}.
+404 invalid_request_error not_found - false - - | Nothing is stored.
 405 invalid_request_error method_not_allowed - false - GET, HEAD | This route takes GET, HEAD only.
 404 invalid_request_error model_not_found model false - - | The model `gpt-9` does not exist or this account may not use it. Use `codex-local` for the default model, or map the name with `model_aliases`.
 408 invalid_request_error request_timeout - false - - | The request body did not arrive within 2.5 s.

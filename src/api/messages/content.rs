@@ -53,10 +53,13 @@ pub(super) struct Conversation {
     unsigned: usize,
     /// Whether reasoning items can be given back.
     reasoning: bool,
+    /// Whether it only is counted: then a part of a conversation will do.
+    counted: bool,
     calls: Calls,
 }
 
-/// Reads both fields. `reasoning` says whether the engine takes reasoning items.
+/// Reads both fields. `reasoning` says whether the engine takes reasoning items, `counted` whether the
+/// conversation only is counted, which a part of one may be.
 ///
 /// # Errors
 /// [`Failure::BadRequest`] or [`Failure::Unsupported`] naming the field; what `wanted` says.
@@ -64,9 +67,10 @@ pub(super) fn decode(
     fields: &Fields,
     messages: Items,
     reasoning: bool,
+    counted: bool,
     wanted: &Wanted,
 ) -> Result<Conversation, Failure> {
-    let mut all = Conversation { reasoning, ..Conversation::default() };
+    let mut all = Conversation { reasoning, counted, ..Conversation::default() };
     let system = texts(fields, "system", true)?;
     if !system.is_empty() {
         all.push(Item::message(Role::Developer, system), Origin::System);
@@ -94,7 +98,7 @@ pub(super) fn decode(
         }
     }
     all.all_answered(fields)?;
-    if all.items.is_empty() {
+    if all.items.is_empty() && !counted {
         return Err(fields.invalid("messages", "must say something"));
     }
     Ok(all)
@@ -108,6 +112,7 @@ impl Conversation {
 
     fn all_answered(&self, at: &Fields) -> Result<(), Failure> {
         match self.calls.open() {
+            _ if self.counted => Ok(()),
             None => Ok(()),
             Some(id) => Err(Failure::bad_field(
                 match at.path("") {
@@ -156,9 +161,14 @@ impl Conversation {
                 self.push(Item::message(Role::User, said), Origin::Message(index));
             }
             let id = block.string("tool_use_id")?.ok_or_else(|| block.missing("tool_use_id"))?;
-            let call_id = self.calls.answer(&inner_id(&id)).ok_or_else(|| {
-                block.invalid("tool_use_id", "names no tool_use of an earlier message that has no result yet")
-            })?;
+            let call_id = inner_id(&id);
+            let call_id =
+                self.calls.answer(&call_id).or(self.counted.then_some(call_id)).ok_or_else(|| {
+                    block.invalid(
+                        "tool_use_id",
+                        "names no tool_use of an earlier message that has no result yet",
+                    )
+                })?;
             let content = result(&block)?;
             self.push(Item::ToolResult { call_id, content }, Origin::Block(index, number));
         }

@@ -29,6 +29,9 @@ pub static MESSAGES: Messages = Messages;
 /// What its clients name a request by.
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
+/// The answer to `POST /v1/messages/count_tokens`.
+pub(in crate::api) use request::count;
+
 /// Anthropic's Messages.
 #[derive(Debug)]
 pub struct Messages;

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
+use crate::api::count::estimate;
 use crate::api::dialect::{GenerationRequest, Wanted, Wishes};
 use crate::api::fields::Fields;
 use crate::api::form;
@@ -85,8 +88,18 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Mes
     read(&fields, wanted, config, true)
 }
 
+/// The answer to a request that only is to be counted.
+///
+/// # Errors
+/// As [`decode`]; but what would be refused for what it asks is counted all the same.
+pub(in crate::api) fn count(body: &str, wanted: &Wanted, config: &Config) -> Result<Value, Failure> {
+    let fields = Fields::body(body, wanted)?;
+    let asked = read(&fields, wanted, config, false)?;
+    Ok(json!({ "input_tokens": estimate(&asked.request.turn) }))
+}
+
 /// Reads what was a body; `answered` unless it only is to be counted.
-pub(super) fn read(
+fn read(
     fields: &Fields,
     wanted: &Wanted,
     config: &Config,
@@ -103,9 +116,9 @@ pub(super) fn read(
         return Err(fields.invalid("messages", "must not be empty"));
     }
     let app_server = config.engine == EngineKind::AppServer;
-    let conversation = content::decode(fields, list, app_server, wanted)?;
+    let conversation = content::decode(fields, list, app_server, !answered, wanted)?;
     let stream = fields.boolean("stream")?.unwrap_or(false);
-    let offer = tools::decode(fields)?;
+    let offer = tools::decode(fields, answered)?;
     if answered && !offer.tools.is_empty() && !app_server {
         return Err(Failure::Unsupported {
             at: At::Field("tools".into()),

@@ -58,11 +58,12 @@ impl Hosted {
     }
 }
 
-/// Reads the fields; schemas as they were written. `none` offers nothing.
+/// Reads the fields; schemas as they were written. `none` offers nothing. Unless it is to be `answered`,
+/// no offer is refused for what it is.
 ///
 /// # Errors
 /// [`Failure::BadRequest`] or [`Failure::Unsupported`] naming the field.
-pub(super) fn decode(fields: &Fields) -> Result<Offer, Failure> {
+pub(super) fn decode(fields: &Fields, answered: bool) -> Result<Offer, Failure> {
     let mut offer = Offer::default();
     let mut hosted = Vec::new();
     let mut names = HashSet::new();
@@ -93,6 +94,10 @@ pub(super) fn decode(fields: &Fields) -> Result<Offer, Failure> {
     }
     if !fields.array("mcp_servers")?.as_ref().is_none_or(Items::is_empty) {
         hosted.push(Hosted { path: "mcp_servers".into(), kind: "mcp".into(), name: String::new() });
+    }
+    if !answered {
+        // What is offered counts, whether it would be run here or not.
+        return Ok(offer);
     }
     if let (true, Some(first)) = (offer.tools.is_empty(), hosted.first()) {
         return Err(first.refused());

@@ -22,6 +22,15 @@ use encoder::ResponsesEncoder;
 /// The format.
 pub static RESPONSES: Responses = Responses;
 
+/// What a client reads that asks for something below the route: `ID`, `ID/cancel`, `compact`…
+pub fn absent(name: &str) -> &'static str {
+    match name {
+        "compact" => "Conversations are not compacted here: send the items that matter in `input`.",
+        "input_tokens" => "Tokens are not counted here: the usage of an answer tells them.",
+        _ => "Nothing is stored: there is no response with this id.",
+    }
+}
+
 /// The Responses API.
 #[derive(Debug)]
 pub struct Responses;

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 
-use crate::turn::{CallKind, Event, Item, Part, Role, ToolCall, Turn};
+use crate::turn::{CallKind, Event, Item, Memory, Part, Role, ToolCall, Turn};
 
 /// What the model said in one answer.
 #[derive(Clone, Debug, Default)]
@@ -80,10 +80,11 @@ pub struct Past {
 impl Past {
     /// Of a thread whose latest turn was this one.
     pub fn new(asked: Turn, said: Told) -> Past {
-        Past { asked, said }
+        // What is kept for later has a limit of its own.
+        Past { asked: Turn { memory: Memory::default(), ..asked }, said }
     }
 
-    /// The memory it takes, in bytes; the tools are the same in all requests of a client, mostly.
+    /// The memory it takes, in bytes.
     pub fn bytes(&self) -> usize {
         usize::try_from(self.asked.bytes()).unwrap_or(usize::MAX).saturating_add(self.said.bytes())
     }
@@ -158,6 +159,7 @@ fn same_question(a: &Turn, b: &Turn) -> bool {
         tool_choice,
         reasoning,
         want_encrypted,
+        memory: _,
     } = a;
     *caller == b.caller
         && *client_name == b.client_name

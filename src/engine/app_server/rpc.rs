@@ -13,21 +13,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncRead;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::process::Lines;
+use crate::turn::pace::apart;
+use outbox::Message;
 
 /// How many requests may wait for their replies: above some 600 the app-server leaves some
 /// unanswered.
 const IN_FLIGHT: usize = 256;
-
-/// Messages that may wait for the pipe: every request in flight and as many answers.
-const OUTBOX: usize = 2 * IN_FLIGHT;
-
-/// Small messages are written together up to this many bytes.
-const BATCH: usize = 64 << 10;
 
 /// Why a request has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,19 +176,15 @@ pub struct Rpc {
 /// The near end of the way to the pipe.
 #[derive(Debug)]
 struct Outgoing {
-    queue: mpsc::Sender<Vec<u8>>,
+    queue: mpsc::Sender<Message>,
     /// Bytes put in so far.
     bytes: u64,
 }
 
-/// Messages on their way to the pipe; goes to [`write()`].
-#[derive(Debug)]
-pub struct Outbox(mpsc::Receiver<Vec<u8>>);
-
 impl Rpc {
     /// A connection that still needs its [`write()`] and [`Rpc::read`] loops run.
     pub fn new() -> (Rpc, Outbox) {
-        let (outbox, queue) = mpsc::channel(OUTBOX);
+        let (outbox, queue) = mpsc::channel(outbox::LONGEST_QUEUE);
         let rpc = Rpc {
             outgoing: Mutex::new(Some(Outgoing { queue: outbox, bytes: 0 })),
             pending: Mutex::new(Some(HashMap::new())),
@@ -232,10 +224,40 @@ impl Rpc {
         on_reply: Option<OnReply>,
     ) -> Result<Sent, RpcError> {
         let end = Instant::now() + limit;
+        let place = self.place(method, limit, end).await?;
+        self.send_in(Some(place), method, params, limit, end, on_reply).await
+    }
+
+    /// [`Rpc::send`] with parameters in pieces, `bytes` of them or so, which are made as they are written.
+    ///
+    /// # Errors
+    /// See [`RpcError`].
+    pub async fn send_pieces(
+        &self,
+        method: &'static str,
+        params: impl Iterator<Item = Vec<u8>> + Clone + Send + 'static,
+        bytes: usize,
+        limit: Duration,
+        on_reply: Option<OnReply>,
+    ) -> Result<Sent, RpcError> {
+        let end = Instant::now() + limit;
+        let place = self.place(method, limit, end).await?;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let head = format!("{{\"id\":{id},\"method\":\"{method}\",\"params\":").into_bytes();
+        let pieces = std::iter::once(head).chain(params).chain(std::iter::once(b"}\n".to_vec()));
+        let line = apart(bytes, || Message::of(pieces));
+        self.send_line(id, line, Some(place), method, limit, end, on_reply).await
+    }
+
+    async fn place(
+        &self,
+        method: &'static str,
+        limit: Duration,
+        end: Instant,
+    ) -> Result<OwnedSemaphorePermit, RpcError> {
         let place = timeout_at(end, Arc::clone(&self.places).acquire_owned());
         let place = place.await.map_err(|_| RpcError::Late { method, after: limit })?;
-        let place = place.map_err(|_| RpcError::Closed)?;
-        self.send_in(Some(place), method, params, limit, end, on_reply).await
+        place.map_err(|_| RpcError::Closed)
     }
 
     async fn send_in<P: Serialize>(
@@ -248,12 +270,24 @@ impl Rpc {
         on_reply: Option<OnReply>,
     ) -> Result<Sent, RpcError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        // Most requests fit, and need not grow.
-        let mut line = Vec::with_capacity(512);
-        serde_json::to_writer(&mut line, &Request { id, method, params }).map_err(|error| {
-            RpcError::Refused { code: 0, message: format!("cannot encode {method}: {error}") }
+        let line = Message::json(&Request { id, method, params }).map_err(|error| RpcError::Refused {
+            code: 0,
+            message: format!("cannot encode {method}: {error}"),
         })?;
-        line.push(b'\n');
+        self.send_line(id, line, place, method, limit, end, on_reply).await
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the two ways above end here")]
+    async fn send_line(
+        &self,
+        id: u64,
+        line: Message,
+        place: Option<OwnedSemaphorePermit>,
+        method: &'static str,
+        limit: Duration,
+        end: Instant,
+        on_reply: Option<OnReply>,
+    ) -> Result<Sent, RpcError> {
         let (tell, reply) = oneshot::channel();
         let waiting = Waiting { tell, on_reply, _place: place };
         self.pending().as_mut().ok_or(RpcError::Closed)?.insert(id, waiting);
@@ -269,7 +303,7 @@ impl Rpc {
     }
 
     /// Puts a message behind all others, and says where it begins.
-    fn put(&self, room: mpsc::OwnedPermit<Vec<u8>>, line: Vec<u8>) -> Result<u64, RpcError> {
+    fn put(&self, room: mpsc::OwnedPermit<Message>, line: Message) -> Result<u64, RpcError> {
         let mut outgoing = self.outgoing();
         let outgoing = outgoing.as_mut().ok_or(RpcError::Closed)?;
         let begins = outgoing.bytes;
@@ -322,7 +356,7 @@ impl Rpc {
             self.outgoing().as_ref().map(|outgoing| outgoing.queue.clone()).ok_or(RpcError::Closed)?;
         let room = timeout_at(Instant::now() + limit, queue.reserve_owned()).await;
         let room = room.map_err(|_| RpcError::Late { method: "item/tool/call", after: limit })?;
-        self.put(room.map_err(|_| RpcError::Closed)?, format!("{{\"id\":{id},{answer}}}\n").into_bytes())
+        self.put(room.map_err(|_| RpcError::Closed)?, format!("{{\"id\":{id},{answer}}}\n").into())
     }
 
     fn say(&self, line: String) {
@@ -330,7 +364,7 @@ impl Rpc {
         let Some(room) = queue.map(mpsc::Sender::try_reserve_owned) else { return };
         // Full only if the app-server floods us with requests while it reads nothing; it then
         // misses an answer, and the deadline of what it owes us tells.
-        let put = room.map(|room| self.put(room, line.into_bytes()));
+        let put = room.map(|room| self.put(room, line.into()));
         if put.is_err() {
             tracing::warn!("the app-server does not read; an answer to it was dropped");
         }
@@ -357,15 +391,20 @@ impl Rpc {
             if line.first() != Some(&b'{') {
                 continue;
             }
-            match serde_json::from_slice::<Envelope<'_>>(line) {
-                Ok(Envelope { method: Some(method), id, params, .. }) => on(ServerMessage {
-                    method: &method.0,
-                    params: params.map_or("", RawValue::get),
-                    id: id.map(RawValue::get),
-                }),
-                Ok(Envelope { id: Some(id), result, error, .. }) => self.resolve(id.get(), result, error),
-                Ok(_) => {}
-                Err(error) => break Ended::Broken(format!("it wrote a broken message: {}", place(&error))),
+            let understood = apart(line.len(), || {
+                match serde_json::from_slice::<Envelope<'_>>(line)? {
+                    Envelope { method: Some(method), id, params, .. } => on(ServerMessage {
+                        method: &method.0,
+                        params: params.map_or("", RawValue::get),
+                        id: id.map(RawValue::get),
+                    }),
+                    Envelope { id: Some(id), result, error, .. } => self.resolve(id.get(), result, error),
+                    Envelope { .. } => {}
+                }
+                Ok(())
+            });
+            if let Err(error) = understood {
+                break Ended::Broken(format!("it wrote a broken message: {}", place(&error)));
             }
         };
         self.close();
@@ -398,45 +437,10 @@ impl Rpc {
     }
 }
 
-/// Writes messages to the pipe, small ones together, until the connection or the pipe is gone. Gives
-/// how many bytes the pipe took.
-pub async fn write(Outbox(mut queue): Outbox, mut pipe: impl AsyncWrite + Unpin) -> u64 {
-    let (mut batch, mut taken) = (Vec::new(), 0);
-    while let Some(first) = queue.recv().await {
-        // Whoever else has something to say now says it first: one write, and one reading of it
-        // by the app-server, then serve many turns.
-        tokio::task::yield_now().await;
-        batch = if first.len() > BATCH {
-            first
-        } else {
-            batch.clear();
-            batch.extend_from_slice(&first);
-            batch
-        };
-        while batch.len() < BATCH
-            && let Ok(next) = queue.try_recv()
-        {
-            batch.extend_from_slice(&next);
-        }
-        let mut rest = &batch[..];
-        while !rest.is_empty() {
-            // A pipe that is gone: the reader sees the end of the process and says why.
-            let Ok(bytes @ 1..) = pipe.write(rest).await else { return taken };
-            taken += bytes as u64;
-            rest = &rest[bytes..];
-        }
-        if pipe.flush().await.is_err() {
-            return taken;
-        }
-        if batch.capacity() > 4 * BATCH {
-            batch = Vec::new();
-        }
-    }
-    taken
-}
-
+mod outbox;
 mod vital;
 
+pub use outbox::{Outbox, json, write};
 pub use vital::Vital;
 
 #[cfg(test)]

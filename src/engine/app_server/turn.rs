@@ -183,10 +183,11 @@ impl Run {
         thread: &str,
         begins: &mut Option<u64>,
     ) -> Result<Option<String>, Stop> {
-        let hint = wire::hint(&self.turn, &self.names);
-        let at_head = !matches!(worker.installation.continuation(), Continuation::Off { .. });
-        let items = wire::items(&self.turn.conversation, &self.names, hint.as_deref(), at_head);
-        let items = InjectItems { thread_id: thread, items };
+        let items = InjectItems {
+            hint: wire::hint(&self.turn, &self.names),
+            at_head: !matches!(worker.installation.continuation(), Continuation::Off { .. }),
+            ..self.items(thread, 0)
+        };
         let params = self.start_params(thread)?;
         let answer = Arc::clone(&self.answer);
         let (tools, names) = (Arc::clone(&self.turn.tools), Arc::clone(&self.names));
@@ -194,8 +195,7 @@ impl Run {
             Ok(()) => lock(&answer).conversation_taken(),
             Err(error) => lock(&answer).fail(failure(error, &tools, &names)),
         };
-        let history = worker.send("thread/inject_items", &items, Some(Box::new(taken))).await?;
-        drop(items);
+        let history = worker.inject(items, self.bytes(), Box::new(taken)).await?;
         let (answer, began) = (Arc::clone(&self.answer), Instant::now());
         let accepted = move |reply: Result<(), &RpcError>| {
             if reply.is_ok() {
@@ -223,6 +223,22 @@ impl Run {
         }
         lock(&self.answer).called(&started.turn.id);
         Ok(Some(started.turn.id))
+    }
+
+    /// The conversation from the item `at` on.
+    fn items(&self, thread: &str, at: usize) -> InjectItems {
+        InjectItems {
+            thread_id: thread.to_owned(),
+            conversation: Arc::clone(&self.turn.conversation),
+            at,
+            names: Arc::clone(&self.names),
+            hint: None,
+            at_head: false,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        usize::try_from(self.turn.bytes()).unwrap_or(usize::MAX)
     }
 
     /// The request that starts the turn.

@@ -10,7 +10,7 @@ mod requests;
 
 pub use custom::unwrapped;
 pub use handshake::{AuthStatus, GetAuthStatus, Initialize, Initialized};
-pub use items::{InjectItems, hint, items, tool_result};
+pub use items::{InjectItems, hint, tool_result};
 pub use notifications::{
     About, DeltaNotification, ErrorNotification, ItemNotification, RateLimits, RateLimitsNotification,
     RawItem, RawResponseCompletedNotification, RawResponseItemNotification, SummaryText, ThreadItem,

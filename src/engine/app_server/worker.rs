@@ -26,7 +26,7 @@ use super::features::Features;
 use super::rpc::{self, Ended, OnReply, Rpc, RpcError, Sent, ServerMessage, Vital, place};
 use super::threads::{LateCall, OpenCall, Threads};
 use super::wire::{
-    self, About, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized,
+    self, About, AuthStatus, DeltaNotification, GetAuthStatus, Initialize, Initialized, InjectItems,
     RateLimitsNotification, ToolCallRequest,
 };
 use super::{Link, Timing};
@@ -228,6 +228,21 @@ impl Worker {
         on_reply: Option<OnReply>,
     ) -> Result<Sent, RpcError> {
         let sent = self.rpc.send(method, params, self.timing.rpc, on_reply).await;
+        sent.inspect_err(|error| self.judge(error))
+    }
+
+    /// The same with a conversation, which is written item by item.
+    ///
+    /// # Errors
+    /// As [`Worker::call`].
+    pub async fn inject(
+        &self,
+        items: InjectItems,
+        bytes: usize,
+        on_reply: OnReply,
+    ) -> Result<Sent, RpcError> {
+        let (method, limit) = ("thread/inject_items", self.timing.rpc);
+        let sent = self.rpc.send_pieces(method, items.pieces(), bytes, limit, Some(on_reply)).await;
         sent.inspect_err(|error| self.judge(error))
     }
 

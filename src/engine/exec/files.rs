@@ -1,12 +1,13 @@
 //! The files one turn needs beside its prompt: the answer's schema and the images, 0600, removed
 //! with the turn.
 
-use std::io::Write;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use base64::read::DecoderReader;
 
 use crate::codex::folders;
 use crate::turn::failure::Folder;
@@ -29,12 +30,13 @@ impl TurnFiles {
     ///
     /// # Errors
     /// [`Failure::StateNotWritable`] when the disk does not take it.
-    pub(super) fn write(
+    pub(super) fn write<'a>(
         tmp: &Path,
         schema: Option<&str>,
-        images: &[Image],
+        images: impl Iterator<Item = &'a Image>,
     ) -> Result<Option<TurnFiles>, Failure> {
-        if schema.is_none() && images.is_empty() {
+        let mut images = images.enumerate().peekable();
+        if schema.is_none() && images.peek().is_none() {
             return Ok(None);
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -45,21 +47,27 @@ impl TurnFiles {
         if let Some(schema) = schema {
             files.schema = Some(put(&folder, "schema.json", schema.as_bytes()).map_err(failed)?);
         }
-        for (index, image) in images.iter().enumerate() {
-            // Checked when the request was read; an image that does not decode has no bytes.
-            let bytes = base64::engine::general_purpose::STANDARD.decode(&image.base64).map_err(|error| {
-                Failure::Internal { detail: format!("an image that was checked: {error}") }
-            })?;
+        for (index, image) in images {
             let kind = image.media_type.strip_prefix("image/").unwrap_or("png");
-            files.images.push(put(&folder, &format!("{index}.{kind}"), &bytes).map_err(failed)?);
+            let name = format!("{index}.{kind}");
+            let bytes = DecoderReader::new(image.base64.as_bytes(), &STANDARD);
+            files.images.push(put(&folder, &name, bytes).map_err(|error| match error.kind() {
+                // Checked when the request was read; an image that does not decode has no bytes.
+                ErrorKind::InvalidData => {
+                    Failure::Internal { detail: format!("an image that was checked: {error}") }
+                }
+                _ => failed(error),
+            })?);
         }
         Ok(Some(files))
     }
 }
 
-fn put(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
+fn put(folder: &Path, name: &str, mut bytes: impl Read) -> std::io::Result<PathBuf> {
     let path = folder.join(name);
-    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.write_all(bytes)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    // In portions: nobody needs a whole image twice.
+    std::io::copy(&mut bytes, &mut file)?;
     Ok(path)
 }
 
@@ -94,9 +102,9 @@ mod tests {
     #[test]
     fn files_are_private_and_gone_with_the_turn() {
         let tmp = tempfile::tempdir().unwrap();
-        assert!(TurnFiles::write(tmp.path(), None, &[]).unwrap().is_none());
+        assert!(TurnFiles::write(tmp.path(), None, [].iter()).unwrap().is_none());
         let image = Image { media_type: "image/jpeg".into(), base64: "aGk=".into() };
-        let files = TurnFiles::write(tmp.path(), Some("{}"), &[image]).unwrap().unwrap();
+        let files = TurnFiles::write(tmp.path(), Some("{}"), [image].iter()).unwrap().unwrap();
         let (schema, picture) = (files.schema.clone().unwrap(), files.images[0].clone());
         assert_eq!(std::fs::read(&schema).unwrap(), b"{}");
         assert_eq!(std::fs::read(&picture).unwrap(), b"hi");

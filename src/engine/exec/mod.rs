@@ -11,15 +11,16 @@ mod answer;
 mod files;
 mod wire;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::codex::rollout::{Rollout, Session};
 use crate::codex::{Codex, Continuation, Installation, args, folders};
 use crate::config::{Config, Live};
 use crate::process::{Child, Lines, lines};
+use crate::turn::pace::apart;
 use crate::turn::{
     At, CallKind, Event, Events, Failure, Gone, Identity, Item, Outcome, Output, Part, Phase, Sink, Slot,
     ToolCall, ToolKind, Turn, events, prompt,
@@ -30,6 +31,9 @@ use files::TurnFiles;
 
 /// How long Codex may take to end once it has told the end of the turn.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How much of a prompt is made at a time, in bytes: what a pipe takes.
+const PIPE: usize = 64 << 10;
 
 /// Runs turns by `codex exec`.
 #[derive(Debug)]
@@ -47,30 +51,20 @@ impl Exec {
     }
 
     /// Runs a turn; see [`crate::engine::Engine::run`].
-    pub fn run(&self, mut turn: Turn, slot: Slot) -> Events {
+    pub fn run(&self, turn: Turn, slot: Slot) -> Events {
         let (sink, events) = events();
-        // Not kept beside the prompt that is made of it.
-        let conversation = std::mem::replace(&mut turn.conversation, Arc::new([]));
         let run =
             Run { config: self.live.get(), codex: self.codex.clone(), turn, sink, granted: Instant::now() };
-        tokio::spawn(run.complete(conversation, slot));
+        tokio::spawn(run.complete(slot));
         events
     }
 }
 
 /// What one turn needs before its process is started.
 struct Prepared {
-    /// Kept only as long as Codex may have to be asked again.
-    prompt: Mutex<Option<Arc<String>>>,
     files: Option<TurnFiles>,
     /// The session under which it is to reach the upstream.
     rollout: Option<Rollout>,
-}
-
-impl Prepared {
-    fn prompt(&self) -> MutexGuard<'_, Option<Arc<String>>> {
-        self.prompt.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What a process left behind.
@@ -141,8 +135,8 @@ impl From<Failure> for Stop {
 }
 
 impl Run {
-    async fn complete(self, conversation: Arc<[Item]>, slot: Slot) {
-        let mut last = match self.answer(conversation).await {
+    async fn complete(self, slot: Slot) {
+        let mut last = match self.answer().await {
             Ok(items) => items,
             Err(Stop::Failed(failure)) => vec![Err(failure)],
             // Nobody is left to tell.
@@ -182,11 +176,11 @@ impl Run {
     }
 
     /// Runs the turn to its end; returns what is left to tell when the process is reaped.
-    async fn answer(&self, conversation: Arc<[Item]>) -> Result<Vec<Outcome>, Stop> {
+    async fn answer(&self) -> Result<Vec<Outcome>, Stop> {
         let installation = self.bounded(self.codex.ready()).await??;
 
         let start = Instant::now();
-        let prepared = self.prepare(&installation, conversation).await?;
+        let prepared = self.prepare(&installation).await?;
         let outcome = self.continued(&installation, &prepared, start).await;
         if prepared.files.is_some() || prepared.rollout.is_some() {
             tokio::task::spawn_blocking(move || drop(prepared));
@@ -254,7 +248,7 @@ impl Run {
         let mut answer = Answer::default();
         // From here on every way out waits until the process is reaped: the slot is held till then.
         let talked = match self.phase(Phase::CodexProcessSpawn, running - start).await {
-            Ok(()) => self.talk(&mut child, prepared, recording, &mut answer, running).await,
+            Ok(()) => self.talk(&mut child, &mut answer, running).await,
             Err(gone) => Err(gone.into()),
         };
         match talked {
@@ -266,28 +260,22 @@ impl Run {
         }
     }
 
-    /// Writes the prompt and the turn's files, off the runtime: both may be large.
-    async fn prepare(
-        &self,
-        installation: &Installation,
-        conversation: Arc<[Item]>,
-    ) -> Result<Prepared, Stop> {
+    /// Writes the turn's files, off the runtime: they may be large.
+    async fn prepare(&self, installation: &Installation) -> Result<Prepared, Stop> {
         let (turn, tmp) = (self.turn.clone(), self.config.state_dir.join("tmp"));
         let (continuation, home) = (installation.continuation(), installation.home.path.clone());
         let work = tokio::task::spawn_blocking(move || {
             turn.workdir.exists()?;
-            let turn = Turn { conversation, ..turn };
-            let prompt = prompt::build(&turn.conversation, &turn.output);
             let schema = match &turn.output {
                 Output::JsonSchema(schema) => Some(schema.as_str()),
                 Output::Text | Output::JsonObject | Output::Described(_) => None,
             };
-            let files = TurnFiles::write(&tmp, schema, &prompt.images)?;
+            let files = TurnFiles::write(&tmp, schema, prompt::images(&turn.conversation))?;
             let rollout = match continuation {
                 Continuation::Full(key) => record(&turn, &Identity::of(&turn, &key), &home),
                 Continuation::Threads { .. } | Continuation::Off { .. } => None,
             };
-            Ok(Prepared { prompt: Mutex::new(Some(Arc::new(prompt.text))), files, rollout })
+            Ok(Prepared { files, rollout })
         });
         let result: Result<_, Failure> = work
             .await
@@ -296,38 +284,52 @@ impl Run {
     }
 
     /// Gives Codex the prompt and reads its lines until the output ends.
-    async fn talk(
-        &self,
-        child: &mut Child,
-        prepared: &Prepared,
-        recording: Option<&str>,
-        answer: &mut Answer,
-        running: Instant,
-    ) -> Result<(), Stop> {
+    async fn talk(&self, child: &mut Child, answer: &mut Answer, running: Instant) -> Result<(), Stop> {
         let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Failure::Internal { detail: "the codex process has no pipes".into() }.into());
         };
-        let prompt = match recording {
-            Some(_) => prepared.prompt().clone(),
-            None => prepared.prompt().take(),
-        };
-        let prompt = prompt.unwrap_or_default();
         let write = async move {
             // Codex may end without reading; then its output says why, not this.
-            let _ = stdin.write_all(prompt.as_bytes()).await;
+            let _ = self.write_prompt(&mut stdin).await;
             drop(stdin);
-            drop(prompt);
             self.phase(Phase::CodexStdinWrite, running.elapsed()).await.map_err(Stop::from)
         };
-        let read = self.read(child, prepared, Lines::new(stdout, lines::LONGEST), answer, running);
+        let read = self.read(child, Lines::new(stdout, lines::LONGEST), answer, running);
         let both = async { tokio::try_join!(write, read).map(|_| ()) };
         self.bounded(both).await?
+    }
+
+    /// Writes the prompt as fast as it is read: as a whole it would be there beside the conversation.
+    async fn write_prompt(&self, pipe: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+        let mut pieces = prompt::pieces(&self.turn.conversation, &self.turn.output);
+        let bytes = usize::try_from(self.turn.bytes()).unwrap_or(usize::MAX);
+        let mut portion = String::new();
+        loop {
+            // A line that is long goes out from where it stands.
+            let mut long = None;
+            apart(bytes, || {
+                portion.clear();
+                while portion.len() < PIPE && long.is_none() {
+                    match pieces.next() {
+                        Some(piece) if piece.len() < PIPE => portion.push_str(&piece),
+                        Some(piece) => long = Some(piece),
+                        None => break,
+                    }
+                }
+            });
+            if portion.is_empty() && long.is_none() {
+                return Ok(());
+            }
+            pipe.write_all(portion.as_bytes()).await?;
+            if let Some(piece) = long {
+                pipe.write_all(piece.as_bytes()).await?;
+            }
+        }
     }
 
     async fn read<R>(
         &self,
         child: &Child,
-        prepared: &Prepared,
         mut lines: Lines<R>,
         answer: &mut Answer,
         running: Instant,
@@ -361,10 +363,6 @@ impl Run {
                 self.phase(Phase::CodexFirstStdoutEvent, running.elapsed()).await?;
             }
             let step = answer.line(line);
-            if answer.heard() {
-                // It has begun and is not asked again.
-                prepared.prompt().take();
-            }
             match step {
                 Step::Quiet | Step::Over => {}
                 Step::Message { earlier } => {

@@ -9,7 +9,7 @@ fn read(system: Value, messages: Value) -> Result<Conversation, Failure> {
     let body = json!({"system": system, "messages": messages}).to_string();
     let wanted = Wanted::default();
     let fields = Fields::body(&body, &wanted).unwrap();
-    decode(&fields, fields.array("messages").unwrap().unwrap(), true, &wanted)
+    decode(&fields, fields.array("messages").unwrap().unwrap(), true, false, &wanted)
 }
 
 fn text(text: &str) -> Part {

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
-use tokio::io::{AsyncBufReadExt, BufReader, DuplexStream, ReadHalf, WriteHalf, duplex, split};
+use tokio::io::{
+    AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf, duplex, split,
+};
 
+use super::outbox::BATCH;
 use super::*;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -168,13 +171,60 @@ async fn requests_in_flight_are_bounded() {
 async fn large_messages_arrive_whole_among_small_ones() {
     let (rpc, mut peer, _heard, _reading) = connect();
     let text = "x".repeat(3 * BATCH);
-    for (index, big) in [false, true, false, true, true, false].into_iter().enumerate() {
+    let params = |index: usize, big: bool| {
         let body = if big { text.as_str() } else { "small" };
-        rpc.say(format!("{{\"n\":{index},\"text\":\"{body}\"}}\n"));
+        format!("{{\"n\":{index},\"text\":\"{body}\"}}")
+    };
+    let rows = [false, true, false, true, true, false, false, true, true, false];
+    let (mut sizes, mut begins) = (Vec::new(), Vec::new());
+    for (index, big) in rows.into_iter().enumerate() {
+        // In each of the ways there are.
+        let params = params(index, big);
+        match index % 3 {
+            0 => rpc.say(format!("{{\"params\":{params}}}\n")),
+            1 => {
+                let params: Box<RawValue> = RawValue::from_string(params).unwrap();
+                begins.push((index, rpc.send("m", &params, SOON, None).await.unwrap().begins()));
+            }
+            _ => {
+                let pieces: Vec<Vec<u8>> =
+                    params.into_bytes().chunks(BATCH / 2).map(<[u8]>::to_vec).collect();
+                let sent = rpc.send_pieces("m", pieces.into_iter(), 0, SOON, None).await.unwrap();
+                begins.push((index, sent.begins()));
+            }
+        }
     }
-    for (index, big) in [false, true, false, true, true, false].into_iter().enumerate() {
-        let got = peer.hear().await;
-        assert_eq!(got["n"], index);
-        assert_eq!(got["text"].as_str().unwrap().len(), if big { text.len() } else { 5 });
+    for (index, big) in rows.into_iter().enumerate() {
+        let line = peer.hears.next_line().await.unwrap().unwrap();
+        sizes.push(line.len() as u64 + 1);
+        let got: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(got["params"]["n"], index);
+        assert_eq!(got["params"]["text"].as_str().unwrap().len(), if big { text.len() } else { 5 });
     }
+    for (index, begin) in begins {
+        assert_eq!(begin, sizes[..index].iter().sum::<u64>(), "{index}");
+    }
+}
+
+/// Of a long message that nobody reads, only a piece is there.
+#[tokio::test]
+async fn a_long_message_is_made_as_it_is_read() {
+    let (rpc, mut peer, _heard, _reading) = connect();
+    let made = Arc::new(AtomicU64::new(0));
+    let pieces = (0..100).map({
+        let made = Arc::clone(&made);
+        move |index: u64| {
+            made.fetch_add(1, Ordering::Relaxed);
+            format!("{}\"{}\"", if index == 0 { "[" } else { "," }, "x".repeat(BATCH)).into_bytes()
+        }
+    });
+    let pieces = pieces.chain(std::iter::once(b"]".to_vec()));
+    rpc.send_pieces("m", pieces, 0, SOON, None).await.unwrap();
+    assert_eq!(made.swap(0, Ordering::Relaxed), 100, "each is looked at once for its length");
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(made.load(Ordering::Relaxed) < 5, "{made:?}");
+    assert_eq!(peer.hear().await["params"].as_array().unwrap().len(), 100);
+    assert_eq!(made.load(Ordering::Relaxed), 99, "all but the first again");
 }

@@ -19,7 +19,7 @@ use crate::engine::app_server::past::Past;
 use crate::engine::app_server::pool::Kept;
 use crate::engine::app_server::rpc::{OnReply, RpcError};
 use crate::engine::app_server::threads::LateCall;
-use crate::engine::app_server::wire::{self, InjectItems};
+use crate::engine::app_server::wire;
 use crate::engine::app_server::worker::{Worker, lock};
 use crate::turn::{Failure, Item};
 
@@ -84,16 +84,14 @@ impl Run {
         let results = rest.iter().take_while(|item| matches!(item, Item::ToolResult { .. })).count();
         let (results, others) = rest.split_at(results);
         if !others.is_empty() {
-            let items = wire::items(others, &self.names, None, false);
-            let params = InjectItems { thread_id: &kept.thread, items };
+            let items = self.items(&kept.thread, at + results.len());
             let answer = Arc::clone(&self.answer);
             let taken = move |reply: Result<(), &RpcError>| {
                 if reply.is_ok() {
                     lock(&answer).conversation_taken();
                 }
             };
-            let sent = worker.send("thread/inject_items", &params, Some(Box::new(taken))).await?;
-            drop(params);
+            let sent = worker.inject(items, self.bytes(), Box::new(taken)).await?;
             let _: IgnoredAny = worker.reply(sent).await?;
         }
         if self.stage() != Stage::Running {

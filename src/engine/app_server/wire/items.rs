@@ -1,22 +1,73 @@
 //! A conversation as items of the upstream's Responses API.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::custom::wrapped;
+use crate::engine::app_server::rpc::json;
 use crate::engine::app_server::tool_names::Names;
-use crate::turn::{CallKind, Item, Part, Role, Saying, ToolChoice, Turn};
+use crate::turn::{CallKind, Image, Item, Part, Role, Saying, ToolChoice, Turn};
 
-/// `thread/inject_items`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct InjectItems<'a> {
+/// The parameters of `thread/inject_items`: a conversation, or what of it is new.
+#[derive(Clone, Debug)]
+pub struct InjectItems {
     /// Into which thread.
-    pub thread_id: &'a str,
+    pub thread_id: String,
     /// The conversation.
-    pub items: Vec<ResponseItem<'a>>,
+    pub conversation: Arc<[Item]>,
+    /// Its items up to here are in the thread already.
+    pub at: usize,
+    /// What functions are called.
+    pub names: Arc<Names>,
+    /// What the model must be told because no field of the protocol carries it: [`hint`].
+    pub hint: Option<String>,
+    /// Whether that stands at the head, where the conversation is continued and only its end may grow;
+    /// else at the end.
+    pub at_head: bool,
+}
+
+impl InjectItems {
+    /// The parameters in JSON, item by item.
+    pub fn pieces(self) -> impl Iterator<Item = Vec<u8>> + Clone + Send + 'static {
+        let head = format!("{{\"threadId\":{},\"items\":[", Value::from(self.thread_id.as_str()));
+        let given = self.conversation.len().saturating_sub(self.at);
+        let count = given + usize::from(self.hint.is_some());
+        let this = Arc::new(self);
+        let items = (0..count).flat_map(move |number| {
+            let mut pieces = this.item(number);
+            if number > 0
+                && let Some(first) = pieces.first_mut()
+            {
+                first.insert(0, b',');
+            }
+            pieces
+        });
+        std::iter::once(head.into_bytes()).chain(items).chain(std::iter::once(b"]}".to_vec()))
+    }
+
+    /// One of the items to be handed over.
+    fn item(&self, number: usize) -> Vec<Vec<u8>> {
+        let given = self.conversation.get(self.at..).unwrap_or_default();
+        let (before, hinted) = match &self.hint {
+            Some(_) if self.at_head => (1, number == 0),
+            Some(_) => (0, number == given.len()),
+            None => (0, false),
+        };
+        let item = match (&self.hint, given.get(number.saturating_sub(before))) {
+            (Some(text), _) if hinted => ResponseItem::Message {
+                role: Role::Developer.name(),
+                content: vec![Content::InputText { text }],
+                phase: None,
+            },
+            (_, Some(item)) => response_item(item, &self.names),
+            (_, None) => return Vec::new(),
+        };
+        // Strings, and lists and structs of them, are always JSON.
+        json(&item).unwrap_or_default()
+    }
 }
 
 /// One item of a conversation as the upstream's Responses API has it.
@@ -69,49 +120,52 @@ pub enum SummaryPart<'a> {
 pub enum Content<'a> {
     InputText { text: &'a str },
     OutputText { text: &'a str },
-    InputImage { image_url: String },
+    InputImage { image_url: DataUrl<'a> },
+}
+
+/// An image as a URL; written without being put together first.
+#[derive(Debug)]
+pub struct DataUrl<'a>(&'a Image);
+
+impl Serialize for DataUrl<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("data:{};base64,{}", self.0.media_type, self.0.base64))
+    }
 }
 
 /// Said to the model where a function has to be called; Codex can only keep its text to that form.
 const CALL_SOME: &str = "Answer by calling one or more of the provided functions. Do not answer in text.";
 
-/// Items of a conversation, and what the model must be told because no field of the protocol
-/// carries it ([`hint`]): at their end; or at their head, where the conversation is continued and
-/// only its end may grow.
-pub fn items<'a>(
-    conversation: &'a [Item],
-    names: &'a Names,
-    hint: Option<&'a str>,
-    at_head: bool,
-) -> Vec<ResponseItem<'a>> {
-    let mut items: Vec<ResponseItem<'a>> =
-        conversation.iter().map(|item| response_item(item, names)).collect();
-    if let Some(text) = hint {
-        let hint = ResponseItem::Message {
-            role: Role::Developer.name(),
-            content: vec![Content::InputText { text }],
-            phase: None,
-        };
-        items.insert(if at_head { 0 } else { items.len() }, hint);
-    }
-    items
-}
-
 /// A function's result as the `"result":…` of our answer to `item/tool/call`. The upstream sees the
 /// same as if it were an item of the conversation.
 pub fn tool_result(content: &[Part]) -> String {
-    let one = |part: &Part| match part {
-        Part::Text(text) => json!({ "type": "inputText", "text": text }),
-        Part::Image(image) => {
-            let url = format!("data:{};base64,{}", image.media_type, image.base64);
-            json!({ "type": "inputImage", "imageUrl": url })
+    fn one(part: &Part) -> CallOutput<'_> {
+        match part {
+            Part::Text(text) => CallOutput::InputText { text },
+            Part::Image(image) => CallOutput::InputImage { image_url: DataUrl(image) },
         }
-    };
-    let parts: Vec<Value> = match content {
-        [] => vec![one(&Part::Text(String::new()))],
+    }
+    let content_items = match content {
+        [] => vec![CallOutput::InputText { text: "" }],
         parts => parts.iter().map(one).collect(),
     };
-    format!("\"result\":{}", json!({ "contentItems": parts, "success": true }))
+    let result = CallResult { content_items, success: true };
+    // As above.
+    format!("\"result\":{}", serde_json::to_string(&result).unwrap_or_default())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CallResult<'a> {
+    content_items: Vec<CallOutput<'a>>,
+    success: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum CallOutput<'a> {
+    InputText { text: &'a str },
+    InputImage { image_url: DataUrl<'a> },
 }
 
 /// What the model must be told beside the conversation.
@@ -123,7 +177,7 @@ pub fn hint(turn: &Turn, names: &Names) -> Option<String> {
             Some(format!("Answer by calling the function `{}`. Do not answer in text.", names.out(name)))
         }
     };
-    call.or_else(|| turn.output.instruction().map(Cow::into_owned))
+    call.or_else(|| turn.output.instruction().map(|(text, schema)| format!("{text}{schema}")))
 }
 
 fn response_item<'a>(item: &'a Item, names: &'a Names) -> ResponseItem<'a> {
@@ -161,8 +215,6 @@ fn content(part: &Part, said_by_model: bool) -> Content<'_> {
     match part {
         Part::Text(text) if said_by_model => Content::OutputText { text },
         Part::Text(text) => Content::InputText { text },
-        Part::Image(image) => {
-            Content::InputImage { image_url: format!("data:{};base64,{}", image.media_type, image.base64) }
-        }
+        Part::Image(image) => Content::InputImage { image_url: DataUrl(image) },
     }
 }

@@ -13,6 +13,42 @@ fn turn(conversation: Vec<Item>) -> Turn {
     Turn::new(conversation, Workdir::resolve(None, &here, &[]).unwrap())
 }
 
+fn injected(turn: &Turn, at: usize, names: Names, hint: Option<String>, at_head: bool) -> Value {
+    let conversation = turn.conversation.clone();
+    let items = InjectItems { thread_id: "T".into(), conversation, at, names: names.into(), hint, at_head };
+    let written: Vec<u8> = items.pieces().flatten().collect();
+    serde_json::from_slice(&written).unwrap()
+}
+
+#[test]
+fn what_is_new_is_handed_over_alone() {
+    let turn = turn(["a", "b", "c"].map(|said| Item::message(Role::User, text(said))).into());
+    let texts = |at| {
+        let got = injected(&turn, at, Names::default(), None, false);
+        let items = got["items"].as_array().unwrap().iter();
+        items.map(|item| item["content"][0]["text"].as_str().unwrap().to_owned()).collect::<String>()
+    };
+    assert_eq!([0, 1, 2, 3, 4].map(texts), ["abc", "bc", "c", "", ""]);
+}
+
+#[test]
+fn a_functions_result_is_answered_in_parts() {
+    let image = Image { media_type: "image/png".into(), base64: "AAAA".into() };
+    for (content, expect) in [
+        (vec![], json!([{"type": "inputText", "text": ""}])),
+        (
+            vec![Part::Text("a\"".into()), Part::Image(image)],
+            json!([
+                {"type": "inputText", "text": "a\""},
+                {"type": "inputImage", "imageUrl": "data:image/png;base64,AAAA"},
+            ]),
+        ),
+    ] {
+        let got: Value = serde_json::from_str(&format!("{{{}}}", tool_result(&content))).unwrap();
+        assert_eq!(got, json!({"result": {"contentItems": expect, "success": true}}));
+    }
+}
+
 #[test]
 fn a_conversation_becomes_items_one_to_one() {
     let image = Image { media_type: "image/png".into(), base64: "AAAA".into() };
@@ -30,11 +66,7 @@ fn a_conversation_becomes_items_one_to_one() {
         Item::message(Role::Developer, text("go on")),
     ]);
     let names = Names::new(&turn.tools, &turn.conversation, false);
-    let got = serde_json::to_value(InjectItems {
-        thread_id: "T",
-        items: items(&turn.conversation, &names, None, false),
-    })
-    .unwrap();
+    let got = injected(&turn, 0, names, None, false);
     assert_eq!(
         got,
         json!({"threadId": "T", "items": [
@@ -64,8 +96,7 @@ fn what_no_field_carries_is_said_at_one_end() {
         assert_eq!(hint.is_some(), expect.is_some());
         assert!(hint.as_deref().unwrap_or_default().contains(expect.unwrap_or_default()), "{hint:?}");
         for at_head in [false, true] {
-            let items = items(&turn.conversation, &names, hint.as_deref(), at_head);
-            let got = serde_json::to_value(items).unwrap();
+            let got = &injected(&turn, 0, Names::default(), hint.clone(), at_head)["items"];
             assert_eq!(got.as_array().unwrap().len(), if hint.is_some() { 2 } else { 1 });
             if hint.is_some() {
                 assert_eq!(got[usize::from(!at_head)]["role"], "developer");
