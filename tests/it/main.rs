@@ -17,6 +17,7 @@ mod chat;
 mod config;
 mod confined;
 mod continuation;
+mod crossing;
 mod doubles;
 mod errors;
 mod failures;

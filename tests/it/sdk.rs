@@ -1,4 +1,4 @@
-//! OpenAI's own client libraries, unmodified, against the real program and the real Codex CLI.
+//! OpenAI's and Anthropic's own client libraries, unmodified, against the real program and the real Codex CLI.
 //!
 //! The scripts in `tests/sdk` do the asserting; what they expect of the upstream is asked for with
 //! the directives of `support/persona.rs`.
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::support::proxy::skipped;
 use crate::support::upstream::Request;
-use crate::support::{Ended, real, wait};
+use crate::support::{Ended, Reply, real, wait};
 
 /// Runs a script against a server that has a key.
 fn drive(program: &Path, script: &str, library: &Path) {
@@ -52,6 +52,28 @@ fn drive(program: &Path, script: &str, library: &Path) {
 fn openai_python() {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
     drive(&tools.join("bin/python"), "openai_python.py", &tools);
+}
+
+#[test]
+fn anthropic_python() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tools = root.join("target/tools");
+    let has = Command::new(tools.join("bin/python")).args(["-c", "import anthropic"]).output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        return skipped("anthropic-python is not there: run `make test-tools`");
+    }
+    let Some((setup, upstream)) = real() else { return };
+    let proxy = setup.set("engine", "app-server").env("CODEX_PROXY_API_KEY", "sdk-key").start();
+    let call = Reply::call("weather", r#"{"city": "Oslo"}"#);
+    upstream.when("[[anthropic-tool]]", [call, Reply::text("It rains.")]);
+    let status = Command::new(tools.join("bin/python"))
+        .arg(root.join("tests/sdk/anthropic_python.py"))
+        .env("ANTHROPIC_BASE_URL", proxy.url())
+        .env("ANTHROPIC_API_KEY", "sdk-key")
+        .env_remove("ANTHROPIC_AUTH_TOKEN")
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub fn workers() -> Option<(Setup, Upstream)> {
     Some((setup.set("engine", "app-server").set("turns_per_worker", 8), upstream))
 }
 
-fn session(request: &Request) -> String {
+pub fn session(request: &Request) -> String {
     let session = request.header("session-id").expect("codex sends a session id").to_owned();
     assert_eq!(request.body["prompt_cache_key"], session);
     session
@@ -52,7 +52,7 @@ fn share(requests: &[Request]) -> f64 {
 }
 
 /// No recording is left in the home of the workers.
-fn no_recordings(proxy: &Proxy) -> bool {
+pub fn no_recordings(proxy: &Proxy) -> bool {
     let folder = proxy.scratch().path().join("home/.codex-api-proxy/codex-home/sessions/codex-api-proxy");
     std::fs::read_dir(folder).map_or(0, Iterator::count) == 0
 }

