@@ -113,6 +113,14 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
             allow: Some(allow),
             ..invalid("method_not_allowed", format!("This route takes {allow} only."))
         },
+        Failure::NoModel { model } if model.is_empty() => ErrorReply {
+            status: StatusCode::NOT_FOUND,
+            at: Some(At::Model),
+            ..invalid(
+                "model_not_found",
+                "The default model of this server's Codex does not exist or this account may not use it. Name another in the request, or set `model`.",
+            )
+        },
         Failure::NoModel { model } => ErrorReply {
             status: StatusCode::NOT_FOUND,
             at: Some(At::Model),
@@ -216,9 +224,17 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
                  `codex_bin`, or set `engine` to `exec`."
             ),
         ),
-        Failure::NotLoggedIn => unavailable(
+        Failure::NotLoggedIn { bin, .. } => unavailable(
             "not_logged_in",
-            "The Codex CLI is not logged in. Run `codex login` on the machine of this server.",
+            format!("The Codex CLI is not logged in. Run `{bin} login` on the machine of this server."),
+        ),
+        // The next turn finds the login that is there now, or that there is none.
+        Failure::LoginChanged => wait(
+            unavailable(
+                "not_logged_in",
+                "The Codex login of this server was removed or replaced while the turn ran. Send the request again.",
+            ),
+            SOON,
         ),
         Failure::LoginNotPortable => unavailable(
             "login_not_portable",

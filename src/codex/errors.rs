@@ -68,6 +68,7 @@ pub fn classify(info: Option<&Value>, message: &str) -> Failure {
         "rateLimitExceeded" => said.rate_limited(),
         "serverOverloaded" | "flexUnavailable" | "policyCapacityUnavailable" => said.overloaded(),
         "modelNotFound" => said.no_model(),
+        "unauthorized" if said.login_changed() => Failure::LoginChanged,
         "unauthorized" => said.auth(),
         "cyberPolicy" | "misalignmentPolicyViolation" | "inferenceHookDenied" => {
             said.rejected(Some("content_policy"))
@@ -127,6 +128,11 @@ impl Told<'_> {
         self.field("code").and_then(Value::as_str).or_else(|| self.field("type").and_then(Value::as_str))
     }
 
+    /// Codex's own words for a login that is not the one it began with.
+    fn login_changed(&self) -> bool {
+        self.has(&["you have since logged out or signed in to another account"])
+    }
+
     fn by_text(&self) -> Option<Failure> {
         let failure = match self.code().unwrap_or_default() {
             "context_length_exceeded" => Failure::ContextLength,
@@ -172,6 +178,7 @@ impl Told<'_> {
             {
                 self.no_model()
             }
+            _ if self.login_changed() => Failure::LoginChanged,
             _ if self.has(&[
                 "token could not be refreshed",
                 "log out and sign in again",

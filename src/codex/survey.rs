@@ -125,7 +125,7 @@ pub(super) fn announce(survey: &Survey, before: Option<&Survey>) {
             "codex is ready"
         ),
         Err(failure) if before.is_some_and(|before| before.usable.as_ref().err() == Some(failure)) => return,
-        Err(failure @ (Failure::NotLoggedIn | Failure::LoginNotPortable)) => {
+        Err(failure @ (Failure::NotLoggedIn { .. } | Failure::LoginNotPortable)) => {
             tracing::warn!(target: message_ids::NOT_LOGGED_IN, "codex is not usable: {failure}");
         }
         Err(
@@ -208,7 +208,9 @@ async fn fill(
     let login = login(&config, &home, &ask, &env, inherited).await;
     survey.login = Some(login);
     match login {
-        Login::Missing => return Err(Failure::NotLoggedIn),
+        Login::Missing => {
+            return Err(Failure::NotLoggedIn { bin: config.codex_bin.clone(), program });
+        }
         Login::NotPortable => return Err(Failure::LoginNotPortable),
         Login::Codex | Login::ApiKey | Login::NotNeeded => {}
     }

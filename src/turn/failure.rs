@@ -4,6 +4,7 @@
 //! by the one table in `api/error.rs`; what only the log may see sits in a field named `detail`.
 //! Where in the request something is wrong is an [`At`]: only the caller's format has names for it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Said, Turn};
@@ -141,7 +142,14 @@ pub enum Failure {
         feature: &'static str,
     },
     /// Codex has no login.
-    NotLoggedIn,
+    NotLoggedIn {
+        /// The setting `codex_bin`, as configured.
+        bin: String,
+        /// The program that it names (a host path).
+        program: PathBuf,
+    },
+    /// Codex found its login removed, or replaced by another, when it wanted to renew it during the turn.
+    LoginChanged,
     /// The login sits in a keyring and cannot be carried into the isolated home.
     LoginNotPortable,
     /// What Codex's tools read is not confined, and `agent_reads = "workspace"` asks for it.
@@ -389,7 +397,10 @@ impl std::fmt::Display for Failure {
             Failure::CodexLacks { found, feature } => {
                 write!(f, "the app-server of the Codex CLI, version {found}, has no {feature}")
             }
-            Failure::NotLoggedIn => f.write_str("the Codex CLI is not logged in; run `codex login`"),
+            Failure::NotLoggedIn { program, .. } => {
+                write!(f, "the Codex CLI is not logged in; run `{} login`", program.display())
+            }
+            Failure::LoginChanged => f.write_str("the Codex login was removed or replaced during the turn"),
             Failure::LoginNotPortable => f.write_str(
                 "the Codex login is in a keyring that the isolated CODEX_HOME cannot use; set \
                  cli_auth_credentials_store = \"file\" and log in again",

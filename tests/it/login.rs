@@ -1,8 +1,9 @@
 //! Which login Codex uses, what is said when there is none, and what sharing the home means.
 
-use serde_json::json;
+use base64::Engine as _;
+use serde_json::{Value, json};
 
-use crate::support::{Setup, real, wait};
+use crate::support::{Reply, Setup, real, wait};
 
 #[test]
 fn logging_in_needs_no_restart() {
@@ -42,4 +43,66 @@ fn a_shared_home_is_the_users_own_and_is_said() {
     assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong");
     assert!(upstream.requests()[0].text().contains("SHARED-AGENTS-TEXT"), "the home is really shared");
     assert!(!proxy.scratch().dir("home").join(".codex-api-proxy/codex-home").exists());
+}
+
+/// A session of ChatGPT, of an account of that name.
+fn session(name: &str) -> String {
+    let part = |value: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
+    let account = json!({ "chatgpt_account_id": name, "chatgpt_plan_type": "plus", "chatgpt_user_id": name });
+    let claims = json!({ "email": format!("{name}@example.org"), "exp": 4_000_000_000_u64, "https://api.openai.com/auth": account });
+    let token = [part(json!({ "alg": "none" })), part(claims), part(json!("signature"))].join(".");
+    let tokens =
+        json!({ "id_token": token, "access_token": token, "refresh_token": "r", "account_id": name });
+    json!({ "auth_mode": "chatgpt", "OPENAI_API_KEY": null, "tokens": tokens, "last_refresh": "2026-11-25T00:00:00Z" })
+        .to_string()
+}
+
+#[test]
+fn a_login_that_goes_during_a_turn_is_said_and_the_next_one_is_found() {
+    for engine in ["exec", "app-server"] {
+        for replaced in [true, false] {
+            let Some((setup, upstream)) = real() else { return };
+            let file = setup.scratch().write("home/.codex/auth.json", &session("one"));
+            let proxy = setup
+                .set("engine", engine)
+                .flag("codex-config", "model_providers.mock.requires_openai_auth=true")
+                .start();
+            upstream
+                .reply(Reply::status(401, json!({ "code": "token_expired", "message": "m" })).then_hang());
+            let answer = std::thread::scope(|scope| {
+                let asking = scope.spawn(|| proxy.ask("Reply with exactly: pong").send());
+                wait::until("the turn is asked", || upstream.requests().len() == 1);
+                match replaced {
+                    true => std::fs::write(&file, session("two")).unwrap(),
+                    false => std::fs::remove_file(&file).unwrap(),
+                }
+                upstream.release();
+                asking.join().unwrap()
+            });
+            let message = answer.error(503, "server_error", "not_logged_in");
+            assert!(message.contains("removed or replaced while the turn ran"), "{engine}: {message}");
+            assert_eq!(answer.header("x-should-retry"), Some("true"), "{engine}");
+            assert_eq!(upstream.requests().len(), 1, "{engine}: the other account is not asked in between");
+            if replaced {
+                wait::until("the other login is taken up", || {
+                    let answer = proxy.ask("Reply with exactly: pong").send();
+                    assert!([200, 503].contains(&answer.status), "{engine}: {}", answer.text());
+                    answer.status == 200
+                });
+                continue;
+            }
+            wait::until("that there is none is seen", || {
+                // Who asks has the login looked at; a worker may still answer by what it knows.
+                proxy.ask("Reply with exactly: pong").send();
+                let ready = proxy.get("/ready").send();
+                ready.status == 503 && ready.json()["login"] == "missing"
+            });
+            // A worker goes on with the token that it has, as Codex itself does.
+            if engine == "app-server" {
+                continue;
+            }
+            let message = proxy.ask("hi").send().error(503, "server_error", "not_logged_in");
+            assert!(message.contains(" login` on the machine of this server"), "{engine}: {message}");
+        }
+    }
 }

@@ -45,7 +45,9 @@ fn all() -> Vec<Failure> {
         Failure::CodexRefused { detail: detail() },
         Failure::CodexTooOld { found: text("0.1.0"), needs: "0.140.0" },
         Failure::CodexLacks { found: text("0.199.0"), feature: "turn/start" },
-        Failure::NotLoggedIn,
+        Failure::NotLoggedIn { bin: text("codex"), program: "/detail/codex".into() },
+        Failure::LoginChanged,
+        Failure::NoModel { model: String::new() },
         Failure::LoginNotPortable,
         Failure::ReadsNotConfined { detail: detail() },
         Failure::HomeRefused { detail: detail() },
@@ -107,6 +109,8 @@ const TABLE: &str = "\
 503 server_error codex_too_old - false - - | The Codex CLI is version 0.1.0; 0.140.0 or newer is needed. Update it or set `codex_bin`.
 503 server_error codex_too_old - false - - | The app-server of the Codex CLI, version 0.199.0, has no turn/start. Update it, set `codex_bin`, or set `engine` to `exec`.
 503 server_error not_logged_in - false - - | The Codex CLI is not logged in. Run `codex login` on the machine of this server.
+503 server_error not_logged_in - true 1000 - | The Codex login of this server was removed or replaced while the turn ran. Send the request again.
+404 invalid_request_error model_not_found model false - - | The default model of this server's Codex does not exist or this account may not use it. Name another in the request, or set `model`.
 503 server_error login_not_portable - false - - | The Codex login is kept in a keyring and cannot be used from the isolated home. Either set `cli_auth_credentials_store = \"file\"` in Codex's configuration and log in again, or log in once with CODEX_HOME set to `app_server_codex_home`.
 503 server_error reads_not_confined - false - - | `agent_reads` is `workspace`, and on this machine nothing keeps Codex's tools from reading other files. `codex-api-proxy doctor` on it says why. Set `agent_reads` to `auto` to go without, or `profile` to `model`.
 503 server_error misconfigured - false - - | The isolated Codex home (`app_server_codex_home`) cannot be used. The server's log says why.

@@ -129,7 +129,12 @@ mod tests {
                 "upstream_overloaded",
             ),
             (Failure::Draining, 503, "api_error", "draining"),
-            (Failure::NotLoggedIn, 503, "api_error", "not_logged_in"),
+            (
+                Failure::NotLoggedIn { bin: "codex".into(), program: "/usr/bin/codex".into() },
+                503,
+                "api_error",
+                "not_logged_in",
+            ),
             (Failure::NoAnswer, 502, "api_error", "no_answer"),
             (Failure::Internal { detail: text("SECRET") }, 500, "api_error", "internal_error"),
             (Failure::TurnTimedOut { after }, 504, "timeout_error", "turn_timeout"),

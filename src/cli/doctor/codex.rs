@@ -99,6 +99,9 @@ impl Examined {
 
     fn login(&self, login: Login, config: &Config) -> Finding {
         let home = config.app_server_codex_home.display();
+        // The one that the service uses, which the user's PATH need not have.
+        let found = self.survey.as_ref().and_then(|survey| survey.program.as_ref());
+        let program = found.map_or(config.codex_bin.clone(), |program| program.display().to_string());
         match login {
             Login::Codex => {
                 let place = self.usable.as_ref().map_or(String::new(), |found| place(&found.home));
@@ -106,15 +109,15 @@ impl Examined {
             }
             Login::ApiKey => Finding::good("login", "by CODEX_API_KEY of the service's environment"),
             Login::NotNeeded => Finding::good("login", "not needed by the configured model provider"),
-            Login::Missing => Finding::broken("login", "Codex is not logged in").fix("codex login").fix(
+            Login::Missing => Finding::broken("login", "Codex is not logged in").fix(format!("{program} login")).fix(
                 "logged in with another CODEX_HOME? codex-api-proxy config set login_home /that/folder",
             ),
             Login::NotPortable => Finding::broken(
                 "login",
                 "Codex keeps its login in a keyring, which the isolated CODEX_HOME cannot use (login_not_portable)",
             )
-            .fix("put cli_auth_credentials_store = \"file\" into ~/.codex/config.toml, then: codex login")
-            .fix(format!("or log in once for the isolated home: CODEX_HOME={home} codex login")),
+            .fix(format!("put cli_auth_credentials_store = \"file\" into ~/.codex/config.toml, then: {program} login"))
+            .fix(format!("or log in once for the isolated home: CODEX_HOME={home} {program} login")),
         }
     }
 }
@@ -232,7 +235,7 @@ fn unexplained(failure: &Failure) -> Option<Finding> {
         Failure::CodexMissing { .. }
             | Failure::CodexRefused { .. }
             | Failure::CodexTooOld { .. }
-            | Failure::NotLoggedIn
+            | Failure::NotLoggedIn { .. }
             | Failure::LoginNotPortable
     );
     if let Failure::ReadsNotConfined { detail } = failure {

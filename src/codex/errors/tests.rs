@@ -18,6 +18,11 @@ fn a_code_decides_where_it_says_something() {
     let status = |name: &str, status: Option<u16>| json!({ name: { "httpStatusCode": status } });
     let rows = [
         (json!("contextWindowExceeded"), "x", "ContextLength"),
+        (
+            json!("unauthorized"),
+            "Your access token could not be refreshed because you have since logged out or signed in to another account. Please sign in again.",
+            "LoginChanged",
+        ),
         (json!("usageLimitExceeded"), "You've hit your usage limit.", "UsageLimit None"),
         (
             json!("rateLimitExceeded"),
@@ -77,6 +82,15 @@ fn the_text_alone_decides_as_well() {
         ("Rate limit reached. Please try again in a while.", "RateLimited None"),
         ("unexpected status 401 Unauthorized: , url: http://x", "UpstreamAuth"),
         ("Your access token could not be refreshed because it was revoked.", "UpstreamAuth"),
+        (
+            "Your access token could not be refreshed because you have since logged out or signed in to another account. Please sign in again.",
+            "LoginChanged",
+        ),
+        (
+            "Your access token could not be refreshed because your refresh token has expired. Please log out and sign in again.",
+            "UpstreamAuth",
+        ),
+        ("Your access token could not be refreshed. Please log out and sign in again.", "UpstreamAuth"),
         ("We're currently experiencing high demand, which may cause temporary errors.", "CodexFailed"),
         ("unexpected status 500 Internal Server Error: oops", "CodexFailed"),
         ("Selected model is at capacity. Please try a different model.", "UpstreamOverloaded"),

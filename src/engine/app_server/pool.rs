@@ -62,6 +62,8 @@ struct Shared {
     /// Counts reloads, for keepers whose seat may be one too many.
     reloads: watch::Sender<u64>,
     closing: watch::Sender<bool>,
+    /// Why no worker could be started, as it was logged last.
+    told: Mutex<Option<Failure>>,
     /// When the CLI was last looked at on behalf of a turn.
     looked: Mutex<Instant>,
     limits: LatestLimits,
@@ -100,6 +102,7 @@ impl Pool {
             gate: tokio::sync::Mutex::default(),
             reloads: watch::Sender::new(0),
             closing: watch::Sender::new(false),
+            told: Mutex::default(),
             looked: Mutex::new(Instant::now()),
             limits: LatestLimits::default(),
             parked: Arc::new(Parked::new(tasks.clone())),

@@ -163,7 +163,10 @@ impl Worker {
                 && login.requires_openai_auth == Some(true)
                 && self.installation.login != Login::NotNeeded
             {
-                return Err(Failure::NotLoggedIn);
+                return Err(Failure::NotLoggedIn {
+                    bin: self.installation.config.codex_bin.clone(),
+                    program: self.installation.program.clone(),
+                });
             }
         }
         Ok(())

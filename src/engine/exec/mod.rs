@@ -145,9 +145,11 @@ impl Run {
         };
         if let Some(Err(failure)) = last.pop_if(|item| item.is_err()) {
             let cause = folders::cause(&self.config, failure).await;
-            if matches!(cause, Failure::StateNotWritable { .. }) {
-                // `/ready` is to know, and to hear when it has passed.
-                self.codex.doubt();
+            // `/ready` is to know, and to hear when it has passed; the next turn is to find the new login.
+            match cause {
+                Failure::StateNotWritable { .. } => self.codex.doubt(),
+                Failure::LoginChanged => self.codex.look_again(),
+                _ => {}
             }
             last.push(Err(cause));
         }
@@ -398,7 +400,8 @@ impl Run {
         ];
         let (text, mut end) = answer.finish(&exit, &stderr);
         if let Err(Failure::NoModel { model }) = &mut end {
-            *model = self.turn.model.clone().or(self.config.model.clone()).unwrap_or_default();
+            let told = std::mem::take(model);
+            *model = self.turn.model.clone().or(self.config.model.clone()).unwrap_or(told);
         }
         items.extend(text.filter(|text| !text.is_empty()).map(|text| Ok(Event::Text(text))));
         items.push(end);

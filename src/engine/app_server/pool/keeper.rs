@@ -31,7 +31,6 @@ impl Shared {
     pub(super) async fn keep(self: Arc<Self>, index: usize) {
         let mut pause = Pause::new(self.timing);
         let mut reloads = self.reloads.subscribe();
-        let mut told: Option<Failure> = None;
         while index < self.wanted() {
             let started = tokio::select! {
                 started = self.start_worker() => started,
@@ -39,7 +38,7 @@ impl Shared {
             };
             let (seat, wait) = match started {
                 Ok(worker) => {
-                    told = None;
+                    *lock(&self.told) = None;
                     if let Some(Seat::Ready(old)) = self.seat(index, Seat::Ready(Arc::clone(&worker))) {
                         self.retire(old);
                     }
@@ -58,10 +57,9 @@ impl Shared {
                     (Seat::Starting, pause.next().min(LONGEST_AFTER_DEATH))
                 }
                 Err(why) => {
-                    // Once, not at every try.
-                    if told.as_ref() != Some(&why) {
+                    // Once for all seats, not at every try.
+                    if lock(&self.told).replace(why.clone()).as_ref() != Some(&why) {
                         tracing::warn!("a codex worker did not start: {why}");
-                        told = Some(why.clone());
                     }
                     (Seat::Failed { why, at: Instant::now(), again: Arc::default() }, pause.next())
                 }

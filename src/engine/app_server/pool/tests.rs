@@ -381,16 +381,20 @@ async fn shutdown_ends_everything() {
     assert_eq!((house.slots.load(Ordering::SeqCst), *house.fake.running.borrow()), (0, 0));
 }
 
+fn logged_out() -> Failure {
+    Failure::NotLoggedIn { bin: "codex".into(), program: "/usr/bin/codex".into() }
+}
+
 #[tokio::test]
 async fn what_stands_in_the_way_is_told_and_needs_no_restart() {
     let house = house(answer(), config(|_| {}));
     house.ready(1).await;
-    *lock(&house.obstacle) = Some(Failure::NotLoggedIn);
+    *lock(&house.obstacle) = Some(logged_out());
     house.fake.misbehave("thread/start", Mishap::Dies);
     assert!(end(house.run(plain())).await.1.is_err());
-    until("the reason shows", || house.pool.status().reason == Some(Failure::NotLoggedIn)).await;
+    until("the reason shows", || house.pool.status().reason == Some(logged_out())).await;
     assert_eq!(house.pool.status().ready, 0);
-    assert_eq!(end(house.run(plain())).await.1, Err(Failure::NotLoggedIn));
+    assert_eq!(end(house.run(plain())).await.1, Err(logged_out()));
     *lock(&house.obstacle) = None;
     house.at_rest().await;
     assert_eq!(house.pool.status().reason, None);
