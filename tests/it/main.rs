@@ -14,6 +14,7 @@ mod bad_http;
 mod bad_input;
 mod cancel;
 mod chat;
+mod completions;
 mod config;
 mod confined;
 mod continuation;
