@@ -26,6 +26,7 @@ pub mod models;
 mod openai;
 pub mod peer;
 mod raw;
+pub mod remembered;
 pub mod respond;
 pub mod responses;
 pub mod routes;
@@ -49,6 +50,7 @@ use crate::observe::Observer;
 
 use body::Buffers;
 use gate::Rules;
+use remembered::Remembered;
 use seats::Connections;
 
 /// What the routes need of the program.
@@ -67,6 +69,8 @@ pub struct App {
     pub observer: Arc<Observer>,
     /// The memory of all bodies.
     pub buffers: Buffers,
+    /// What was answered lately.
+    pub remembered: Remembered,
     /// The open connections.
     pub connections: Connections,
     /// The end of the drain: whatever still runs gets its error and ends.
@@ -87,6 +91,7 @@ impl App {
             codex,
             observer: Arc::new(Observer::new()),
             buffers: Buffers::new(),
+            remembered: Remembered::new(config.response_items_bytes),
             connections: Connections::default(),
             cut: CancellationToken::new(),
             started: Instant::now(),
@@ -103,6 +108,7 @@ impl App {
     /// Puts new settings in force. Requests in flight keep the ones they began with.
     pub fn reload(&self, config: Config, rules: Rules) {
         self.admission.resize(config.slots(), config.max_queue_size);
+        self.remembered.resize(config.response_items_bytes);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         self.live.set(config);
         self.codex.look_again();

@@ -39,6 +39,7 @@ static ROUTES: &[Route] = &[
     generation("messages", &MESSAGES),
     counting("messages/count_tokens", &MESSAGES, messages::count),
     generation("responses", &RESPONSES),
+    counting("responses/input_tokens", &RESPONSES, responses::count),
     // Where agents look that take this for the service behind Codex.
     generation("backend-api/codex/responses", &RESPONSES),
     generation("codex/responses", &RESPONSES),
@@ -289,7 +290,7 @@ async fn answer<B: Buf, E>(
             if request.method == Method::POST =>
         {
             match rules.check(request.head(), request.connection.peer(), *access) {
-                Ok(_) => count(&app, &request.headers, *answer, body).await,
+                Ok(pass) => count(&app, &pass.caller, &request.headers, *answer, body).await,
                 Err(failure) => Err(failure),
             }
             .map_err(|failure| refusal(&failure))

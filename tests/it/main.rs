@@ -26,6 +26,7 @@ mod from_state;
 mod generate;
 mod inputs;
 mod isolation;
+mod item_references;
 mod latency_log;
 mod launchd;
 mod limits;

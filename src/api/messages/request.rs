@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::api::count::estimate;
+use crate::api::count::{Asked, estimate};
 use crate::api::dialect::{GenerationRequest, Wanted, Wishes};
 use crate::api::fields::Fields;
 use crate::api::form;
@@ -92,9 +92,9 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Mes
 ///
 /// # Errors
 /// As [`decode`]; but what would be refused for what it asks is counted all the same.
-pub(in crate::api) fn count(body: &str, wanted: &Wanted, config: &Config) -> Result<Value, Failure> {
-    let fields = Fields::body(body, wanted)?;
-    let asked = read(&fields, wanted, config, false)?;
+pub(in crate::api) fn count(asked: &Asked, config: &Config) -> Result<Value, Failure> {
+    let fields = Fields::body(asked.body, asked.wanted)?;
+    let asked = read(&fields, asked.wanted, config, false)?;
     Ok(json!({ "input_tokens": estimate(&asked.request.turn) }))
 }
 
