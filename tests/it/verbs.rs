@@ -100,7 +100,9 @@ fn a_life_from_install_to_uninstall() {
     machine.start(port, "--port 1").says(0, &["already running", "nothing was changed", "restart"]);
     assert_eq!(machine.saved(), saved, "nothing was changed");
 
-    machine.run("status").says(0, &["running", &url, "ready      yes", "0 running, 0 queued"]);
+    machine
+        .run("status")
+        .says(0, &["running", &url, "ready      yes", "0 running, 0 queued", "no input tokens"]);
     let shown = machine.run("status --verbose --json");
     let shown: serde_json::Value = serde_json::from_str(&shown.out).unwrap();
     assert_eq!((&shown["ready"], &shown["urls"][0]), (&true.into(), &url.as_str().into()), "{shown}");
@@ -318,7 +320,8 @@ fn files_of_others_are_left_alone() {
 fn doctor_looks_at_everything_and_asks_the_real_codex() {
     let Some((setup, upstream)) = real() else { return };
     let (setup, _systemd) = FakeSystemd::install(setup);
-    upstream.reply(Reply::text("pong"));
+    upstream.reply(Reply::text("pong").usage(1500, 0, 5, 0));
+    upstream.reply(Reply::text("pong").usage(1600, 1408, 5, 0));
     let flags = setup.flags();
     let mut arguments = vec!["doctor", "--live"];
     let port = format!("--port={}", free_port());
@@ -337,12 +340,16 @@ fn doctor_looks_at_everything_and_asks_the_real_codex() {
         "warn  service     not installed",
         "warn  lingering",
         "ok    live        exec answered \"pong\"",
+        "ok    cache       1408 of the second turn's 1600 input tokens were cached; the two turns took 3100 input \
+         tokens (1408 cached) and 10 output tokens of your quota",
         "All that a turn needs is there.",
     ] {
         assert!(text.contains(part), "{part:?} in {text}");
     }
     assert!(output.status.success() && !text.contains('\x1b'), "{text}");
-    assert_eq!(upstream.requests().len(), 1, "one turn was spent");
+    let requests = upstream.requests();
+    assert_eq!(requests.len(), 2, "two turns were spent");
+    assert_eq!(requests[0].header("session-id"), requests[1].header("session-id"), "one conversation");
     upstream.reply(Reply::failed("server_error", "The model is asleep in /etc/x."));
     let output = setup.command(&arguments).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
