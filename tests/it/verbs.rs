@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 use crate::support::fake_codex::FakeCodex;
 use crate::support::fake_systemd::FakeSystemd;
 use crate::support::{Reply, Setup, real};
@@ -26,6 +28,12 @@ impl Ran {
                 self.err
             );
         }
+    }
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}{}", self.out, self.err))
     }
 }
 
@@ -289,6 +297,34 @@ fn without_a_service_manager_serve_is_named() {
         run(&setup, line).says(code, &["no systemctl on PATH", "codex-api-proxy serve"]);
     }
     run(&setup, "doctor").says(1, &["no systemctl on PATH", "FAIL  codex", "npm install -g @openai/codex"]);
+}
+
+#[test]
+fn a_server_in_the_foreground_is_named() {
+    let (setup, _codex) = Setup::fake("");
+    let empty = setup.scratch().dir("empty");
+    let proxy = setup.start();
+    let (pid, address) = (proxy.pid(), proxy.address());
+    let parts = [
+        format!("serve runs on {address}, process {pid}, and is ready"),
+        format!("curl http://{address}/ready; to end it: kill {pid}"),
+    ];
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let port = address.port().to_string();
+    // Beside a service that is not installed, and where there can be none.
+    let machine = Machine::new();
+    machine.run(&format!("config set port {port}")).says(0, &[]);
+    machine.run("status").says(4, &parts);
+    let shown = machine.run("status --json").json();
+    let expect = json!({ "pid": pid, "address": address.to_string(), "ready": true, "reason": null });
+    assert_eq!((&shown["state"], &shown["servers"][0]), (&json!("not installed"), &expect));
+    let looked = machine.run("doctor");
+    assert!(looked.out.contains(&format!("held by codex-api-proxy serve, process {pid}")), "{}", looked.out);
+    let (bare, _codex) = Setup::fake("");
+    let bare = bare.env("PATH", empty.to_str().unwrap()).env("CODEX_PROXY_PORT", &port);
+    run(&bare, "status").says(4, &["no systemctl on PATH"]);
+    run(&bare, "status").says(4, &parts);
+    assert_eq!(run(&bare, "status --json").json()["servers"][0], expect);
 }
 
 #[test]
