@@ -174,7 +174,8 @@ fn same_question(a: &Turn, b: &Turn) -> bool {
         && *want_encrypted == b.want_encrypted
 }
 
-fn is_models(item: &Item) -> bool {
+/// Whether it is of the model.
+pub fn is_models(item: &Item) -> bool {
     let said = matches!(item, Item::Message { role: Role::Assistant, .. });
     said || matches!(item, Item::Reasoning { .. } | Item::ToolCall(_))
 }

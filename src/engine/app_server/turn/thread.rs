@@ -17,6 +17,7 @@ use crate::codex::Continuation;
 use crate::codex::rollout::{self, Rollout, Session};
 use crate::config::{Config, Profile};
 use crate::engine::app_server::features::Features;
+use crate::engine::app_server::past::is_models;
 use crate::engine::app_server::rpc::RpcError;
 use crate::engine::app_server::tool_names::Names;
 use crate::engine::app_server::wire::{self, DynamicTool, ThreadConfig, ThreadFork, ThreadStart};
@@ -137,7 +138,9 @@ impl Run {
         // Reads much and writes a file: off the runtime.
         let recorded = tokio::task::spawn_blocking(move || {
             let conversation = Identity::of(&turn, &key);
-            let session = if raw { parked.session(conversation) } else { Some(conversation.to_string()) };
+            // What the model never spoke in is another conversation that begins alike.
+            let known = || turn.conversation.iter().any(is_models).then(|| parked.session(conversation));
+            let session = if raw { known().flatten() } else { Some(conversation.to_string()) };
             let rollout = session.map(|id| record(&home, &id, &cwd, &turn.tools, &names));
             (conversation, rollout)
         });
