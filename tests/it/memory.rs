@@ -64,6 +64,7 @@ fn cases() -> Vec<Case> {
     let escapes = "\u{1}\"".repeat(EACH / 8);
     vec![
         ("many messages", many(900), true),
+        ("many short messages", many(100), true),
         ("one message", json!({ "messages": [user(text(EACH))] }), true),
         ("one framed message", json!({ "messages": [user("x"), user(text(EACH))] }), true),
         ("one message of many lines", json!({ "messages": [user("x"), user(lines)] }), true),

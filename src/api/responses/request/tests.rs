@@ -74,9 +74,9 @@ fn input_is_a_conversation() {
         said(Role::System, "s"),
         said(Role::Developer, "d"),
         said(Role::User, "u"),
-        Item::Reasoning { encrypted: "E".into(), summary: vec!["hm".into()] },
-        Item::ToolCall(ToolCall::function("a", "f", "{}").within("n")),
-        Item::ToolCall(ToolCall::custom("b", "c", "ls")),
+        Item::Reasoning { encrypted: "E".into(), summary: ["hm".into()].into() },
+        Item::from(ToolCall::function("a", "f", "{}").within("n")),
+        Item::from(ToolCall::custom("b", "c", "ls")),
         result("b", "1"),
         result("a", "2"),
         Item::Message {
