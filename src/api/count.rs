@@ -13,18 +13,29 @@ use serde_json::Value;
 use warp::reply::Response;
 
 use crate::config::Config;
-use crate::turn::{Failure, Item, Part, ToolKind, Turn};
+use crate::turn::{Caller, Failure, Item, Part, ToolKind, Turn};
 
 use super::App;
 use super::body::{self, Limits};
 use super::dialect::Wanted;
 use super::generate::INLINE;
+use super::remembered::CallersItems;
 
 /// Names the fields of an answer that are estimates.
 const ESTIMATED: HeaderName = HeaderName::from_static("x-codex-proxy-estimated");
 
 /// Makes the answer of a body, in the words of a format.
-pub(super) type Count = fn(body: &str, wanted: &Wanted, config: &Config) -> Result<Value, Failure>;
+pub(super) type Count = fn(asked: &Asked, config: &Config) -> Result<Value, Failure>;
+
+/// A request that only is to be counted.
+pub(super) struct Asked<'a> {
+    /// The body's text.
+    pub(super) body: &'a str,
+    /// To be asked between the parts of a long request.
+    pub(super) wanted: &'a Wanted,
+    /// What the client was answered lately.
+    pub(super) remembered: &'a CallersItems,
+}
 
 /// Reads a body and answers it; the field `input_tokens` is an estimate.
 ///
@@ -32,6 +43,7 @@ pub(super) type Count = fn(body: &str, wanted: &Wanted, config: &Config) -> Resu
 /// As for any body, and what `count` finds wrong.
 pub(super) async fn count<B: Buf, E>(
     app: &App,
+    caller: &Caller,
     headers: &HeaderMap,
     count: Count,
     body: impl Stream<Item = Result<B, E>>,
@@ -42,17 +54,20 @@ pub(super) async fn count<B: Buf, E>(
     let wanted = Wanted::default();
     // Leaves with the client.
     let _waits = wanted.guard();
-    let answer = if body.text().len() > INLINE {
-        let turn = app.buffers.turn(body.text().len()).await;
-        let reading = move || {
-            let answer = count(body.text(), &wanted, &config);
-            drop(turn);
-            answer
-        };
+    let remembered = app.remembered.of(caller);
+    let large = body.text().len() > INLINE;
+    let turn = if large { app.buffers.turn(body.text().len()).await } else { None };
+    let reading = move || {
+        let asked = Asked { body: body.text(), wanted: &wanted, remembered: &remembered };
+        let answer = count(&asked, &config);
+        drop(turn);
+        answer
+    };
+    let answer = if large {
         let read = tokio::task::spawn_blocking(reading).await;
         read.map_err(|error| Failure::Internal { detail: format!("reading the request: {error}") })??
     } else {
-        count(body.text(), &wanted, &config)?
+        reading()?
     };
     let mut response = Response::new(answer.to_string().into());
     let headers = response.headers_mut();

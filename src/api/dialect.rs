@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::turn::{At, Failure, Finish, Thought, ToolCall, Turn, Usage};
 
 use super::error::ErrorReply;
+use super::remembered::CallersItems;
 use super::sse;
 use super::stop::Stops;
 
@@ -81,6 +82,8 @@ pub struct RequestParts<'a> {
     pub heading: Heading,
     /// To be asked between the parts of a long request.
     pub wanted: &'a Wanted,
+    /// What the client was answered lately.
+    pub remembered: &'a CallersItems,
 }
 
 /// Whether the client still waits for its request to be read. Clones are one.

@@ -26,6 +26,7 @@ use super::body::{self, Buffered, Limits, ReadTurn};
 use super::connection::Connection;
 use super::dialect::{Decoded, Dialect, Encoder, GenerationRequest, Heading, RequestParts, Wanted};
 use super::error::{self, ErrorReply};
+use super::remembered::CallersItems;
 use super::respond::{Reply, StreamBody, WholeBody, note_failure};
 use super::turns::{Run, Turns};
 use super::{App, ids, status};
@@ -127,6 +128,7 @@ async fn decode<'a, B: Buf, E>(
         },
         body,
         wanted,
+        remembered: call.app.remembered.of(&call.caller),
     };
     // Off the runtime where it takes its time: a large body, or a directory on a disk.
     let decoded = if large || needs_directory(&call.config) {
@@ -169,6 +171,7 @@ struct Reading {
     heading: Heading,
     body: Buffered,
     wanted: Wanted,
+    remembered: CallersItems,
 }
 
 /// A decoded request, its directory if it needs one, and how long either took.
@@ -185,6 +188,7 @@ impl Reading {
             query: self.query.as_deref(),
             heading: self.heading,
             wanted: &self.wanted,
+            remembered: &self.remembered,
         };
         let decoded = self.dialect.decode(&parts, &self.config);
         // The body is as large as what was made of it: nobody needs both. That counts as long as anybody

@@ -1,15 +1,15 @@
 //! The HTTP face: what the OpenAI-compatible routes take and answer. The only place that knows warp.
 //!
 //! A request passes, in this order: path (`routes`), method, host and origin, peer, key (`gate`); then
-//! `generate` has its body read (`body`), decoded by its format (`dialect`; `chat`, `messages`,
-//! `responses`), admitted, run
-//! (`turns`), and written (`respond`, by the format's encoder). Everything that can go wrong becomes an
+//! `generate` has its body read (`body`), decoded by its format (`dialect`; `chat`,
+//! `completions`, `messages`, `responses`), admitted, run (`turns`), and written (`respond`, by the format's encoder). Everything that can go wrong becomes an
 //! answer in one table (`error`).
 
 pub mod answer;
 pub mod body;
 mod calls;
 pub mod chat;
+mod completions;
 pub mod connection;
 pub mod connection_io;
 mod count;
@@ -23,8 +23,10 @@ pub mod ids;
 mod image;
 mod messages;
 pub mod models;
+mod openai;
 pub mod peer;
 mod raw;
+pub mod remembered;
 pub mod respond;
 pub mod responses;
 pub mod routes;
@@ -48,6 +50,7 @@ use crate::observe::Observer;
 
 use body::Buffers;
 use gate::Rules;
+use remembered::Remembered;
 use seats::Connections;
 
 /// What the routes need of the program.
@@ -66,6 +69,8 @@ pub struct App {
     pub observer: Arc<Observer>,
     /// The memory of all bodies.
     pub buffers: Buffers,
+    /// What was answered lately.
+    pub remembered: Remembered,
     /// The open connections.
     pub connections: Connections,
     /// The end of the drain: whatever still runs gets its error and ends.
@@ -86,6 +91,7 @@ impl App {
             codex,
             observer: Arc::new(Observer::new()),
             buffers: Buffers::new(),
+            remembered: Remembered::new(config.response_items_bytes),
             connections: Connections::default(),
             cut: CancellationToken::new(),
             started: Instant::now(),
@@ -102,6 +108,7 @@ impl App {
     /// Puts new settings in force. Requests in flight keep the ones they began with.
     pub fn reload(&self, config: Config, rules: Rules) {
         self.admission.resize(config.slots(), config.max_queue_size);
+        self.remembered.resize(config.response_items_bytes);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         self.live.set(config);
         self.codex.look_again();

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::engine::Workers;
 use crate::observe::{Gauges, prometheus as text_format};
 
+use super::remembered::KEPT;
 use super::{App, error};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -115,6 +116,11 @@ fn describe(page: &mut Value, app: &App, config: &Config) {
     page["app_server_pool_started"] = (ready > 0).into();
     page["workers"] = json!({"ready": ready, "total": total});
     page["function_tools_limited_by"] = app.engine.functions_limited().into();
+    // Answers stay in memory for so long; `response_items_bytes = 0` turns it off.
+    page["remembered_items"] = json!({
+        "bytes": app.remembered.bytes(), "response_items_bytes": config.response_items_bytes,
+        "seconds": KEPT.as_secs(),
+    });
     page["rate_limits"] = rate_limits(app);
     page["queue"] = json!({
         "running": load.running, "waiting": load.waiting, "slots": load.slots, "max_queue_size": config.max_queue_size,

@@ -194,6 +194,8 @@ impl Server {
         let app = Arc::new(App::new(live.clone(), rules, engine, codex));
         let buffers = app.buffers.clone();
         tokio::spawn(async move { buffers.keep_tidy().await });
+        let remembered = app.remembered.clone();
+        tokio::spawn(async move { remembered.keep_short().await });
 
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         let serving = server::serve(

@@ -19,6 +19,7 @@ use Initial::{State, Text, Unset};
 
 const HOSTS: Shape = Shape::List(&Shape::Text(check::host), ",");
 const BYTES: Shape = Shape::Count { least: 1, most: 1 << 40 };
+const ANY_BYTES: Shape = Shape::Count { least: 0, most: 1 << 40 };
 const ANY_SECONDS: Shape = Shape::Seconds { least: 0.0 };
 /// Not zero: a timer of zero would fire without end.
 const SOME_SECONDS: Shape = Shape::Seconds { least: 0.01 };
@@ -35,6 +36,8 @@ settings! {
         max_body_bytes: u64 = Text("33554432"), BYTES;
         /// Bytes of request bodies held in memory over all requests.
         max_buffered_bytes: u64 = Text("268435456"), BYTES;
+        /// Bytes of answers of `/v1/responses` remembered for an hour, for clients that send the id of an item instead of it, where 0 means none.
+        response_items_bytes: u64 = Text("8388608"), ANY_BYTES;
         /// Seconds without a connection after which the service exits, where 0 means never.
         idle_exit_seconds: Duration = Text("0"), ANY_SECONDS, restart Always;
         /// Seconds that running turns get to end when the service stops.

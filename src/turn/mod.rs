@@ -88,28 +88,6 @@ impl Turn {
 
     /// The memory that the question takes, in bytes.
     pub fn bytes(&self) -> u64 {
-        let part = |part: &Part| {
-            size_of::<Part>()
-                + match part {
-                    Part::Text(text) => text.len(),
-                    Part::Image(image) => size_of::<Image>() + image.base64.len() + image.media_type.len(),
-                }
-        };
-        let parts = |parts: &[Part]| parts.iter().map(part).sum::<usize>();
-        let item = |item: &Item| {
-            size_of::<Item>()
-                + match item {
-                    Item::Message { content, .. } => parts(content),
-                    Item::Reasoning { encrypted, summary } => {
-                        encrypted.len()
-                            + summary.iter().map(|part| size_of::<String>() + part.len()).sum::<usize>()
-                    }
-                    Item::ToolCall(call) => {
-                        size_of::<ToolCall>() + call.id.len() + call.name.len() + call.arguments.len()
-                    }
-                    Item::ToolResult { call_id, content } => call_id.len() + parts(content),
-                }
-        };
         let tool = |tool: &Tool| {
             size_of::<Tool>()
                 + tool.name.len()
@@ -121,8 +99,8 @@ impl Turn {
                 }
         };
         let schema = self.output.schema().map_or(0, |schema| schema.as_str().len());
-        let items = self.conversation.iter().map(item).sum::<usize>();
-        (items + self.tools.iter().map(tool).sum::<usize>() + schema) as u64
+        let items = self.conversation.iter().map(Item::bytes).sum::<u64>();
+        items + (self.tools.iter().map(tool).sum::<usize>() + schema) as u64
     }
 }
 
@@ -177,6 +155,30 @@ impl Item {
     /// Something said.
     pub fn message(role: Role, content: Vec<Part>) -> Item {
         Item::Message { role, content, phase: None }
+    }
+
+    /// The memory it takes, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let part = |part: &Part| {
+            size_of::<Part>()
+                + match part {
+                    Part::Text(text) => text.len(),
+                    Part::Image(image) => size_of::<Image>() + image.base64.len() + image.media_type.len(),
+                }
+        };
+        let parts = |parts: &[Part]| parts.iter().map(part).sum::<usize>();
+        let more = match self {
+            Item::Message { content, .. } => parts(content),
+            Item::Reasoning { encrypted, summary } => {
+                encrypted.len() + summary.iter().map(|part| size_of::<String>() + part.len()).sum::<usize>()
+            }
+            Item::ToolCall(call) => {
+                let namespace = call.namespace.as_ref().map_or(0, String::len);
+                size_of::<ToolCall>() + call.id.len() + call.name.len() + namespace + call.arguments.len()
+            }
+            Item::ToolResult { call_id, content } => call_id.len() + parts(content),
+        };
+        (size_of::<Item>() + more) as u64
     }
 }
 

@@ -1,8 +1,9 @@
 use super::*;
 use crate::api::chat::CHAT;
 use crate::api::dialect::{Frames, Heading, RequestParts, Wanted};
-use crate::turn::Said;
+use crate::api::remembered::Remembered;
 use crate::turn::failure::Folder;
+use crate::turn::{Caller, Said};
 
 const NOW: u64 = 1_700_000_000;
 
@@ -144,6 +145,7 @@ fn chat() -> Box<dyn Encoder> {
         query: None,
         heading: Heading::default(),
         wanted: &Wanted::default(),
+        remembered: &Remembered::new(0).of(&Caller::Unknown),
     };
     CHAT.decode(&parts, &crate::config::Config::default()).unwrap().encoder
 }

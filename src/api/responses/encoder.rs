@@ -4,9 +4,11 @@ use bytes::Bytes;
 
 use crate::api::dialect::{Encoder, Frames, Heading, Piece, WholeAnswer};
 use crate::api::error::ErrorReply;
+use crate::api::remembered::CallersItems;
 use crate::turn::{At, Failure, Finish, Usage};
 
 use super::events::{ErrorEvent, Events, NestedError, ResponseEvent};
+use super::items::OutputItem;
 use super::object::{Response, State, Status};
 use super::request::Answered;
 use super::said::Said;
@@ -21,13 +23,20 @@ pub(super) struct ResponsesEncoder {
     /// The number of the next event.
     next: u64,
     said: Said,
+    /// Where what was answered is kept.
+    remembered: CallersItems,
 }
 
 impl ResponsesEncoder {
-    pub(super) fn new(asked: Answered, heading: Heading, now: fn() -> u64) -> ResponsesEncoder {
+    pub(super) fn new(
+        asked: Answered,
+        heading: Heading,
+        remembered: CallersItems,
+        now: fn() -> u64,
+    ) -> ResponsesEncoder {
         let said = Said::new(asked.wanted);
         let id = format!("resp_{}", heading.unique);
-        ResponsesEncoder { asked, id, created: heading.created, now, next: 0, said }
+        ResponsesEncoder { asked, id, created: heading.created, now, next: 0, said, remembered }
     }
 
     fn object<'a>(
@@ -59,6 +68,11 @@ impl ResponsesEncoder {
         self.said.take(piece, &mut Events { next: &mut self.next, out });
     }
 
+    /// Keeps the items of a complete response: the client may name them from now on.
+    fn remember(&self) {
+        self.remembered.keep(self.said.items().iter().filter_map(OutputItem::known));
+    }
+
     /// How the response ended; `None` if it has not.
     fn ended(&self) -> Option<Status> {
         Some(match self.said.finish()? {
@@ -79,6 +93,7 @@ impl Encoder for ResponsesEncoder {
     }
 
     fn close(&mut self, usage: Option<Usage>, out: &mut Frames) {
+        self.remember();
         match self.ended() {
             Some(Status::Incomplete) => {
                 self.tell("response.incomplete", Status::Incomplete, usage, None, out);
@@ -99,6 +114,7 @@ impl Encoder for ResponsesEncoder {
         answers.into_iter().flatten().for_each(|piece| self.take(piece, None));
         let status =
             self.ended().ok_or_else(|| Failure::Internal { detail: "an answer has not ended".into() })?;
+        self.remember();
         let encoding = |error| Failure::Internal { detail: format!("encoding the answer: {error}") };
         serde_json::to_vec(&self.object(status, usage, None)).map(Bytes::from).map_err(encoding)
     }

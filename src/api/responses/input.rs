@@ -1,6 +1,6 @@
 //! `input` as conversation items.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::turn::{At, CallKind, Failure, Item, Part, Role, Saying, ToolCall};
 
@@ -8,6 +8,7 @@ use crate::api::dialect::Wanted;
 use crate::api::fields::{Fields, wrong};
 use crate::api::image;
 use crate::api::raw::Raw;
+use crate::api::remembered::CallersItems;
 
 use super::tools::Offered;
 
@@ -19,6 +20,8 @@ pub(super) struct Input {
     /// Which field each item was made of.
     pub(super) origins: Vec<Origin>,
     calls: Calls,
+    /// The ids that stood for items.
+    referred: HashSet<String>,
 }
 
 /// Where an item of the conversation comes from.
@@ -42,11 +45,18 @@ impl Origin {
     }
 }
 
-/// Reads `instructions` and `input`; tools that stand among the items go to `offered`.
+/// Reads `instructions` and `input`; tools that stand among the items go to `offered`, and what
+/// `remembered` has goes where only its id stands.
 ///
 /// # Errors
-/// [`Failure::BadRequest`] or [`Failure::Unsupported`] naming the field; what `wanted` says.
-pub(super) fn decode(fields: &Fields, offered: &mut Offered, wanted: &Wanted) -> Result<Input, Failure> {
+/// [`Failure::BadRequest`], [`Failure::Unsupported`] or [`Failure::NotFound`] naming the field; what
+/// `wanted` says.
+pub(super) fn decode(
+    fields: &Fields,
+    offered: &mut Offered,
+    remembered: &CallersItems,
+    wanted: &Wanted,
+) -> Result<Input, Failure> {
     let mut input = Input::default();
     if let Some(text) = fields.string("instructions")?.filter(|text| !text.is_empty()) {
         let content = vec![Part::Text(text.into())];
@@ -61,7 +71,7 @@ pub(super) fn decode(fields: &Fields, offered: &mut Offered, wanted: &Wanted) ->
     let before = input.items.len();
     for (index, item) in items.enumerate() {
         wanted.check()?;
-        input.item(&Fields::of(item, format!("input[{index}]."))?, index, offered)?;
+        input.item(&Fields::of(item, format!("input[{index}]."))?, index, offered, remembered)?;
     }
     if input.items.len() == before {
         return Err(fields.invalid("input", "must have at least one message"));
@@ -76,11 +86,19 @@ impl Input {
         self.origins.push(origin);
     }
 
-    fn item(&mut self, fields: &Fields, index: usize, offered: &mut Offered) -> Result<(), Failure> {
+    fn item(
+        &mut self,
+        fields: &Fields,
+        index: usize,
+        offered: &mut Offered,
+        remembered: &CallersItems,
+    ) -> Result<(), Failure> {
         let kind = match fields.string("type")? {
             Some(kind) => kind,
             // Messages may go without.
             None if fields.get("role").is_some() => "message".into(),
+            // And so may references.
+            None if fields.get("id").is_some() => "item_reference".into(),
             None => return Err(fields.missing("type")),
         };
         let item = match &*kind {
@@ -90,6 +108,7 @@ impl Input {
             "function_call_output" => Some(self.output(fields, CallKind::Function)?),
             "custom_tool_call_output" => Some(self.output(fields, CallKind::Custom)?),
             "reasoning" => reasoning(fields)?,
+            "item_reference" => self.referred(fields, index, remembered)?,
             "additional_tools" => {
                 let tools = fields.array("tools")?.ok_or_else(|| fields.missing("tools"))?;
                 offered.add(tools, &fields.path("tools["))?;
@@ -125,6 +144,31 @@ impl Input {
             Some(namespace) => call.within(namespace),
             None => call,
         }))
+    }
+
+    /// What an id stands for; nothing for reasoning that is not known, which an answer is the same without.
+    fn referred(
+        &mut self,
+        fields: &Fields,
+        index: usize,
+        remembered: &CallersItems,
+    ) -> Result<Option<Item>, Failure> {
+        let id = fields.string("id")?.ok_or_else(|| fields.missing("id"))?;
+        let item = match remembered.find(&id) {
+            Some(item) => item,
+            None if id.starts_with("rs_") => return Ok(None),
+            None => return Err(unknown_id(fields)),
+        };
+        // Nor could a small request become a large one by naming an item often.
+        if !self.referred.insert(id.into_owned()) {
+            return Err(fields.invalid("id", "is used by two items"));
+        }
+        if let Item::ToolCall(call) = &item
+            && !self.calls.add(&call.id, call.kind, index)
+        {
+            return Err(fields.invalid("id", "names a call that is there already"));
+        }
+        Ok(Some(item))
     }
 
     fn output(&mut self, fields: &Fields, kind: CallKind) -> Result<Item, Failure> {
@@ -184,6 +228,16 @@ impl Calls {
     }
 }
 
+fn unknown_id(fields: &Fields) -> Failure {
+    Failure::NotFound {
+        at: Some(At::Field(fields.path("id"))),
+        message:
+            "There is no item with this id. Items are kept for a short while only; send the item itself \
+                  (AI SDK: `providerOptions.openai.store = false`)."
+                .into(),
+    }
+}
+
 fn unknown(fields: &Fields, kind: &str) -> Failure {
     let at = At::Field(fields.path("type"));
     let message = match kind {
@@ -199,7 +253,7 @@ fn unknown(fields: &Fields, kind: &str) -> Failure {
         }
         _ => {
             let why = "must be message, function_call, function_call_output, custom_tool_call, \
-                       custom_tool_call_output, reasoning or additional_tools";
+                       custom_tool_call_output, reasoning, item_reference or additional_tools";
             return fields.invalid("type", why);
         }
     };

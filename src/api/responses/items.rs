@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::turn::{CallKind, ToolCall};
+use crate::turn::{CallKind, Item, Part, Role, Saying, ToolCall};
 
 /// An item of `output`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -81,6 +81,30 @@ impl OutputItem {
         content: Vec<TextPart>,
     ) -> OutputItem {
         OutputItem::Message { id, role: "assistant", status, content, phase }
+    }
+
+    /// Its id, and what it is in a conversation; `None` for what says nothing to a model.
+    pub(super) fn known(&self) -> Option<(String, Item)> {
+        let call = |call: ToolCall, namespace: &Option<String>| {
+            Item::from(ToolCall { namespace: namespace.clone(), ..call })
+        };
+        Some(match self {
+            OutputItem::Reasoning { id, summary, encrypted_content } => {
+                let summary = summary.iter().map(|part| part.text.clone()).collect();
+                (id.clone(), Item::Reasoning { encrypted: encrypted_content.as_deref()?.into(), summary })
+            }
+            OutputItem::Message { id, content, phase, .. } => {
+                let content = content.iter().map(|part| Part::Text(part.text.as_str().into())).collect();
+                let phase = phase.and_then(Saying::from_name);
+                (id.clone(), Item::Message { role: Role::Assistant, content, phase })
+            }
+            OutputItem::FunctionCall { id, call_id, name, namespace, arguments, .. } => {
+                (id.clone(), call(ToolCall::function(call_id, name, arguments), namespace))
+            }
+            OutputItem::CustomToolCall { id, call_id, name, namespace, input, .. } => {
+                (id.clone(), call(ToolCall::custom(call_id, name, input), namespace))
+            }
+        })
     }
 
     pub(super) fn call(id: String, call: ToolCall, status: ItemStatus) -> OutputItem {

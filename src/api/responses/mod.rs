@@ -19,6 +19,9 @@ use super::dialect::{Decoded, Dialect, RequestParts};
 use super::status;
 use encoder::ResponsesEncoder;
 
+/// The answer to `POST /v1/responses/input_tokens`.
+pub(in crate::api) use request::count;
+
 /// The format.
 pub static RESPONSES: Responses = Responses;
 
@@ -26,7 +29,6 @@ pub static RESPONSES: Responses = Responses;
 pub fn absent(name: &str) -> &'static str {
     match name {
         "compact" => "Conversations are not compacted here: send the items that matter in `input`.",
-        "input_tokens" => "Tokens are not counted here: the usage of an answer tells them.",
         _ => "Nothing is stored: there is no response with this id.",
     }
 }
@@ -41,8 +43,13 @@ impl Dialect for Responses {
     }
 
     fn decode(&self, parts: &RequestParts, config: &Config) -> Result<Decoded, Failure> {
-        let asked = request::decode(parts.body, parts.wanted, config)?;
-        let encoder = ResponsesEncoder::new(asked.answered, parts.heading.clone(), status::unix_now);
+        let asked = request::decode(parts.body, parts.remembered, parts.wanted, config)?;
+        let encoder = ResponsesEncoder::new(
+            asked.answered,
+            parts.heading.clone(),
+            parts.remembered.clone(),
+            status::unix_now,
+        );
         Ok(Decoded { request: asked.request, encoder: Box::new(encoder) })
     }
 }

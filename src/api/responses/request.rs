@@ -5,12 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
+use crate::api::count::{Asked, estimate};
 use crate::api::dialect::{GenerationRequest, Wanted, Wishes};
 use crate::api::fields::Fields;
 use crate::api::form;
 use crate::api::models;
 use crate::api::raw::Raw;
+use crate::api::remembered::CallersItems;
 use crate::api::stop::Stops;
 use crate::config::{Config, ContinuationChoice, Profile, ReasoningOutput};
 use crate::turn::{At, Caller, Effort, Failure, Output, ServiceTier, Summary, Turn, Verbosity, Workdir};
@@ -68,27 +71,57 @@ const KNOWN: &[&str] = &[
 /// Reads a request body.
 ///
 /// # Errors
-/// [`Failure::BadRequest`] or [`Failure::Unsupported`], naming the field.
-pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<ResponsesRequest, Failure> {
+/// [`Failure::BadRequest`], [`Failure::Unsupported`] or [`Failure::NotFound`], naming the field.
+pub(super) fn decode(
+    body: &str,
+    remembered: &CallersItems,
+    wanted: &Wanted,
+    config: &Config,
+) -> Result<ResponsesRequest, Failure> {
     let fields = Fields::body(body, wanted)?;
     let model = models::plain(&fields, "model")?;
-    refuse_stored(&fields)?;
+    read(&fields, model, remembered, wanted, config)
+}
+
+/// The answer to a request that only is to be counted; it may leave out the model.
+///
+/// # Errors
+/// As [`decode`].
+pub(in crate::api) fn count(asked: &Asked, config: &Config) -> Result<Value, Failure> {
+    let fields = Fields::body(asked.body, asked.wanted)?;
+    let model = match fields.get("model") {
+        Some(_) => models::plain(&fields, "model")?,
+        None => models::DEFAULT.into(),
+    };
+    let read = read(&fields, model, asked.remembered, asked.wanted, config)?;
+    Ok(json!({ "object": "response.input_tokens", "input_tokens": estimate(&read.request.turn) }))
+}
+
+/// Reads what was a body.
+fn read(
+    fields: &Fields,
+    model: Cow<'_, str>,
+    remembered: &CallersItems,
+    wanted: &Wanted,
+    config: &Config,
+) -> Result<ResponsesRequest, Failure> {
+    refuse_stored(fields)?;
     let mut offered = Offered::default();
     if let Some(tools) = fields.array("tools")? {
         offered.add(tools, "tools[")?;
     }
-    let input = input::decode(&fields, &mut offered, wanted)?;
-    let offer = offered.chosen(&fields)?;
+    let input = input::decode(fields, &mut offered, remembered, wanted)?;
+    let offer = offered.chosen(fields)?;
     let stream = fields.boolean("stream")?.unwrap_or(false);
     if let Some(options) = fields.object("stream_options")? {
         Fields::of(options, "stream_options.")?.boolean("include_obfuscation")?;
     }
-    let text = Text::of(&fields)?;
-    let reasoning = Reasoning::of(&fields)?;
+    let text = Text::of(fields)?;
+    let reasoning = Reasoning::of(fields)?;
     let service_tier = fields.choice("service_tier", ServiceTier::NAMES, ServiceTier::from_name)?;
     let cwd = fields.cwd()?;
-    let mut ignored = without_effect(&fields, cwd.is_some(), config)?;
-    let encrypted = include(&fields, &mut ignored)?;
+    let mut ignored = without_effect(fields, cwd.is_some(), config)?;
+    let encrypted = include(fields, &mut ignored)?;
     ignored.extend(offer.ignored);
     let parallel = fields.boolean("parallel_tool_calls")?;
     let one_call = parallel == Some(false);

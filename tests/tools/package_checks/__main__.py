@@ -167,7 +167,7 @@ class Life:
             assert any(wanted in path for path in mine), wanted
         size = sum(os.lstat(path).st_size for path in mine if os.path.isfile(path))
         print(f"measured installed size: {size / 1e6:.1f} MB")
-        assert size <= 16_000_000, size
+        assert size <= 14_000_000, size
         text = CONFIG.read_text().splitlines()
         assert text and all(not line or line.startswith("#") for line in text), "every setting is at its default"
 

@@ -1,7 +1,8 @@
 use super::*;
 use crate::api::dialect::{Dialect, RequestParts, Wanted};
+use crate::api::remembered::Remembered;
 use crate::config::Config;
-use crate::turn::{Finish, Thought};
+use crate::turn::{Caller, Finish, Thought};
 use serde_json::{Value, json};
 
 fn encoder(body: &Value) -> Box<dyn Encoder> {
@@ -11,6 +12,7 @@ fn encoder(body: &Value) -> Box<dyn Encoder> {
         query: None,
         heading: Heading { unique: "1".into(), ..Heading::default() },
         wanted: &Wanted::default(),
+        remembered: &Remembered::new(0).of(&Caller::Unknown),
     };
     crate::api::chat::CHAT.decode(&parts, &Config::default()).unwrap().encoder
 }

@@ -1,7 +1,8 @@
 use super::super::said::Wanted;
 use super::*;
 use crate::api::error;
-use crate::turn::{Thought, ToolCall};
+use crate::api::remembered::Remembered;
+use crate::turn::{Caller, Item, Part, Role, Saying, Thought, ToolCall};
 use serde_json::{Value, json};
 
 const USAGE: Usage = Usage { input: 10, cached_input: 4, output: 5, reasoning_output: 2 };
@@ -10,7 +11,7 @@ fn encoder(encrypted: bool) -> ResponsesEncoder {
     let wanted = Wanted { encrypted, summaries: true };
     let asked = Answered { model: "m".into(), wanted, ..Answered::default() };
     let heading = Heading { unique: "1".into(), created: 7, ..Heading::default() };
-    ResponsesEncoder::new(asked, heading, || 9)
+    ResponsesEncoder::new(asked, heading, Remembered::new(0).of(&Caller::Unknown), || 9)
 }
 
 fn frames(out: &mut Frames) -> Vec<Value> {
@@ -252,4 +253,42 @@ fn a_failure_is_told_in_both_forms_and_ends_the_response() {
         assert_eq!((&response["status"], &response["completed_at"]), (&json!("failed"), &json!(null)));
         assert_eq!(response["error"], json!({"code": in_response, "message": reply.message}));
     }
+}
+
+#[test]
+fn what_a_complete_response_said_is_remembered() {
+    let pieces = |finish| {
+        let thought = Thought { encrypted: Some("E".into()), ..Thought::default() };
+        let call = ToolCall::custom("call_1", "c", "ls").within("n");
+        [Piece::Thought(thought), message(true), text("hm"), Piece::ToolCall(call), Piece::Finish(finish)]
+    };
+    let store = Remembered::new(1 << 20).of(&Caller::Unknown);
+    let with_store = || {
+        let mut encoder = encoder(true);
+        encoder.remembered = store.clone();
+        encoder
+    };
+    let check = |response: &Value| {
+        let ids = response["output"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap());
+        let known: Vec<Item> = ids.map(|id| store.find(id).unwrap()).collect();
+        let content = vec![Part::Text("hm".into())];
+        let expect = [
+            Item::Reasoning { encrypted: "E".into(), summary: [].into() },
+            Item::Message { role: Role::Assistant, content, phase: Some(Saying::Commentary) },
+            Item::from(ToolCall::custom("call_1", "c", "ls").within("n")),
+        ];
+        assert_eq!(known, expect);
+    };
+    let whole = with_store().whole(vec![pieces(Finish::ToolCalls).to_vec()], None).unwrap();
+    check(&serde_json::from_slice(&whole).unwrap());
+    let (mut encoder, mut out) = (with_store(), Frames::default());
+    encoder.open(&mut out);
+    pieces(Finish::Length).into_iter().for_each(|piece| encoder.piece(0, piece, &mut out));
+    let open = frames(&mut out);
+    let told = |event: &&Value| event["type"] == "response.output_item.done";
+    let id = open.iter().find(told).unwrap()["item"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(store.find(&id), None, "not before the end");
+    encoder.next = 0;
+    encoder.close(Some(USAGE), &mut out);
+    check(&frames(&mut out)[0]["response"]);
 }

@@ -1,11 +1,16 @@
 use super::*;
+use crate::api::remembered::Remembered;
 use crate::config::EngineKind;
 use crate::turn::{Format, Item, Part, Role, Saying, Tool, ToolCall, ToolChoice};
 use serde_json::{Value, json};
 
 fn decode(body: &Value) -> Result<ResponsesRequest, Failure> {
+    decode_with(body, &Remembered::new(0).of(&Caller::Unknown))
+}
+
+fn decode_with(body: &Value, remembered: &CallersItems) -> Result<ResponsesRequest, Failure> {
     let config = Config { engine: EngineKind::AppServer, ..Config::default() };
-    super::decode(&body.to_string(), &Wanted::default(), &config)
+    super::decode(&body.to_string(), remembered, &Wanted::default(), &config)
 }
 
 fn with(extra: Value) -> Value {
@@ -159,7 +164,7 @@ fn wrong_input_names_its_field() {
             json!([{"type": "nonsense"}]),
             "input[0].type",
             "input[0].type must be message, function_call, \
-            function_call_output, custom_tool_call, custom_tool_call_output, reasoning or additional_tools.",
+            function_call_output, custom_tool_call, custom_tool_call_output, reasoning, item_reference or additional_tools.",
         ),
     ] {
         assert_eq!(refused(json!({ "input": input })), (path.to_owned(), message.to_owned()), "{input}");
@@ -350,4 +355,96 @@ fn wishes_reach_the_turn() {
     assert_eq!((turn.service_tier, turn.client_name.as_deref()), (Some(ServiceTier::Priority), Some("mine")));
     let plain = read(json!({})).request.turn;
     assert_eq!((plain.reasoning, plain.want_encrypted, plain.output), (Summary::None, false, Output::Text));
+}
+
+#[test]
+fn an_id_stands_for_what_was_answered_under_it() {
+    let store = Remembered::new(1 << 20);
+    let (mine, others) = (store.of(&Caller::User(1)), store.of(&Caller::User(2)));
+    let call = ToolCall::function("call_1", "f", "{}").within("n");
+    mine.keep([
+        ("msg_1".to_owned(), said(Role::Assistant, "x")),
+        ("fc_1".to_owned(), call.clone().into()),
+        ("rs_1".to_owned(), Item::Reasoning { encrypted: "E".into(), summary: [].into() }),
+    ]);
+    let reference = |id: &str| json!({"type": "item_reference", "id": id});
+    let output = json!({"type": "function_call_output", "call_id": "call_1", "output": "1"});
+    let user = json!({"role": "user", "content": "u"});
+    let ask = |input: &Value, items: &CallersItems| decode_with(&with(json!({"input": input})), items);
+    let input =
+        json!([user, reference("rs_1"), {"id": "msg_1"}, reference("fc_1"), output, reference("rs_9")]);
+    let read = ask(&input, &mine).unwrap();
+    let expect = [
+        said(Role::User, "u"),
+        Item::Reasoning { encrypted: "E".into(), summary: [].into() },
+        said(Role::Assistant, "x"),
+        call.into(),
+        Item::ToolResult { call_id: "call_1".into(), content: vec![Part::Text("1".into())] },
+    ];
+    assert_eq!(*read.request.turn.conversation, expect);
+    let places: Vec<String> = read.answered.origins.iter().map(|origin| origin.path()).collect();
+    assert_eq!(places, ["input[0]", "input[1]", "input[2]", "input[3]", "input[4]"]);
+
+    for (input, items) in
+        [(json!([user, reference("msg_2")]), &mine), (json!([user, reference("msg_1")]), &others)]
+    {
+        let Err(Failure::NotFound { at, message }) = ask(&input, items) else { panic!("{input}") };
+        assert_eq!(at, Some(At::Field("input[1].id".into())));
+        assert_eq!(
+            message,
+            "There is no item with this id. Items are kept for a short while only; send the item itself (AI \
+             SDK: `providerOptions.openai.store = false`)."
+        );
+    }
+    let dropped = ask(&json!([user, reference("rs_1")]), &others).unwrap();
+    assert_eq!(*dropped.request.turn.conversation, [said(Role::User, "u")]);
+    let whole = json!({"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"});
+    for (input, path, message) in [
+        (
+            json!([user, reference("msg_1"), reference("msg_1")]),
+            "input[2].id",
+            "input[2].id is used by two items.",
+        ),
+        (json!([whole, reference("fc_1")]), "input[1].id", "input[1].id names a call that is there already."),
+        (json!([user, {"type": "item_reference"}]), "input[1].id", "input[1].id is required."),
+        (
+            json!([user, reference("fc_1"), user]),
+            "input[1]",
+            "The call \"call_1\" has no result: an output with its call_id must follow.",
+        ),
+    ] {
+        match ask(&input, &mine).unwrap_err() {
+            Failure::BadRequest { at: Some(At::Field(at)), message: said } => {
+                assert_eq!((&*at, &*said), (path, message))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn tokens_are_estimated_as_for_any_format() {
+    let store = Remembered::new(1 << 20).of(&Caller::Unknown);
+    store.keep([("msg_1".to_owned(), said(Role::Assistant, "12345678"))]);
+    let count = |body: Value| {
+        let body = body.to_string();
+        let asked = Asked { body: &body, wanted: &Wanted::default(), remembered: &store };
+        super::count(&asked, &Config::default())
+    };
+    let tokens = |number: usize| json!({"object": "response.input_tokens", "input_tokens": number});
+    assert_eq!(count(json!({"input": "1234"})).unwrap(), tokens(1));
+    assert_eq!(count(json!({"model": "m", "input": "12345", "instructions": "123"})).unwrap(), tokens(2));
+    assert_eq!(count(json!({"input": [{"type": "item_reference", "id": "msg_1"}]})).unwrap(), tokens(2));
+    let tool = json!({"type": "function", "name": "f", "parameters": {"type": "object"}});
+    assert_eq!(
+        count(json!({"input": "1", "tools": [tool]})).unwrap(),
+        tokens((1 + 1 + 17_usize).div_ceil(4))
+    );
+    for body in [
+        json!({"model": "m"}),
+        json!({"model": "", "input": "x"}),
+        json!({"input": "x", "previous_response_id": "r"}),
+    ] {
+        count(body).unwrap_err();
+    }
 }
