@@ -1,15 +1,15 @@
 //! The HTTP face: what the OpenAI-compatible routes take and answer. The only place that knows warp.
 //!
 //! A request passes, in this order: path (`routes`), method, host and origin, peer, key (`gate`); then
-//! `generate` has its body read (`body`), decoded by its format (`dialect`; `chat`, `messages`,
-//! `responses`), admitted, run
-//! (`turns`), and written (`respond`, by the format's encoder). Everything that can go wrong becomes an
+//! `generate` has its body read (`body`), decoded by its format (`dialect`; `chat`,
+//! `completions`, `messages`, `responses`), admitted, run (`turns`), and written (`respond`, by the format's encoder). Everything that can go wrong becomes an
 //! answer in one table (`error`).
 
 pub mod answer;
 pub mod body;
 mod calls;
 pub mod chat;
+mod completions;
 pub mod connection;
 pub mod connection_io;
 mod count;
@@ -23,6 +23,7 @@ pub mod ids;
 mod image;
 mod messages;
 pub mod models;
+mod openai;
 pub mod peer;
 mod raw;
 pub mod remembered;

@@ -17,6 +17,7 @@ use crate::observe::{RequestInfo, Trace, repeats};
 use crate::turn::Failure;
 
 use super::chat::CHAT;
+use super::completions::COMPLETIONS;
 use super::connection::{Connection, Target};
 use super::count::{Count, count};
 use super::dialect::Dialect;
@@ -31,9 +32,10 @@ use super::{App, error, ids, models, status};
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 
 /// Everything that is answered: path without `/v1`, what it takes, whom it answers, who answers.
-/// A path that ends with `/*` takes the rest of the path as a name.
+/// A path that ends with `/*` takes the rest of the path as a name; what is absent, all below it as well.
 static ROUTES: &[Route] = &[
     generation("chat/completions", &CHAT),
+    generation("completions", &COMPLETIONS),
     generation("messages", &MESSAGES),
     counting("messages/count_tokens", &MESSAGES, messages::count),
     generation("responses", &RESPONSES),
@@ -52,6 +54,41 @@ static ROUTES: &[Route] = &[
     page("metrics", Access::Open, |visit| metrics(visit).boxed()),
     page("metrics/prometheus", Access::Open, |visit| prometheus(visit).boxed()),
     page("", Access::Open, |_| async { Ok(json(&status::root())) }.boxed()),
+    // What clients of such services ask for as well.
+    absent("chat/completions", None, "Nothing is stored: there is no chat completion with this id."),
+    absent(
+        "messages",
+        Some(&MESSAGES),
+        "There are no batches here, and nothing is stored: send each request to /v1/messages.",
+    ),
+    absent(
+        "complete",
+        Some(&MESSAGES),
+        "Text Completions of Anthropic's older kind are not spoken here: send messages to /v1/messages.",
+    ),
+    absent("files", None, "No files are kept here: send text and images in the request itself."),
+    absent("skills", None, "No skills are kept here: send instructions in the request itself."),
+    absent("conversations", None, "Nothing is stored here: send the whole conversation in the request."),
+    absent("embeddings", None, "A Codex plan has no embeddings: ask another service for them."),
+    absent("rerank", None, "A Codex plan has no reranking: ask another service for it."),
+    absent("moderations", None, "A Codex plan has no moderations: ask another service for them."),
+    absent("images", None, "A Codex plan makes no images over this service: it answers in text."),
+    absent("videos", None, "A Codex plan makes no videos: it answers in text."),
+    absent("audio", None, "A Codex plan has no speech and no transcriptions: it answers text in text."),
+    absent("realtime", None, "A Codex plan has no realtime sessions: send whole requests."),
+    absent("batches", None, "A Codex plan has no batches: send each request by itself."),
+    absent("fine_tuning", None, "A Codex plan has no fine-tuning: its models are used as they are."),
+    absent("fine-tunes", None, "A Codex plan has no fine-tuning: its models are used as they are."),
+    absent(
+        "assistants",
+        None,
+        "A Codex plan has no assistants: send the whole conversation in each request.",
+    ),
+    absent("threads", None, "A Codex plan has no threads: send the whole conversation in each request."),
+    absent("vector_stores", None, "A Codex plan has no vector stores: send what matters in the request."),
+    absent("uploads", None, "A Codex plan takes no uploads: send text and images in the request itself."),
+    absent("containers", None, "A Codex plan has no containers: offer the model a function that runs code."),
+    absent("evals", None, "A Codex plan has no evals: send each request by itself."),
 ];
 
 /// Answered even while the settings are broken.
@@ -72,6 +109,8 @@ enum Handler {
     Generation(&'static dyn Dialect),
     /// A body that is read and answered in this format, without a turn.
     Counting(&'static dyn Dialect, Count),
+    /// Nobody: why not, in this format, or in that of the client.
+    Absent(Option<&'static dyn Dialect>, &'static str),
     /// Something that needs no body.
     Page(for<'a> fn(Visit<'a>) -> BoxFuture<'a, Result<Response, Failure>>),
 }
@@ -82,6 +121,10 @@ const fn generation(path: &'static str, dialect: &'static dyn Dialect) -> Route 
 
 const fn counting(path: &'static str, dialect: &'static dyn Dialect, count: Count) -> Route {
     Route { path, methods: "POST, OPTIONS", access: Access::Key, handler: Handler::Counting(dialect, count) }
+}
+
+const fn absent(path: &'static str, dialect: Option<&'static dyn Dialect>, why: &'static str) -> Route {
+    Route { path, methods: "", access: Access::Open, handler: Handler::Absent(dialect, why) }
 }
 
 const fn page(
@@ -98,7 +141,12 @@ fn find(path: &str) -> Option<(&'static Route, String)> {
     let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).collect();
     let prefixes = words.iter().take(2).take_while(|word| **word == "v1").count();
     let words = words[prefixes..].join("/");
+    let below =
+        |path: &str| words.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     ROUTES.iter().find_map(|route| match route.path.strip_suffix('*') {
+        None if matches!(route.handler, Handler::Absent(..)) => {
+            below(route.path).then(|| (route, String::new()))
+        }
         None => (words == route.path).then(|| (route, String::new())),
         Some(folder) => {
             let name = words.strip_prefix(folder).filter(|name| !name.is_empty())?;
@@ -118,11 +166,15 @@ fn dialect(route: Option<&Route>, headers: &HeaderMap) -> &'static dyn Dialect {
     let formats = || {
         ROUTES.iter().filter_map(|route| match route.handler {
             Handler::Generation(dialect) => Some(dialect),
-            Handler::Counting(..) | Handler::Page(_) => None,
+            Handler::Counting(..) | Handler::Absent(..) | Handler::Page(_) => None,
         })
     };
     match route {
-        Some(Route { handler: Handler::Generation(dialect) | Handler::Counting(dialect, _), .. }) => *dialect,
+        Some(Route {
+            handler:
+                Handler::Generation(dialect) | Handler::Counting(dialect, _) | Handler::Absent(Some(dialect), _),
+            ..
+        }) => *dialect,
         _ => formats().find(|dialect| dialect.recognizes(headers)).unwrap_or(&CHAT),
     }
 }
@@ -188,6 +240,9 @@ async fn answer<B: Buf, E>(
 
     let answered = match found {
         None => Err(refusal(&Failure::NoRoute { method: request.method.to_string(), path: path.to_owned() })),
+        Some((Route { handler: Handler::Absent(_, why), .. }, _)) => {
+            Err(refusal(&Failure::NotFound { at: None, message: (*why).to_owned() }))
+        }
         Some((Route { handler: Handler::Generation(dialect), access, .. }, _))
             if request.method == Method::POST =>
         {
@@ -285,7 +340,7 @@ async fn visit(app: &App, request: &Request, route: &Route, name: String) -> Res
             page(Visit { app, config: app.live.get(), headers: &request.headers, trusted, name }).await
         }
         // What has a body is answered elsewhere.
-        Handler::Page(_) | Handler::Counting(..) | Handler::Generation(_) => {
+        Handler::Page(_) | Handler::Counting(..) | Handler::Generation(_) | Handler::Absent(..) => {
             Err(Failure::MethodNotAllowed { allow: route.methods })
         }
     }
@@ -388,7 +443,14 @@ mod tests {
             ("/v1/v1/models", plain("models")),
             ("/v1/v1/messages", plain("messages")),
             ("/v1/messages/count_tokens", plain("messages/count_tokens")),
-            ("/v1/messages/batches", None),
+            ("/v1/messages/batches", plain("messages")),
+            ("/v1/messages/batches/b1/results", plain("messages")),
+            ("/v1/completions", plain("completions")),
+            ("/v1/completions/x", None),
+            ("/v1/chat/completions/chatcmpl-1/messages", plain("chat/completions")),
+            ("/v1/embeddings", plain("embeddings")),
+            ("/fine_tuning/jobs/", plain("fine_tuning")),
+            ("/v1/filesystem", None),
             ("/v1/v1/v1/models", None),
             ("/v2/models", None),
             ("/CHAT/completions", None),
@@ -401,6 +463,29 @@ mod tests {
     fn every_route_is_found_by_its_own_path() {
         for route in ROUTES {
             assert_eq!(find(route.path).map(|(found, _)| found.path), Some(route.path));
+            if matches!(route.handler, Handler::Absent(..)) {
+                let (below, _) = find(&format!("/v1/{}/x/y", route.path)).unwrap();
+                assert!(std::ptr::eq(below, route), "{}", route.path);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_absent_is_so_in_the_words_of_its_path_or_of_its_client() {
+        let mut anthropic = HeaderMap::new();
+        anthropic.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        for (path, plain, with) in [
+            ("/v1/messages/batches", "messages", "messages"),
+            ("/v1/complete", "messages", "messages"),
+            ("/v1/files/file_1", "chat_completions", "messages"),
+            ("/v1/skills", "chat_completions", "messages"),
+            ("/v1/embeddings", "chat_completions", "messages"),
+            ("/v1/chat/completions", "chat_completions", "chat_completions"),
+            ("/v1/nothing", "chat_completions", "messages"),
+        ] {
+            let route = find(path).map(|(route, _)| route);
+            assert_eq!(dialect(route, &HeaderMap::new()).name(), plain, "{path}");
+            assert_eq!(dialect(route, &anthropic).name(), with, "{path}");
         }
     }
 }

@@ -247,6 +247,7 @@ impl Trace {
             time_to_first_content_sse_ms = self.first_content_sse.map(ms),
             proxy_overhead_ms = self.overhead().map(ms),
             prompt_tokens = self.usage.map(|usage| usage.input),
+            cached_tokens = self.usage.map(|usage| usage.cached_input),
             completion_tokens = self.usage.map(|usage| usage.output),
             "{TARGET} {json}"
         );
@@ -273,6 +274,7 @@ impl Trace {
         line.ms("proxy_overhead_ms", self.overhead());
         if let Some(usage) = self.usage {
             line.value("prompt_tokens", usage.input);
+            line.value("cached_tokens", usage.cached_input);
             line.value("completion_tokens", usage.output);
         }
         line.end()

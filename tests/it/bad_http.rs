@@ -6,9 +6,7 @@ use crate::bad_input::{start, unharmed};
 fn unknown_routes_and_methods() {
     let (proxy, fake) = start(|setup| setup);
     for path in [
-        "/v1/responses",
-        "/v1/messages",
-        "/v1/embeddings",
+        "/v1/responses/resp_1",
         "/v2/chat/completions",
         "/v1/chat",
         "/etc/passwd",
@@ -18,6 +16,24 @@ fn unknown_routes_and_methods() {
     ] {
         for method in ["GET", "POST"] {
             proxy.call(method, path).send().error(404, "invalid_request_error", "not_found");
+        }
+    }
+    // What such services have and a Codex plan has not: the message says so.
+    for path in [
+        "/v1/embeddings",
+        "/v1/images/generations",
+        "/v1/audio/speech",
+        "/v1/moderations",
+        "/v1/batches",
+        "/v1/fine_tuning/jobs",
+        "/v1/assistants",
+        "/v1/threads/thread_1/runs",
+        "/v1/vector_stores/",
+        "/embeddings",
+    ] {
+        for method in ["GET", "POST", "DELETE", "OPTIONS"] {
+            let message = proxy.call(method, path).send().error(404, "invalid_request_error", "not_found");
+            assert!(message.starts_with("A Codex plan "), "{method} {path}: {message}");
         }
     }
     for (method, path, allow) in [

@@ -8,12 +8,14 @@ mod strangers;
 mod support;
 mod workers;
 
+mod agents;
 mod app_server;
 mod auth;
 mod bad_http;
 mod bad_input;
 mod cancel;
 mod chat;
+mod completions;
 mod config;
 mod confined;
 mod continuation;

@@ -238,6 +238,7 @@ fn failures_are_told_in_anthropics_words() {
     let answer = messages(&proxy, thread).send();
     let (kind, code, _) = error(&answer);
     assert_eq!((answer.status, &*kind, &*code), (400, "invalid_request_error", "thread_unsupported_request"));
+    assert_eq!(answer.json()["error"]["details"], json!({ "error_code": "thread_unsupported_request" }));
 
     let broken =
         proxy.call("POST", "/v1/messages").header("content-type", "application/json").body("{").send();
@@ -320,7 +321,16 @@ fn lists_and_unknown_paths_are_in_the_callers_format() {
         let answer = get(path);
         assert_eq!((answer.status, &*error(&answer).0), (404, "not_found_error"), "{path}");
     }
-    proxy.get("/v1/files").send().error(404, "invalid_request_error", "not_found");
+    // By the path, whatever else is sent with it; where a path is in both APIs, by what is.
+    for path in ["/v1/messages/batches", "/v1/messages/batches/b/results", "/v1/messages/x", "/v1/complete"] {
+        for method in ["GET", "POST"] {
+            let answer = proxy.call(method, path).send();
+            assert_eq!((answer.status, &*error(&answer).0), (404, "not_found_error"), "{path}");
+        }
+    }
+    for path in ["/v1/files", "/v1/files/file_1/content", "/v1/skills"] {
+        proxy.get(path).send().error(404, "invalid_request_error", "not_found");
+    }
     assert_eq!(proxy.call("HEAD", "/").send().status, 200);
     assert_eq!(proxy.call("POST", "/v1/v1/messages").send().status, 415);
 }

@@ -65,7 +65,8 @@ fn anthropic_python() {
     let Some((setup, upstream)) = real() else { return };
     let proxy = setup.set("engine", "app-server").env("CODEX_PROXY_API_KEY", "sdk-key").start();
     let call = Reply::call("weather", r#"{"city": "Oslo"}"#);
-    upstream.when("[[anthropic-tool]]", [call, Reply::text("It rains.")]);
+    upstream.when("[[anthropic-tool]]", [call.clone(), Reply::text("It rains.")]);
+    upstream.when("[[anthropic-runner]]", [call, Reply::text("It rains on.")]);
     let status = Command::new(tools.join("bin/python"))
         .arg(root.join("tests/sdk/anthropic_python.py"))
         .env("ANTHROPIC_BASE_URL", proxy.url())
@@ -74,6 +75,14 @@ fn anthropic_python() {
         .status()
         .unwrap();
     assert!(status.success(), "{status}");
+    // The runner's tool was run, and what it said is in a conversation that was sent whole.
+    let asked = |request: &Request| request.text().contains("rain in Oslo");
+    assert!(
+        upstream
+            .requests()
+            .iter()
+            .any(|request| asked(request) && request.text().contains("[[anthropic-runner]]"))
+    );
 }
 
 #[test]

@@ -74,6 +74,40 @@ def tools():
     assert second.content[0].text == "It rains.", second
 
 
+def tool_runner():
+    # Asks for a thread first, and goes on without when it is told that there are none.
+    if not hasattr(anthropic, "beta_tool"):
+        return
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """Of a city."""
+        return f"rain in {city}"
+
+    statuses = []
+    send = client._client.send
+
+    def counting(*args, **kwargs):
+        answer = send(*args, **kwargs)
+        statuses.append(answer.status_code)
+        return answer
+
+    client._client.send = counting
+    runner = client.beta.messages.tool_runner(
+        model="codex-local",
+        max_tokens=100,
+        tools=[weather],
+        messages=[{"role": "user", "content": "[[anthropic-runner]] weather in Oslo"}],
+    )
+    answers = list(runner)
+    client._client.send = send
+    assert [answer.stop_reason for answer in answers] == ["tool_use", "end_turn"], answers
+    assert answers[-1].content[0].text == "It rains on.", answers[-1]
+    # The older ones ask for no thread.
+    refused = [400] if int(anthropic.__version__.split(".")[0]) >= 2 else []
+    assert statuses == [*refused, 200, 200], statuses
+
+
 def typed_errors():
     bad = raises(anthropic.BadRequestError, lambda: ask("x", max_tokens=0))
     assert bad.body["error"]["details"]["param"] == "max_tokens", bad.body
@@ -85,6 +119,6 @@ def typed_errors():
     raises(anthropic.NotFoundError, lambda: client.get("/v1/files", cast_to=object))
 
 
-for step in [models, whole, streamed, counted, tools, typed_errors]:
+for step in [models, whole, streamed, counted, tools, tool_runner, typed_errors]:
     print("anthropic-python", anthropic.__version__, step.__name__, file=sys.stderr)
     step()

@@ -128,7 +128,11 @@ def errors():
     assert raises(openai.RateLimitError, lambda: ask("[[fail=429]]", stream=True)).code == "rate_limit_exceeded"
     assert raises(openai.InternalServerError, lambda: ask("[[fail=500]]")).status_code == 502
     assert raises(openai.InternalServerError, lambda: ask("[[cut]] half")).status_code == 502
-    raises(openai.NotFoundError, lambda: client.embeddings.create(model="x", input="y"))
+    error = raises(openai.NotFoundError, lambda: client.embeddings.create(model="x", input="y"))
+    assert "A Codex plan has no embeddings" in error.message, error.message
+    raises(openai.NotFoundError, lambda: client.moderations.create(input="y"))
+    raises(openai.NotFoundError, lambda: client.images.generate(prompt="y"))
+    raises(openai.NotFoundError, lambda: client.files.list())
 
 
 def responses():
@@ -172,6 +176,30 @@ def responses():
     raises(openai.NotFoundError, lambda: client.responses.retrieve("resp_1"))
 
 
+def completions():
+    def asked(prompt, **more):
+        return client.completions.create(model="codex-local", prompt=prompt, **more)
+
+    answer = asked("Reply with exactly: pong", max_tokens=16)
+    assert answer.object == "text_completion" and answer.id.startswith("cmpl-") and answer._request_id
+    choice = answer.choices[0]
+    assert (choice.text, choice.finish_reason, choice.index, choice.logprobs) == ("pong", "stop", 0, None)
+    assert answer.usage.prompt_tokens == 11 and answer.usage.total_tokens == 18
+    assert asked(["Reply with exactly: one STOP two"], stop="STOP").choices[0].text == "one "
+    assert [choice.text for choice in asked("Reply with exactly: pong", n=2).choices] == ["pong", "pong"]
+
+    chunks = list(asked("Reply with exactly: one two", stream=True, stream_options={"include_usage": True}))
+    assert chunks[-1].choices == [] and chunks[-1].usage.total_tokens == 18
+    choices = [chunk.choices[0] for chunk in chunks[:-1]]
+    assert "".join(choice.text for choice in choices) == "one two"
+    assert [choice.finish_reason for choice in choices] == [None] * (len(choices) - 1) + ["stop"]
+    assert len({chunk.id for chunk in chunks}) == 1
+
+    error = raises(openai.BadRequestError, lambda: asked("x", echo=True))
+    assert error.param == "echo" and error.code == "unsupported_parameter"
+    assert raises(openai.RateLimitError, lambda: asked("[[fail=429]]", stream=True)).code == "rate_limit_exceeded"
+
+
 def retries():
     # A failed turn is never bought again behind the user's back, whatever the library's habit.
     counted = []
@@ -202,6 +230,6 @@ def abort():
     asyncio.run(leave())
 
 
-for test in (models, whole, history, streamed, choices, stop, structured, images, errors, responses, retries, abort):
+for test in (models, whole, history, streamed, choices, stop, structured, images, errors, responses, completions, retries, abort):
     test()
     print(f"openai-python {openai.__version__}: {test.__name__} ok", flush=True)

@@ -4,56 +4,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::api::dialect::{Frames, Heading};
+use crate::api::openai::{WireUsage, finish_name};
 use crate::turn::{Failure, Finish, ToolCall, Usage};
-
-fn finish_name(finish: Finish) -> &'static str {
-    match finish {
-        Finish::Stop => "stop",
-        Finish::Length => "length",
-        Finish::ToolCalls => "tool_calls",
-    }
-}
-
-#[derive(Serialize)]
-struct WireUsage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    total_tokens: u64,
-    prompt_tokens_details: PromptDetails,
-    completion_tokens_details: CompletionDetails,
-}
-
-#[derive(Serialize)]
-struct PromptDetails {
-    cached_tokens: u64,
-    audio_tokens: u64,
-}
-
-#[derive(Serialize)]
-struct CompletionDetails {
-    reasoning_tokens: u64,
-    audio_tokens: u64,
-    accepted_prediction_tokens: u64,
-    rejected_prediction_tokens: u64,
-}
-
-impl From<Usage> for WireUsage {
-    fn from(usage: Usage) -> WireUsage {
-        WireUsage {
-            prompt_tokens: usage.input,
-            completion_tokens: usage.output,
-            total_tokens: usage.input + usage.output,
-            // Codex has neither audio nor predictions: these zeros are facts.
-            prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_input, audio_tokens: 0 },
-            completion_tokens_details: CompletionDetails {
-                reasoning_tokens: usage.reasoning_output,
-                audio_tokens: 0,
-                accepted_prediction_tokens: 0,
-                rejected_prediction_tokens: 0,
-            },
-        }
-    }
-}
 
 /// One answer of a whole reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

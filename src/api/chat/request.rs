@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::api::dialect::{GenerationRequest, Wanted, Wishes};
-use crate::api::fields::{Fields, wrong};
+use crate::api::fields::Fields;
 use crate::api::form;
 use crate::api::models;
+use crate::api::openai::{include_usage, stop};
 use crate::api::raw::Raw;
-use crate::api::stop::Stops;
 use crate::config::{Config, ContinuationChoice, Profile};
 use crate::turn::{At, Caller, Effort, Failure, Output, ServiceTier, Summary, Turn, Verbosity, Workdir};
 
@@ -105,27 +105,6 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Cha
 
 fn unsupported(param: &str, message: &str) -> Failure {
     Failure::Unsupported { at: At::Field(param.into()), message: message.into() }
-}
-
-fn include_usage(fields: &Fields, stream: bool) -> Result<bool, Failure> {
-    let Some(options) = fields.object("stream_options")? else { return Ok(false) };
-    if !stream {
-        return Err(fields.invalid("stream_options", "is only allowed when stream is true"));
-    }
-    let options = Fields::of(options, "stream_options.")?;
-    options.boolean("include_obfuscation")?;
-    Ok(options.boolean("include_usage")?.unwrap_or(false))
-}
-
-fn stop(fields: &Fields) -> Result<Stops, Failure> {
-    let Some(value) = fields.get("stop") else { return Stops::new::<&str>(&[]) };
-    match value.items() {
-        Some(items) => Stops::read(items, &fields.path("stop")),
-        None => match value.string() {
-            Some(stop) => Stops::of([(fields.path("stop"), stop)], &fields.path("stop")),
-            None => Err(wrong("stop", "a string or an array of strings", value)),
-        },
-    }
 }
 
 /// The form of the answer; a schema as it was written.

@@ -97,7 +97,9 @@ pub(super) fn decode(
             _ => return Err(message.invalid("role", "must be one of user, assistant, system")),
         }
     }
-    all.all_answered(fields)?;
+    if !all.ends_with_its_open_calls() {
+        all.all_answered(fields)?;
+    }
     if all.items.is_empty() && !counted {
         return Err(fields.invalid("messages", "must say something"));
     }
@@ -125,6 +127,17 @@ impl Conversation {
                 ),
             )),
         }
+    }
+
+    /// Whether all calls without a result stand at the very end: nobody may wait for them.
+    fn ends_with_its_open_calls(&self) -> bool {
+        let last = |item: &&Item| matches!(item, Item::ToolCall(_));
+        let first_open = self.calls.open();
+        self.items
+            .iter()
+            .rev()
+            .take_while(last)
+            .any(|item| matches!((item, first_open), (Item::ToolCall(call), Some(open)) if call.id == open))
     }
 
     fn ignore_thinking(&mut self, path: String) {

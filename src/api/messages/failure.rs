@@ -61,17 +61,19 @@ fn kind(reply: &ErrorReply) -> &'static str {
 
 /// `{"type":"error","error":{"type","message","details"},"request_id"}`.
 pub(super) fn envelope(reply: &ErrorReply, request_id: &str) -> Bytes {
-    let (message, code) = match &*reply.code {
+    let param = reply.param.as_deref();
+    let (message, code, param) = match &*reply.code {
         // Claude Code offers to compact a conversation at these words, and at no others.
         code @ "context_length_exceeded" => {
-            (Cow::Owned(format!("prompt is too long: {}", reply.message)), code)
+            (Cow::Owned(format!("prompt is too long: {}", reply.message)), code, param)
         }
-        "unsupported_parameter" if reply.param.as_deref() == Some("thread") => {
-            (Cow::Borrowed(&*reply.message), THREAD_UNSUPPORTED)
+        "unsupported_parameter" if param == Some("thread") => {
+            // Nothing beside it: it is told by what it is, not by what it has.
+            (Cow::Borrowed(&*reply.message), THREAD_UNSUPPORTED, None)
         }
-        code => (Cow::Borrowed(&*reply.message), code),
+        code => (Cow::Borrowed(&*reply.message), code, param),
     };
-    let details = Details { error_code: code, param: reply.param.as_deref() };
+    let details = Details { error_code: code, param };
     let error = WireError { r#type: kind(reply), message, details };
     let envelope = Envelope { r#type: "error", error, request_id };
     // Strings only: writing them cannot fail.
@@ -162,7 +164,7 @@ mod tests {
             body,
             json!({"type": "error", "request_id": "r", "error": {
                 "type": "invalid_request_error", "message": "No.",
-                "details": {"error_code": "thread_unsupported_request", "param": "thread"},
+                "details": {"error_code": "thread_unsupported_request"},
             }})
         );
     }

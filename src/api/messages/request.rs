@@ -177,12 +177,13 @@ fn read(
 const LONG_CONTEXT: &str = "[1m]";
 
 /// What Codex is asked for: the default model for the names that this format's clients ask for by
-/// themselves, unless they were mapped.
+/// themselves (`claude…`, `anthropic/claude…`, and any with [`LONG_CONTEXT`] behind it), unless they
+/// were mapped.
 fn upstream(model: &str, config: &Config) -> Option<String> {
     let mapped = |name: &str| config.model_aliases.iter().any(|(alias, _)| alias == name);
     let base = model.strip_suffix(LONG_CONTEXT).unwrap_or(model);
     let name = if mapped(model) { model } else { base };
-    let native = name.strip_prefix("anthropic/").unwrap_or(name).starts_with("claude");
+    let native = model != base || name.strip_prefix("anthropic/").unwrap_or(name).starts_with("claude");
     if native && !mapped(name) && !mapped("*") { None } else { models::upstream(name, config) }
 }
 
@@ -258,7 +259,9 @@ fn check_no_effect(fields: &Fields) -> Result<(), Failure> {
     for key in ["service_tier", "speed", "inference_geo", "user_profile_id", "workspace_id"] {
         fields.string(key)?;
     }
-    fields.object("diagnostics")?;
+    for key in ["billing_policy", "diagnostics"] {
+        fields.object(key)?;
+    }
     Ok(())
 }
 

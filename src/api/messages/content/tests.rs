@@ -147,6 +147,12 @@ fn what_cannot_be_carried_is_refused_by_its_path() {
     let user = |block: Value| json!([{"role": "user", "content": [block]}]);
     let call = json!({"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}]});
     let result = json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1"}]});
+    let two = || {
+        json!({"role": "assistant", "content": [
+            {"type": "tool_use", "id": "1", "name": "f", "input": {}},
+            {"type": "tool_use", "id": "2", "name": "f", "input": {}}]})
+    };
+    let answer = |id: &str| json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": id}]});
     for (messages, path) in [
         (json!([{"content": "x"}]), "messages[0].role"),
         (json!([{"role": "tool", "content": "x"}]), "messages[0].role"),
@@ -188,7 +194,9 @@ fn what_cannot_be_carried_is_refused_by_its_path() {
         ),
         (json!([call, result, result]), "messages[2].content[0].tool_use_id"),
         (json!([call, call]), "messages[1].content[0].id"),
-        (json!([call]), "messages"),
+        (json!([two(), answer("1")]), "messages"),
+        (json!([two(), answer("2")]), "messages"),
+        (json!([call, {"role": "user", "content": "x"}]), "messages"),
         (
             json!([call, {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]),
             "messages[2]",
@@ -207,10 +215,13 @@ fn what_cannot_be_carried_is_refused_by_its_path() {
         assert_eq!(found, path, "{messages}");
     }
     // One result after the other, in messages of their own, is fine.
-    let two = json!({"role": "assistant", "content": [
-        {"type": "tool_use", "id": "1", "name": "f", "input": {}}, {"type": "tool_use", "id": "2", "name": "f", "input": {}}]});
-    let answer = |id: &str| json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": id}]});
-    assert_eq!(read(Value::Null, json!([two, answer("2"), answer("1")])).unwrap().items.len(), 4);
+    assert_eq!(read(Value::Null, json!([two(), answer("2"), answer("1")])).unwrap().items.len(), 4);
+    // Calls at the very end may be waited for by nobody.
+    for messages in
+        [json!([call]), json!([call, result, two()]), json!([{"role": "user", "content": "x"}, two()])]
+    {
+        assert!(read(Value::Null, messages.clone()).is_ok(), "{messages}");
+    }
 }
 
 #[test]
