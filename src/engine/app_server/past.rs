@@ -120,7 +120,7 @@ impl Past {
         let given: HashSet<&str> = results
             .iter()
             .filter_map(|item| match item {
-                Item::ToolResult { call_id, .. } => Some(call_id.as_str()),
+                Item::ToolResult { call_id, .. } => Some(&**call_id),
                 Item::Message { .. } | Item::Reasoning { .. } | Item::ToolCall(_) => None,
             })
             .collect();

@@ -24,7 +24,7 @@ use crate::process::{Child, Lines, lines};
 use crate::turn::pace::apart;
 use crate::turn::{
     At, CallKind, Event, Events, Failure, Gone, Identity, Item, Outcome, Output, Part, Phase, Sink, Slot,
-    ToolCall, ToolKind, Turn, events, prompt,
+    ToolKind, Turn, events, prompt,
 };
 
 use answer::{Answer, Step};
@@ -101,7 +101,7 @@ pub fn check(turn: &Turn) -> Result<(), Failure> {
     for (index, item) in turn.conversation.iter().enumerate() {
         let what = match item {
             Item::Reasoning { .. } => "Reasoning items",
-            Item::ToolCall(ToolCall { kind: CallKind::Custom, .. }) => "Calls of custom tools",
+            Item::ToolCall(call) if call.kind == CallKind::Custom => "Calls of custom tools",
             Item::ToolResult { content, .. } if content.iter().any(|part| matches!(part, Part::Image(_))) => {
                 "Images in tool results"
             }
@@ -438,12 +438,12 @@ async fn silent_for(limit: Option<Duration>, since: Instant) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::turn::{Format, Image, Role, Tool, Workdir};
+    use crate::turn::{Format, Image, Role, Tool, ToolCall, Workdir};
 
     #[test]
     fn what_a_prompt_text_cannot_carry_is_refused_by_its_place() {
         let said = || Item::message(Role::User, vec![Part::Text("x".into())]);
-        let image = || Part::Image(Image { media_type: "image/png".into(), base64: "AAAA".into() });
+        let image = || Part::from(Image { media_type: "image/png".into(), base64: "AAAA".into() });
         let turn = |items: Vec<Item>| Turn::new(items, Workdir::unseen(std::path::Path::new("/")));
         let result = |content| Item::ToolResult { call_id: "c".into(), content };
         let offer = |tool| Turn { tools: [tool].into(), ..turn(vec![said()]) };
@@ -452,7 +452,7 @@ mod tests {
             (turn(vec![Item::message(Role::User, vec![image()])]), None),
             (
                 turn(vec![
-                    Item::ToolCall(ToolCall::function("c", "f", "{}")),
+                    Item::from(ToolCall::function("c", "f", "{}")),
                     result(vec![Part::Text("x".into())]),
                 ]),
                 None,
@@ -460,11 +460,11 @@ mod tests {
             (offer(Tool::function("f", "", "{}".into())), Some((At::Tools, "Function tools"))),
             (offer(Tool::custom("f", "", Format::Text)), Some((At::Tools, "Custom tools"))),
             (
-                turn(vec![said(), Item::Reasoning { encrypted: "e".into(), summary: vec![] }]),
+                turn(vec![said(), Item::Reasoning { encrypted: "e".into(), summary: [].into() }]),
                 Some((At::Item(1), "Reasoning items")),
             ),
             (
-                turn(vec![Item::ToolCall(ToolCall::custom("c", "f", "x"))]),
+                turn(vec![Item::from(ToolCall::custom("c", "f", "x"))]),
                 Some((At::Item(0), "Calls of custom tools")),
             ),
             (

@@ -273,9 +273,9 @@ fn what_a_complete_response_said_is_remembered() {
         let known: Vec<Item> = ids.map(|id| store.find(id).unwrap()).collect();
         let content = vec![Part::Text("hm".into())];
         let expect = [
-            Item::Reasoning { encrypted: "E".into(), summary: vec![] },
+            Item::Reasoning { encrypted: "E".into(), summary: [].into() },
             Item::Message { role: Role::Assistant, content, phase: Some(Saying::Commentary) },
-            Item::ToolCall(ToolCall::custom("call_1", "c", "ls").within("n")),
+            Item::from(ToolCall::custom("call_1", "c", "ls").within("n")),
         ];
         assert_eq!(known, expect);
     };

@@ -17,7 +17,7 @@ fn model(text: &str) -> Item {
 }
 
 fn call(id: &str, arguments: &str) -> Item {
-    Item::ToolCall(tool_call(id, arguments))
+    Item::from(tool_call(id, arguments))
 }
 
 fn tool_call(id: &str, arguments: &str) -> ToolCall {
@@ -168,9 +168,9 @@ fn formats_may_join_messages_and_leave_progress_out() {
 fn thoughts_that_come_back_must_be_those_that_were_told() {
     let thought = |text: &str| {
         let encrypted = Some(text.to_owned());
-        Event::Thought(crate::turn::Thought { id: String::new(), summary: vec![], encrypted })
+        Event::Thought(crate::turn::Thought { id: String::new(), summary: [].into(), encrypted })
     };
-    let back = |text: &str| Item::Reasoning { encrypted: text.into(), summary: vec![] };
+    let back = |text: &str| Item::Reasoning { encrypted: text.into(), summary: [].into() };
     let past = Past::new(turn(&[user("q")]), said(&[thought("x"), Event::Text("a".into())]));
     for (words, same) in [
         (vec![back("x"), model("a")], true),
