@@ -77,13 +77,17 @@ struct Ended {
     began: bool,
 }
 
+/// What is said of it.
+const NEED: &str =
+    "need the app-server engine: set engine = \"app-server\" (agents best with profile = \"model\").";
+
 /// What of a turn one prompt text cannot carry.
 ///
 /// # Errors
 /// [`Failure::Unsupported`] with the first part of that kind.
 pub fn check(turn: &Turn) -> Result<(), Failure> {
     let refuse = |at, what: &str| {
-        let message = format!("{what} need the app-server engine: set engine = \"app-server\".");
+        let message = format!("{what} {NEED}");
         Err(Failure::Unsupported { at, message })
     };
     if let Some(tool) = turn.tools.first() {
@@ -478,10 +482,8 @@ mod tests {
                 Some((At::Item(2), "Images in tool results")),
             ),
         ] {
-            let expect = expect.map(|(at, what)| Failure::Unsupported {
-                at,
-                message: format!("{what} need the app-server engine: set engine = \"app-server\"."),
-            });
+            let expect =
+                expect.map(|(at, what)| Failure::Unsupported { at, message: format!("{what} {NEED}") });
             assert_eq!(check(&turn).err(), expect);
         }
     }
