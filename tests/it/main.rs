@@ -8,6 +8,7 @@ mod strangers;
 mod support;
 mod workers;
 
+mod agents;
 mod app_server;
 mod auth;
 mod bad_http;

