@@ -166,6 +166,7 @@ fn gauges(app: &App) -> Gauges {
         app_server_pool_started: workers.ready > 0,
         workers_ready: workers.ready,
         workers_total: workers.total,
+        parked_conversations: app.engine.parked(),
         connections: app.connections.open(),
         buffered_bytes: app.buffers.taken(),
         rate_limits: app

@@ -5,6 +5,7 @@ mod check;
 mod config_cmd;
 mod doctor;
 mod exit;
+mod foreground;
 mod generate;
 mod given;
 mod install;

@@ -45,11 +45,13 @@ pub fn addresses(service: &Service, config: &Config) -> Vec<Address> {
 
 /// Asks the service whether it is ready, with its key if it has one.
 pub fn ask_ready(addresses: &[Address], config: &Config) -> std::io::Result<HttpAnswer> {
-    let ask = HttpProbe {
-        path: "/ready",
-        key: config.keys.first().map(|key| key.secret.expose()),
-        ..HttpProbe::default()
-    };
+    ask(addresses, config, "/ready")
+}
+
+/// Asks the service for one of its pages, with its key if it has one.
+pub fn ask(addresses: &[Address], config: &Config, path: &str) -> std::io::Result<HttpAnswer> {
+    let ask =
+        HttpProbe { path, key: config.keys.first().map(|key| key.secret.expose()), ..HttpProbe::default() };
     let none = Err(std::io::Error::other("it listens nowhere"));
     addresses
         .iter()

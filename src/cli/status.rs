@@ -4,9 +4,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value as Json, json};
 
 use super::exit::Exit;
+use super::foreground::Foreground;
 use super::output::{out, warn};
 use super::probe::HttpAnswer;
-use super::readiness::{addresses, addresses_of, ask_ready, why_not};
+use super::readiness::{addresses, ask, ask_ready, why_not};
 use super::service::{Address, Manager, Service, State, World};
 use super::{socket, unit_files};
 use crate::config::flags::{replaced_args, replaced_notices};
@@ -40,6 +41,10 @@ struct Report {
     urls: Vec<String>,
     /// `/ready`, or why it cannot be asked; `None` if nothing runs.
     ready: Option<Result<HttpAnswer, String>>,
+    /// `/metrics`, if it answers.
+    metrics: Json,
+    /// Servers that the manager did not start.
+    servers: Vec<Foreground>,
     /// What to mind, one line each.
     notes: Vec<String>,
 }
@@ -54,12 +59,16 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
     let loaded = load(&world.sources);
     let report = match &world.manager {
         Manager::None(why) if matches.get_flag("json") => {
-            let none = json!({ "state": "no service manager", "ready": false, "reason": why, "notes": [] });
+            let servers =
+                servers(None, loaded.as_ref().ok()).iter().map(Foreground::json).collect::<Vec<_>>();
+            let none = json!({
+                "state": "no service manager", "ready": false, "reason": why, "notes": [], "servers": servers,
+            });
             out(&format!("{none:#}\n"))?;
             return Err(Exit::Code(NO_UNIT));
         }
         Manager::None(why) => {
-            out(&without_manager(why, loaded.as_ref().ok()))?;
+            out(&without_manager(why, &servers(None, loaded.as_ref().ok())))?;
             return Err(Exit::Code(NO_UNIT));
         }
         manager => look(&world, manager.service()?, loaded.as_ref().map_err(ToString::to_string)),
@@ -90,28 +99,26 @@ fn code(service: &Service) -> u8 {
     }
 }
 
-fn without_manager(why: &str, loaded: Option<&Loaded>) -> String {
+fn servers(service: Option<u32>, loaded: Option<&Loaded>) -> Vec<Foreground> {
+    Foreground::all(service, loaded.map_or(&Config::default(), |loaded| &loaded.config))
+}
+
+fn without_manager(why: &str, servers: &[Foreground]) -> String {
     let mut text = format!("{why}\nSo there is no service to show.");
-    let answer = loaded.map(|loaded| {
-        let places = addresses_of(&loaded.config);
-        (places.first().map(ToString::to_string).unwrap_or_default(), ask_ready(&places, &loaded.config))
-    });
-    text += &match answer {
-        Some((place, Ok(page))) => {
-            let how = if page.status == 200 {
-                "ready".into()
-            } else {
-                format!("not ready: {}", why_not(&page.body))
-            };
-            format!(" But a server answers on {place}, and is {how}\n")
+    match servers {
+        [] => text += " Run the server in the foreground: codex-api-proxy serve\n",
+        servers => {
+            text += "\n";
+            text.extend(servers.iter().map(|server| server.explain() + "\n"));
         }
-        _ => " Run the server in the foreground: codex-api-proxy serve\n".to_owned(),
-    };
+    }
     text
 }
 
 fn look(world: &World, service: Service, loaded: Result<&Loaded, String>) -> Report {
-    let mut report = Report { listening: vec![], urls: vec![], ready: None, notes: vec![], service };
+    let servers = servers(service.pid, loaded.as_ref().ok().copied());
+    let (listening, urls, notes) = (vec![], vec![], vec![]);
+    let mut report = Report { listening, urls, ready: None, metrics: Json::Null, servers, notes, service };
     let service = &report.service;
     let default = Config::default();
     let config = loaded.as_ref().map_or(&default, |loaded| &loaded.config);
@@ -123,6 +130,9 @@ fn look(world: &World, service: Service, loaded: Result<&Loaded, String>) -> Rep
         if up {
             // Without a process, asking would start one.
             report.ready = Some(ask_ready(&places, config).map_err(|error| error.to_string()));
+            if let Some(Ok(_)) = report.ready {
+                report.metrics = ask(&places, config, "/metrics").map_or(Json::Null, |page| page.body);
+            }
         }
     }
     let mut note = |text: String| report.notes.push(text);
@@ -199,11 +209,28 @@ fn as_text(report: &Report) -> String {
             row("codex", &format!("{version}, engine {engine}, login {login}"));
         }
     }
+    if let Some(used) = cache(&report.metrics) {
+        row("cache", &used);
+    }
     if let Some(says) = &service.says {
         row("says", says);
     }
+    report.servers.iter().for_each(|server| row("beside", &server.explain()));
     report.notes.iter().for_each(|note| row("note", note));
     text
+}
+
+/// What the upstream's prompt cache spared since the start, and what is kept for it.
+fn cache(metrics: &Json) -> Option<String> {
+    let share = match (metrics["cached_input_ratio"].as_f64(), metrics["tokens"]["input"].as_u64()) {
+        (Some(ratio), Some(input)) => {
+            format!("{:.0} % of {input} input tokens since its start", ratio * 100.0)
+        }
+        _ => "no input tokens since its start".to_owned(),
+    };
+    let parked = metrics["parked_conversations"].as_u64()?;
+    let kept = if parked == 1 { "conversation" } else { "conversations" };
+    Some(format!("{share}, {parked} {kept} kept"))
 }
 
 fn as_json(report: &Report, settings: Option<&Loaded>) -> Json {
@@ -229,7 +256,10 @@ fn as_json(report: &Report, settings: Option<&Loaded>) -> Json {
         "reason": reason,
         "running": page.map(|page| &page.body["queue"]["running"]),
         "queued": page.map(|page| &page.body["queue"]["waiting"]),
+        "cached_input_ratio": report.metrics["cached_input_ratio"],
+        "parked_conversations": report.metrics["parked_conversations"],
         "status": service.says,
+        "servers": report.servers.iter().map(Foreground::json).collect::<Vec<_>>(),
         "notes": report.notes,
     });
     if let Some(loaded) = settings {
@@ -285,6 +315,8 @@ mod tests {
             listening: vec!["127.0.0.1:8765".into()],
             urls: vec!["http://127.0.0.1:8765/v1".into()],
             ready: Some(Ok(HttpAnswer { status: 200, body: page })),
+            metrics: json!({ "cached_input_ratio": 0.876, "parked_conversations": 1, "tokens": { "input": 2000 } }),
+            servers: vec![],
             notes: vec!["mind this".into()],
         };
         assert_eq!(
@@ -296,9 +328,19 @@ mod tests {
              \x20 ready      yes\n\
              \x20 turns      1 running, 2 queued, 1 at once\n\
              \x20 codex      0.169.0, engine exec, login codex\n\
+             \x20 cache      88 % of 2000 input tokens since its start, 1 conversation kept\n\
              \x20 note       mind this\n"
         );
+        assert_eq!(
+            cache(
+                &json!({ "cached_input_ratio": null, "parked_conversations": 0, "tokens": { "input": 0 } })
+            )
+            .as_deref(),
+            Some("no input tokens since its start, 0 conversations kept")
+        );
+        assert_eq!(cache(&json!({ "status": "ok", "reason": "needs the key" })), None, "nothing is known");
         let json = as_json(&report, None);
+        assert_eq!((&json["cached_input_ratio"], &json["parked_conversations"]), (&json!(0.876), &json!(1)));
         assert_eq!((&json["ready"], &json["running"], &json["queued"]), (&json!(true), &json!(1), &json!(2)));
     }
 }

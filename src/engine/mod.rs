@@ -91,6 +91,14 @@ impl Engine {
         }
     }
 
+    /// Conversations whose threads are kept for their next request.
+    pub fn parked(&self) -> usize {
+        match self {
+            Engine::Exec(_) => 0,
+            Engine::AppServer(pool) => pool.parked(),
+        }
+    }
+
     /// The account's rate-limit windows, as last reported.
     pub fn limits(&self) -> Vec<RateLimit> {
         match self {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::metrics::{Finished, Observer, Status};
-use crate::turn::{Event, Outcome, Phase, Usage};
+use crate::turn::{Event, Outcome, Phase, Saying, Usage};
 
 /// The tracing target of the latency lines, and the first word of each.
 pub const TARGET: &str = "codex_api_proxy.latency";
@@ -104,7 +104,7 @@ impl Trace {
     pub fn see(&mut self, item: &Outcome, at: Instant) {
         match item {
             Ok(Event::Phase(phase, took)) => self.phase(*phase, *took),
-            Ok(Event::Message { commentary, .. }) => self.commentary = *commentary,
+            Ok(Event::Message { phase, .. }) => self.commentary = Saying::is_progress(*phase),
             // Progress told on the way is no content.
             Ok(Event::Text(_)) if self.commentary => {}
             Ok(Event::Text(_) | Event::ToolCall(_)) => {
@@ -113,7 +113,7 @@ impl Trace {
             // Several turns of one request add up, also when a later one fails: it was spent.
             Ok(Event::Done { usage: Some(usage), .. }) => *self.usage.get_or_insert_default() += *usage,
             Ok(
-                Event::ReasoningPart
+                Event::ReasoningPart { .. }
                 | Event::Reasoning(_)
                 | Event::Thought(_)
                 | Event::Done { usage: None, .. },
@@ -247,6 +247,7 @@ impl Trace {
             time_to_first_content_sse_ms = self.first_content_sse.map(ms),
             proxy_overhead_ms = self.overhead().map(ms),
             prompt_tokens = self.usage.map(|usage| usage.input),
+            cached_tokens = self.usage.map(|usage| usage.cached_input),
             completion_tokens = self.usage.map(|usage| usage.output),
             "{TARGET} {json}"
         );
@@ -273,6 +274,7 @@ impl Trace {
         line.ms("proxy_overhead_ms", self.overhead());
         if let Some(usage) = self.usage {
             line.value("prompt_tokens", usage.input);
+            line.value("cached_tokens", usage.cached_input);
             line.value("completion_tokens", usage.output);
         }
         line.end()

@@ -39,6 +39,8 @@ pub struct Gauges {
     pub workers_ready: usize,
     /// Workers configured.
     pub workers_total: usize,
+    /// Conversations whose threads are kept for their next request.
+    pub parked_conversations: usize,
     /// Open client connections.
     pub connections: usize,
     /// Bytes of request bodies held in memory.
@@ -179,6 +181,7 @@ impl Observer {
             "slots": gauges.slots,
             "workers_ready": gauges.workers_ready,
             "workers_total": gauges.workers_total,
+            "parked_conversations": gauges.parked_conversations,
             "connections": gauges.connections,
             "buffered_bytes": gauges.buffered_bytes,
             "tokens": {
@@ -187,6 +190,7 @@ impl Observer {
                 "output": totals.usage.output,
                 "reasoning_output": totals.usage.reasoning_output,
             },
+            "cached_input_ratio": totals.cached_input_ratio(),
             "latency": totals.recent.iter()
                 .map(|(engine, recent)| ((*engine).to_owned(), totals.summary(engine, recent)))
                 .collect::<serde_json::Map<String, Value>>(),
@@ -198,6 +202,12 @@ impl Totals {
     /// Requests read so far: answered, failed and in flight.
     pub(super) fn requests(&self) -> u64 {
         self.ok + self.error + self.in_flight
+    }
+
+    /// How much of the input tokens, of 1, the upstream had in its prompt cache; `None` before there are any.
+    pub(super) fn cached_input_ratio(&self) -> Option<f64> {
+        let Usage { input, cached_input, .. } = self.usage;
+        (input > 0).then(|| (cached_input as f64 / input as f64 * 1e4).round() / 1e4)
     }
 
     /// Complete answers of this engine; percentiles of the last [`RECENT`] of them, exact.
@@ -317,9 +327,11 @@ pub(super) mod tests {
                 "slots": 0,
                 "workers_ready": 0,
                 "workers_total": 0,
+                "parked_conversations": 0,
                 "connections": 0,
                 "buffered_bytes": 0,
                 "tokens": {"input": 20, "cached_input": 8, "output": 6, "reasoning_output": 2},
+                "cached_input_ratio": 0.4,
                 "latency": {"exec": {
                     "count": 2, "mean_ms": 30.0, "recent": 2,
                     "p50_ms": 20.0, "p95_ms": 40.0, "p99_ms": 40.0, "max_ms": 40.0,
@@ -349,6 +361,7 @@ pub(super) mod tests {
             (&exec["count"], &exec["mean_ms"], &exec["p50_ms"]),
             (&0.into(), &Value::Null, &Value::Null)
         );
+        assert_eq!(observer.json(&Gauges::default())["cached_input_ratio"], Value::Null);
     }
 
     #[test]

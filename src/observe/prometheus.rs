@@ -80,6 +80,8 @@ metrics! {
         |out, _, gauges| out.value(gauges.workers_ready);
     Gauge "workers": "App-server workers configured.",
         |out, _, gauges| out.value(gauges.workers_total);
+    Gauge "parked_conversations": "Conversations whose threads are kept for their next request.",
+        |out, _, gauges| out.value(gauges.parked_conversations);
     Gauge "connections": "Open client connections.",
         |out, _, gauges| out.value(gauges.connections);
     Gauge "buffered_bytes": "Bytes of request bodies held in memory.",
@@ -103,6 +105,11 @@ metrics! {
             ("reasoning_output", totals.usage.reasoning_output),
         ] {
             out.labelled(&[("kind", kind)], count);
+        };
+    Gauge "cached_input_ratio":
+        "Share of the input tokens that the upstream had in its prompt cache, since the start; absent before any.",
+        |out, totals, _| if let Some(ratio) = totals.cached_input_ratio() {
+            out.value(ratio);
         };
     Histogram "request_duration_seconds": "Request read to whole reply written.",
         |out, totals, _| for ((engine, api), timings) in &totals.timings {
@@ -190,6 +197,7 @@ mod tests {
     use super::super::metrics::Status;
     use super::super::metrics::{Finished, tests::request};
     use super::*;
+    use crate::turn::Usage;
 
     type Parsed = BTreeMap<String, f64>;
     /// Counts by bound, sum, count.
@@ -288,13 +296,15 @@ mod tests {
             overhead: Some(Duration::from_micros(60)),
             ..request(Status::Ok, 200, 20)
         };
-        observer.finished(&ok());
+        let usage = Usage { input: 8, cached_input: 6, output: 3, reasoning_output: 1 };
+        observer.finished(&Finished { usage: Some(usage), ..ok() });
         observer.finished(&Finished { engine: "app-server", ..ok() });
         observer.finished(&request(Status::Error, 504, 300_001));
         let gauges = Gauges {
             engine: "exec",
             uptime_seconds: 12.25,
             slots: 3,
+            parked_conversations: 5,
             app_server_pool_started: true,
             rate_limits: vec![("primary", 0.125, Some(1_763_825_000)), ("secondary", 0.5, None)],
             ..Gauges::default()
@@ -305,6 +315,8 @@ mod tests {
             (info, 1.0),
             ("uptime_seconds", 12.25),
             ("slots", 3.0),
+            ("parked_conversations", 5.0),
+            ("cached_input_ratio", 0.75),
             ("app_server_pool_started", 1.0),
             (r#"rate_limit_used_ratio{window="primary"}"#, 0.125),
             (r#"rate_limit_used_ratio{window="secondary"}"#, 0.5),
@@ -313,7 +325,7 @@ mod tests {
             ("requests_ok_total", 2.0),
             ("requests_in_flight", 1.0),
             (r#"requests_error_total{http_status="504"}"#, 1.0),
-            (r#"tokens_total{kind="cached_input"}"#, 0.0),
+            (r#"tokens_total{kind="cached_input"}"#, 6.0),
             (
                 r#"request_duration_seconds_bucket{engine="exec",api="chat_completions",status="ok",le="0.01"}"#,
                 0.0,
@@ -338,7 +350,8 @@ mod tests {
         ] {
             assert_eq!(samples.get(&format!("codex_api_proxy_{sample}")), Some(&value), "{sample}");
         }
-        parse(&Observer::new().prometheus(&Gauges::default()));
+        let unused = parse(&Observer::new().prometheus(&Gauges::default()));
+        assert!(!unused.contains_key("codex_api_proxy_cached_input_ratio"));
     }
 
     #[test]

@@ -45,6 +45,8 @@ fn an_answered_request_has_every_phase_once() {
             assert_eq!(&line[key], value, "{key} in {line}");
         }
         assert_eq!(line["error_type"], Value::Null, "{line}");
+        let tokens = ["prompt_tokens", "cached_tokens", "completion_tokens"].map(|name| line[name].as_u64());
+        assert_eq!(tokens, [Some(11), Some(3), Some(7)], "{line}");
         for phase in EXEC {
             assert!(line["phases_ms"][phase].is_number(), "{phase} in {line}");
         }

@@ -310,6 +310,9 @@ fn held_calls_take_no_slot_and_may_be_lost() {
             messages
         })
         .collect();
+    assert_eq!(proxy.metrics()["parked_conversations"], 2, "the two latest are kept");
+    let text = proxy.get("/metrics/prometheus").send().text();
+    assert!(text.contains("\ncodex_api_proxy_parked_conversations 2\n"), "{text}");
     assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong");
     let sessions: Vec<String> = upstream.requests().iter().map(session).collect();
     for (number, messages) in held.iter_mut().enumerate().rev() {

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 use crate::support::fake_codex::FakeCodex;
 use crate::support::fake_systemd::FakeSystemd;
 use crate::support::{Reply, Setup, real};
@@ -26,6 +28,12 @@ impl Ran {
                 self.err
             );
         }
+    }
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}{}", self.out, self.err))
     }
 }
 
@@ -100,7 +108,9 @@ fn a_life_from_install_to_uninstall() {
     machine.start(port, "--port 1").says(0, &["already running", "nothing was changed", "restart"]);
     assert_eq!(machine.saved(), saved, "nothing was changed");
 
-    machine.run("status").says(0, &["running", &url, "ready      yes", "0 running, 0 queued"]);
+    machine
+        .run("status")
+        .says(0, &["running", &url, "ready      yes", "0 running, 0 queued", "no input tokens"]);
     let shown = machine.run("status --verbose --json");
     let shown: serde_json::Value = serde_json::from_str(&shown.out).unwrap();
     assert_eq!((&shown["ready"], &shown["urls"][0]), (&true.into(), &url.as_str().into()), "{shown}");
@@ -290,6 +300,34 @@ fn without_a_service_manager_serve_is_named() {
 }
 
 #[test]
+fn a_server_in_the_foreground_is_named() {
+    let (setup, _codex) = Setup::fake("");
+    let empty = setup.scratch().dir("empty");
+    let proxy = setup.start();
+    let (pid, address) = (proxy.pid(), proxy.address());
+    let parts = [
+        format!("serve runs on {address}, process {pid}, and is ready"),
+        format!("curl http://{address}/ready; to end it: kill {pid}"),
+    ];
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let port = address.port().to_string();
+    // Beside a service that is not installed, and where there can be none.
+    let machine = Machine::new();
+    machine.run(&format!("config set port {port}")).says(0, &[]);
+    machine.run("status").says(4, &parts);
+    let shown = machine.run("status --json").json();
+    let expect = json!({ "pid": pid, "address": address.to_string(), "ready": true, "reason": null });
+    assert_eq!((&shown["state"], &shown["servers"][0]), (&json!("not installed"), &expect));
+    let looked = machine.run("doctor");
+    assert!(looked.out.contains(&format!("held by codex-api-proxy serve, process {pid}")), "{}", looked.out);
+    let (bare, _codex) = Setup::fake("");
+    let bare = bare.env("PATH", empty.to_str().unwrap()).env("CODEX_PROXY_PORT", &port);
+    run(&bare, "status").says(4, &["no systemctl on PATH"]);
+    run(&bare, "status").says(4, &parts);
+    assert_eq!(run(&bare, "status --json").json()["servers"][0], expect);
+}
+
+#[test]
 fn packages_get_their_files_from_the_program() {
     let (setup, _codex) = Setup::fake("");
     let units = run(&setup, "generate units");
@@ -318,7 +356,8 @@ fn files_of_others_are_left_alone() {
 fn doctor_looks_at_everything_and_asks_the_real_codex() {
     let Some((setup, upstream)) = real() else { return };
     let (setup, _systemd) = FakeSystemd::install(setup);
-    upstream.reply(Reply::text("pong"));
+    upstream.reply(Reply::text("pong").usage(1500, 0, 5, 0));
+    upstream.reply(Reply::text("pong").usage(1600, 1408, 5, 0));
     let flags = setup.flags();
     let mut arguments = vec!["doctor", "--live"];
     let port = format!("--port={}", free_port());
@@ -337,12 +376,16 @@ fn doctor_looks_at_everything_and_asks_the_real_codex() {
         "warn  service     not installed",
         "warn  lingering",
         "ok    live        exec answered \"pong\"",
+        "ok    cache       1408 of the second turn's 1600 input tokens were cached; the two turns took 3100 input \
+         tokens (1408 cached) and 10 output tokens of your quota",
         "All that a turn needs is there.",
     ] {
         assert!(text.contains(part), "{part:?} in {text}");
     }
     assert!(output.status.success() && !text.contains('\x1b'), "{text}");
-    assert_eq!(upstream.requests().len(), 1, "one turn was spent");
+    let requests = upstream.requests();
+    assert_eq!(requests.len(), 2, "two turns were spent");
+    assert_eq!(requests[0].header("session-id"), requests[1].header("session-id"), "one conversation");
     upstream.reply(Reply::failed("server_error", "The model is asleep in /etc/x."));
     let output = setup.command(&arguments).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -24,8 +24,8 @@ pub fn command() -> Command {
         .about("Check everything that answering needs, and say what to do about what is wrong")
         .after_help("Exit status: 0 all is well (warnings allowed), 1 something is broken.")
         .arg(Arg::new("live").long("live").action(ArgAction::SetTrue).help(
-            "Also have Codex answer one short question, through the running service if there is one; this spends a \
-             little of your quota",
+            "Also hold a conversation of two turns, through the running service if there is one, and say what of \
+             it was cached; this spends some 3,000 input tokens of your quota",
         ))
 }
 
@@ -105,7 +105,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
         say(examined.findings(&config, &world))?;
         say(machine::service(&world, &config))?;
         if matches.get_flag("live") {
-            say(vec![live::ask(&world, &config, &examined)])?;
+            say(live::ask(&world, &config, &examined))?;
         }
     } else {
         say(vec![Finding::mind("others", "not looked at: they depend on the settings")])?;

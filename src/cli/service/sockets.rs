@@ -86,6 +86,24 @@ pub fn holder(address: SocketAddr) -> Option<(u32, String)> {
     })
 }
 
+/// This user's processes that run a program of that name.
+pub fn processes_of(program: &str) -> Vec<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let own = crate::os::users::own_uid();
+    let runs = |entry: &std::fs::DirEntry| {
+        let exe = std::fs::read_link(entry.path().join("exe")).ok()?;
+        // An upgrade puts another file in its place.
+        let name = exe.file_name()?.to_str()?.trim_end_matches(" (deleted)");
+        (name == program && entry.metadata().ok()?.uid() == own).then_some(())
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let found = processes.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        runs(&entry).map(|()| pid)
+    });
+    found.collect()
+}
+
 /// The words a process was started with, joined by spaces; empty if we may not know.
 pub fn command_line(pid: u32) -> String {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -92,7 +92,6 @@ impl<T> Parking<T> {
     }
 
     /// How many there are.
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.spots.len()
     }

@@ -172,6 +172,11 @@ impl Pool {
         self.shared.changes.subscribe()
     }
 
+    /// How many threads are kept for the next request of their conversations.
+    pub fn parked(&self) -> usize {
+        self.shared.parked.len()
+    }
+
     /// The account's rate-limit windows, as last reported.
     pub fn limits(&self) -> Vec<RateLimit> {
         let latest = lock(&self.shared.limits);

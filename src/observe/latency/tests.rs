@@ -56,7 +56,7 @@ fn see(event: Event) -> Step {
 }
 
 fn done(input: u64, output: u64) -> Step {
-    let usage = Usage { input, output, ..Usage::default() };
+    let usage = Usage { input, cached_input: input / 2, output, ..Usage::default() };
     see(Event::Done { finish: Finish::Stop, usage: Some(usage) })
 }
 
@@ -102,7 +102,7 @@ fn a_whole_answer() {
             (52.5, Finish(Status::Ok, None, 200)),
         ],
         &[
-            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"codex-local","api":"chat_completions","engine":"exec","n":1,"phases_ms":{"cwd_resolve":0.10,"prompt_build":0.20,"queue_wait":2.00,"codex_exec":49.70,"codex_process_spawn":1.23,"total":52.50},"proxy_overhead_ms":0.80,"prompt_tokens":10,"completion_tokens":5}"#,
+            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"codex-local","api":"chat_completions","engine":"exec","n":1,"phases_ms":{"cwd_resolve":0.10,"prompt_build":0.20,"queue_wait":2.00,"codex_exec":49.70,"codex_process_spawn":1.23,"total":52.50},"proxy_overhead_ms":0.80,"prompt_tokens":10,"cached_tokens":5,"completion_tokens":5}"#,
         ],
     );
 }
@@ -142,7 +142,7 @@ fn several_turns_add_up_and_the_overhead_is_never_negative() {
             (71.0, Finish(Status::Ok, None, 200)),
         ],
         &[
-            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"codex-local","api":"chat_completions","engine":"exec","n":2,"phases_ms":{"codex_exec":130.00,"total":71.00},"proxy_overhead_ms":0.00,"prompt_tokens":20,"completion_tokens":3}"#,
+            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"codex-local","api":"chat_completions","engine":"exec","n":2,"phases_ms":{"codex_exec":130.00,"total":71.00},"proxy_overhead_ms":0.00,"prompt_tokens":20,"cached_tokens":10,"completion_tokens":3}"#,
         ],
     );
 }

@@ -107,7 +107,6 @@ impl Parked {
     }
 
     /// How many there are.
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         lock(&self.parking).len()
     }
