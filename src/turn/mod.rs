@@ -200,6 +200,11 @@ pub enum Saying {
 }
 
 impl Saying {
+    /// Whether a message of this phase is progress told on the way, not the answer.
+    pub fn is_progress(phase: Option<Saying>) -> bool {
+        phase == Some(Saying::Commentary)
+    }
+
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {

@@ -316,7 +316,7 @@ fn kept_conversations_make_room_for_bodies() {
         (80_000..90_000).contains(&proxy.metrics()["buffered_bytes"].as_u64().unwrap())
     });
     upstream.reply(Reply::text("pong"));
-    assert_eq!(proxy.ask("x".repeat(50_000)).send().answer(), "pong");
+    assert_eq!(proxy.ask(&"x".repeat(50_000)).send().answer(), "pong");
     assert_eq!(proxy.metrics()["parked_conversations"], 1, "the longest unused made room");
     for (number, messages) in held.iter_mut().enumerate() {
         upstream.reply(Reply::text(format!("answer {number}")));

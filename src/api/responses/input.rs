@@ -110,8 +110,8 @@ impl Input {
             "reasoning" => reasoning(fields)?,
             "item_reference" => self.referred(fields, index, remembered)?,
             "additional_tools" => {
-                let tools = fields.array("tools")?.ok_or_else(|| fields.missing("tools"))?;
-                offered.add(tools, &fields.path("tools["))?;
+                fields.get("tools").ok_or_else(|| fields.missing("tools"))?;
+                offered.add(fields)?;
                 None
             }
             _ => return Err(unknown(fields, &kind)),

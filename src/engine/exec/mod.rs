@@ -14,10 +14,11 @@ mod wire;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::ZonedDateTime;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::codex::rollout::{Rollout, Session};
-use crate::codex::{Codex, Continuation, Installation, args, folders};
+use crate::codex::{Codex, Continuation, Installation, args, folders, surroundings};
 use crate::config::{Config, Live};
 use crate::engine::not_started;
 use crate::process::{Child, Lines, lines};
@@ -76,13 +77,17 @@ struct Ended {
     began: bool,
 }
 
+/// What is said of it.
+const NEED: &str =
+    "need the app-server engine: set engine = \"app-server\" (agents best with profile = \"model\").";
+
 /// What of a turn one prompt text cannot carry.
 ///
 /// # Errors
 /// [`Failure::Unsupported`] with the first part of that kind.
 pub fn check(turn: &Turn) -> Result<(), Failure> {
     let refuse = |at, what: &str| {
-        let message = format!("{what} need the app-server engine: set engine = \"app-server\".");
+        let message = format!("{what} {NEED}");
         Err(Failure::Unsupported { at, message })
     };
     if let Some(tool) = turn.tools.first() {
@@ -231,6 +236,15 @@ impl Run {
             installation.catalog.as_deref(),
             &installation.confinement,
         );
+        if recording.is_some() {
+            let (cwd, now) = (self.turn.workdir.path(), ZonedDateTime::now());
+            line.extend(args::overrides(&surroundings::overrides(
+                &installation.config,
+                &installation.confinement,
+                cwd,
+                &now,
+            )));
+        }
         line.extend(args::exec_turn(&self.turn, schema, images, recording));
         let cwd = self.turn.workdir.path().to_path_buf();
         let (mut command, _) = self.codex.command(installation, line, cwd, false).await?;
@@ -468,10 +482,8 @@ mod tests {
                 Some((At::Item(2), "Images in tool results")),
             ),
         ] {
-            let expect = expect.map(|(at, what)| Failure::Unsupported {
-                at,
-                message: format!("{what} need the app-server engine: set engine = \"app-server\"."),
-            });
+            let expect =
+                expect.map(|(at, what)| Failure::Unsupported { at, message: format!("{what} {NEED}") });
             assert_eq!(check(&turn).err(), expect);
         }
     }

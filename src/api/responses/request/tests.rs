@@ -448,3 +448,22 @@ fn tokens_are_estimated_as_for_any_format() {
         count(body).unwrap_err();
     }
 }
+
+#[test]
+fn a_list_of_tools_has_128_at_most() {
+    let many = |most: usize| (0..most).map(|number| function(&format!("f{number}"))).collect::<Vec<_>>();
+    let space = |most| json!([{"type": "namespace", "name": "n", "tools": many(most)}]);
+    let more =
+        |most| json!([{"type": "additional_tools", "tools": many(most)}, {"role": "user", "content": "x"}]);
+    assert_eq!(read(json!({"tools": many(128)})).request.turn.tools.len(), 128);
+    assert_eq!(read(json!({"tools": space(128)})).request.turn.tools.len(), 128);
+    assert_eq!(read(json!({"input": more(128)})).request.turn.tools.len(), 128);
+    for (body, path) in [
+        (json!({"tools": many(129)}), "tools"),
+        (json!({"tools": space(129)}), "tools[0].tools"),
+        (json!({"input": more(129)}), "input[0].tools"),
+    ] {
+        let message = format!("{path} must not have more than 128 entries.");
+        assert_eq!(refused(body), (path.to_owned(), message));
+    }
+}

@@ -2,7 +2,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use super::*;
-use crate::turn::{Caller, Effort, Output, Summary, Tool, ToolChoice, Workdir};
+use crate::turn::{Caller, Effort, Output, Saying, Summary, Tool, ToolChoice, Workdir};
 
 fn message(role: Role, text: &str) -> Item {
     Item::message(role, vec![Part::Text(text.into())])
@@ -144,11 +144,11 @@ fn open_calls_need_exactly_their_results_first() {
 #[test]
 fn formats_may_join_messages_and_leave_progress_out() {
     let events = [
-        Event::Message { id: "1".into(), commentary: true },
+        Event::Message { id: "1".into(), phase: Some(Saying::Commentary) },
         Event::Text("looking".into()),
-        Event::Message { id: "2".into(), commentary: false },
+        Event::Message { id: "2".into(), phase: None },
         Event::Text("a".into()),
-        Event::Message { id: "3".into(), commentary: false },
+        Event::Message { id: "3".into(), phase: None },
         Event::Text("b".into()),
     ];
     let past = Past::new(turn(&[user("q")]), said(&events));
