@@ -34,6 +34,7 @@ use crate::turn::{Events, Failure, Slot, Turn, backlogged_events};
 use source::Source;
 
 pub use parked::{Kept, Parked};
+pub use sessions::Session;
 pub use source::examine;
 
 /// How long a failure to start is believed before a request has it tried again.
@@ -134,7 +135,8 @@ impl Pool {
         let answer = Arc::new(Mutex::new(answer));
         let parked = Arc::clone(&self.shared.parked);
         let conversation = OnceLock::new();
-        let run = Run { turn, names, config, answer, change, sink, granted, parked, conversation };
+        let namespace = OnceLock::new();
+        let run = Run { turn, names, config, answer, change, sink, granted, parked, conversation, namespace };
         let shared = Arc::clone(&self.shared);
         // In a box: on its way to the runtime it would be copied several times.
         self.shared.tasks.spawn(Box::pin(async move { shared.serve(run).await }));

@@ -74,6 +74,8 @@ pub struct Run {
     pub parked: Arc<Parked>,
     /// Which conversation it belongs to, once that was found out.
     pub conversation: OnceLock<Identity>,
+    /// The namespace that calls of the conversation had at the upstream.
+    pub namespace: OnceLock<String>,
 }
 
 impl Run {
@@ -232,6 +234,7 @@ impl Run {
             conversation: Arc::clone(&self.turn.conversation),
             at,
             names: Arc::clone(&self.names),
+            namespace: self.namespace.get().cloned(),
             hint: None,
             at_head: false,
         }

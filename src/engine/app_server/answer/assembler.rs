@@ -63,6 +63,8 @@ pub struct Progress {
     pub held: Option<String>,
     /// Whether it has raw events.
     raw: bool,
+    /// The namespace that the model's calls have, where they have one.
+    pub namespace: Option<String>,
     /// What was told of the thread's cost so far.
     accounted: Usage,
     /// Messages of the turn that waits.
@@ -83,6 +85,7 @@ pub struct Assembler {
     handed_over: bool,
     /// A tool that was offered is called.
     called: bool,
+    namespace: Option<String>,
     text: Text,
     /// A request to the upstream was answered.
     answered: bool,
@@ -167,6 +170,7 @@ impl Assembler {
             held: Vec::new(),
             handed_over: false,
             called: false,
+            namespace: None,
             text: Text::Untold,
             answered: false,
             reasoning: Reasoning::Untold,
@@ -213,6 +217,7 @@ impl Assembler {
         Progress {
             held: self.turn_id.clone().filter(|_| called),
             raw: self.rest.raw,
+            namespace: self.namespace.clone().or_else(|| self.rest.from.namespace.clone()),
             accounted,
             known: if called { known.collect() } else { Vec::new() },
         }
@@ -440,6 +445,7 @@ impl Assembler {
                     let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
                     let arguments =
                         serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
+                    self.namespace = item.namespace;
                     self.call(id, &name.0, arguments);
                 }
             }

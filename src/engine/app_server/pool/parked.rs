@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 use tokio_util::task::TaskTracker;
 
-use super::sessions::Sessions;
+use super::sessions::{Session, Sessions};
 
 use crate::config::Config;
 use crate::engine::app_server::answer::Progress;
@@ -54,8 +54,11 @@ impl Parked {
 
     /// Keeps a thread, if there is room. Gives its number.
     pub fn park(&self, past: Past, kept: Kept, config: &Config) -> u64 {
-        if let Some(conversation) = kept.conversation {
-            let _ = self.session(conversation);
+        if let Some(conversation) = kept.conversation
+            && let Some(session) = lock(&self.sessions).used(conversation, Instant::now())
+            && kept.progress.namespace.is_some()
+        {
+            session.namespace.clone_from(&kept.progress.namespace);
         }
         let limits = Limits { most: config.parked_conversations, lasts: config.parked_seconds, bytes: BYTES };
         let (number, gone) = {
@@ -74,12 +77,13 @@ impl Parked {
 
     /// A conversation was begun in the session of this thread.
     pub fn begun(&self, conversation: Identity, thread: &str) {
-        lock(&self.sessions).note(conversation, thread, Instant::now());
+        let session = Session { id: thread.to_owned(), namespace: None };
+        lock(&self.sessions).note(conversation, session, Instant::now());
     }
 
-    /// The session id of a conversation, if the upstream may still have something of it.
-    pub fn session(&self, conversation: Identity) -> Option<String> {
-        lock(&self.sessions).used(conversation, Instant::now())
+    /// The session of a conversation, if the upstream may still have something of it.
+    pub fn session(&self, conversation: Identity) -> Option<Session> {
+        lock(&self.sessions).used(conversation, Instant::now()).cloned()
     }
 
     /// The thread that a turn goes on from, and the item at which it does.

@@ -14,10 +14,11 @@ use std::time::Instant;
 
 use super::{OVERLOADED, Run, Stop};
 use crate::codex::Continuation;
-use crate::codex::rollout::{self, Rollout, Session};
+use crate::codex::rollout::{self, Rollout};
 use crate::config::{Config, Profile};
 use crate::engine::app_server::features::Features;
 use crate::engine::app_server::past::is_models;
+use crate::engine::app_server::pool::Session;
 use crate::engine::app_server::rpc::RpcError;
 use crate::engine::app_server::tool_names::Names;
 use crate::engine::app_server::wire::{self, DynamicTool, ThreadConfig, ThreadFork, ThreadStart};
@@ -35,6 +36,7 @@ pub fn plain_thread<'a>(config: &Config, cwd: &'a Path) -> ThreadStart<'a> {
         environments: lean.then_some([]),
         base_instructions: lean.then_some(""),
         cwd: (!lean).then_some(cwd),
+        model: None,
         dynamic_tools: Vec::new(),
         experimental_raw_events: false,
         config: None,
@@ -75,6 +77,7 @@ impl Run {
         params.dynamic_tools = DynamicTool::all(&self.turn.tools, &self.names)?;
         params.experimental_raw_events = raw;
         params.config = self.turn.verbosity.map(ThreadConfig::new);
+        params.model = self.turn.model.as_deref();
         let started: wire::ThreadStarted = worker.call("thread/start", &params).await?;
         lock(&self.answer).thread_started(began);
         if raw && let Some(conversation) = self.conversation.get() {
@@ -140,11 +143,12 @@ impl Run {
             let conversation = Identity::of(&turn, &key);
             // What the model never spoke in is another conversation that begins alike.
             let known = || turn.conversation.iter().any(is_models).then(|| parked.session(conversation));
-            let session = if raw { known().flatten() } else { Some(conversation.to_string()) };
-            let rollout = session.map(|id| record(&home, &id, &cwd, &turn.tools, &names));
-            (conversation, rollout)
+            let session = if raw { known().flatten() } else { Some(Session::of(conversation)) };
+            let rollout =
+                session.as_ref().map(|session| record(&home, &session.id, &cwd, &turn.tools, &names));
+            (conversation, session.and_then(|session| session.namespace), rollout)
         });
-        let (conversation, recorded) =
+        let (conversation, namespace, recorded) =
             recorded.await.map_err(|error| Failure::Internal { detail: format!("a session: {error}") })?;
         let _ = self.conversation.set(conversation);
         let rollout = match recorded {
@@ -164,6 +168,7 @@ impl Run {
             approval_policy: "never",
             sandbox: "read-only",
             cwd: &self.config.default_cwd,
+            model: self.turn.model.as_deref(),
             config: self.turn.verbosity.map(ThreadConfig::new),
         };
         let forked: Result<wire::ThreadStarted, RpcError> = worker.call("thread/fork", &params).await;
@@ -172,6 +177,9 @@ impl Run {
             Ok(forked) => {
                 if raw {
                     lock(&self.answer).may_rest(false);
+                }
+                if let Some(namespace) = namespace {
+                    let _ = self.namespace.set(namespace);
                 }
                 Ok(Some(forked.thread.id))
             }
@@ -196,5 +204,5 @@ fn record(home: &Path, id: &str, cwd: &Path, tools: &[Tool], names: &Names) -> s
     // Parameters that are not JSON were refused when they were read.
     let tools = DynamicTool::all(tools, names).map_err(|_| std::io::ErrorKind::InvalidInput)?;
     let tools: Vec<rollout::DynamicTool<'_>> = tools.iter().map(DynamicTool::recorded).collect();
-    Rollout::write(home, &Session { id, cwd, tools: &tools })
+    Rollout::write(home, &rollout::Session { id, cwd, tools: &tools })
 }

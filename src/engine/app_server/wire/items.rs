@@ -22,6 +22,9 @@ pub struct InjectItems {
     pub at: usize,
     /// What functions are called.
     pub names: Arc<Names>,
+    /// The namespace that the model's calls had, where they had one: without it they would be other
+    /// items to the upstream's cache.
+    pub namespace: Option<String>,
     /// What the model must be told because no field of the protocol carries it: [`hint`].
     pub hint: Option<String>,
     /// Whether that stands at the head, where the conversation is continued and only its end may grow;
@@ -62,7 +65,7 @@ impl InjectItems {
                 content: vec![Content::InputText { text }],
                 phase: None,
             },
-            (_, Some(item)) => response_item(item, &self.names),
+            (_, Some(item)) => response_item(item, &self.names, self.namespace.as_deref()),
             (_, None) => return Vec::new(),
         };
         // Strings, and lists and structs of them, are always JSON.
@@ -88,6 +91,8 @@ pub enum ResponseItem<'a> {
     FunctionCall {
         call_id: &'a str,
         name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<&'a str>,
         arguments: Cow<'a, str>,
     },
     FunctionCallOutput {
@@ -180,7 +185,7 @@ pub fn hint(turn: &Turn, names: &Names) -> Option<String> {
     call.or_else(|| turn.output.instruction().map(|(text, schema)| format!("{text}{schema}")))
 }
 
-fn response_item<'a>(item: &'a Item, names: &'a Names) -> ResponseItem<'a> {
+fn response_item<'a>(item: &'a Item, names: &'a Names, namespace: Option<&'a str>) -> ResponseItem<'a> {
     match item {
         Item::Message { role, content, phase } => ResponseItem::Message {
             // Codex silently drops items of role "system".
@@ -195,6 +200,7 @@ fn response_item<'a>(item: &'a Item, names: &'a Names) -> ResponseItem<'a> {
         Item::ToolCall(call) => ResponseItem::FunctionCall {
             call_id: &call.id,
             name: names.out(&call.full_name()).to_owned(),
+            namespace,
             arguments: match call.kind {
                 CallKind::Function => Cow::Borrowed(&call.arguments),
                 CallKind::Custom => Cow::Owned(wrapped(&call.arguments)),

@@ -109,6 +109,9 @@ pub struct RawItem<'a> {
     /// Of a call: the function.
     #[serde(borrow, default)]
     pub name: Option<Text<'a>>,
+    /// Of a call: among which functions the model has it.
+    #[serde(default)]
+    pub namespace: Option<String>,
     /// Of a call: the arguments, exactly as the model wrote them. A string there, something else
     /// in items that do not concern us.
     #[serde(borrow, default)]

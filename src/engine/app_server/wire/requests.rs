@@ -26,6 +26,10 @@ pub struct ThreadStart<'a> {
     /// Where an agent works.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<&'a Path>,
+    /// The model, if not Codex's default. Named with the turn alone, it would have functions twice: as
+    /// it takes them, and as the default model does (0.169).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<&'a str>,
     /// The caller's functions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dynamic_tools: Vec<DynamicTool<'a>>,
@@ -57,6 +61,9 @@ pub struct ThreadFork<'a> {
     pub sandbox: &'static str,
     /// Else the recorded one.
     pub cwd: &'a Path,
+    /// As of [`ThreadStart`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<&'a str>,
     /// Settings of this thread alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<ThreadConfig>,

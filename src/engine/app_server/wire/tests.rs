@@ -15,7 +15,8 @@ fn turn(conversation: Vec<Item>) -> Turn {
 
 fn injected(turn: &Turn, at: usize, names: Names, hint: Option<String>, at_head: bool) -> Value {
     let conversation = turn.conversation.clone();
-    let items = InjectItems { thread_id: "T".into(), conversation, at, names: names.into(), hint, at_head };
+    let (names, namespace) = (names.into(), None);
+    let items = InjectItems { thread_id: "T".into(), conversation, at, names, namespace, hint, at_head };
     let written: Vec<u8> = items.pieces().flatten().collect();
     serde_json::from_slice(&written).unwrap()
 }
