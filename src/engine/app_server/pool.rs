@@ -6,6 +6,7 @@
 //!   Starting --> Ready --(another installation, worn)-------> its replacement starts beside it,
 //!      |           |                                          takes its seat; it ends when idle
 //!      |           +--(died, hung)--> Starting
+//!      |           +--(logged out)--> Failed
 //!      +--(failed)--> Failed --(a request, or the pause is over)--> Starting
 //! ```
 //! Workers start one at a time: a refresh token can be used once.
@@ -15,7 +16,7 @@ mod parked;
 mod sessions;
 mod source;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -85,6 +86,12 @@ enum Seat {
     },
 }
 
+impl Seat {
+    fn failed(why: Failure) -> Seat {
+        Seat::Failed { why, at: Instant::now(), again: Arc::default() }
+    }
+}
+
 impl Pool {
     /// Starts the workers in the background.
     pub fn start(live: Live, codex: Codex) -> Pool {
@@ -134,7 +141,9 @@ impl Pool {
         let answer = Arc::new(Mutex::new(answer));
         let parked = Arc::clone(&self.shared.parked);
         let conversation = OnceLock::new();
-        let run = Run { turn, names, config, answer, change, sink, granted, parked, conversation };
+        let login_changed = AtomicBool::new(false);
+        let run =
+            Run { turn, names, config, answer, change, sink, granted, parked, login_changed, conversation };
         let shared = Arc::clone(&self.shared);
         // In a box: on its way to the runtime it would be copied several times.
         self.shared.tasks.spawn(Box::pin(async move { shared.serve(run).await }));
@@ -292,6 +301,9 @@ impl Shared {
             tracing::info!(cause = ?failure, "a turn that its worker had not begun is given to another one");
             lock(&run.answer).start_over();
         };
+        if run.login_changed.load(Ordering::Relaxed) {
+            (self.source.look_again)();
+        }
         if let Some(number) = parked {
             let mut closing = self.closing.subscribe();
             tokio::select! {

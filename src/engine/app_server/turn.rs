@@ -17,7 +17,7 @@ mod thread;
 
 use std::borrow::Cow;
 use std::pin::pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -72,6 +72,8 @@ pub struct Run {
     pub granted: Instant,
     /// Where its thread may be kept.
     pub parked: Arc<Parked>,
+    /// It failed because its worker's login is none any more.
+    pub login_changed: AtomicBool,
     /// Which conversation it belongs to, once that was found out.
     pub conversation: OnceLock<Identity>,
 }
@@ -276,7 +278,12 @@ impl Run {
         let Some(turn) = turn else { return Ok(None) };
         self.wait_while_running(worker, thread).await?;
         if self.stage() == Stage::Resting {
-            return Ok(Some(self.keep(worker, thread)));
+            let failure = lock(&self.answer).rested_failure();
+            let Some(failure) = failure else { return Ok(Some(self.keep(worker, thread))) };
+            let failure = worker.installation.why_refused(failure).await;
+            self.login_changed.store(failure == Failure::LoginChanged, Ordering::Relaxed);
+            self.over(failure);
+            return Ok(None);
         }
         if lock(&self.answer).was_early() && !worker.overtakes.swap(true, Ordering::Relaxed) {
             tracing::warn!(
