@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::de::IgnoredAny;
 
 use crate::turn::{
-    CallKind, Event, Failure, Finish, Output, Tool, ToolCall, ToolChoice, Turn, Usage, forced, pace,
+    CallKind, Event, Failure, Finish, Output, Saying, Tool, ToolCall, ToolChoice, Turn, Usage, forced, pace,
 };
 
 use super::dialect::{Piece, Wishes, join};
@@ -117,17 +117,17 @@ impl Answer {
             Event::Phase(..) => {}
             Event::Done { usage, .. } if self.stopped => self.usage = usage,
             _ if self.stopped => {}
-            Event::ReasoningPart => out.push(Piece::ReasoningPart),
+            Event::ReasoningPart { item } => out.push(Piece::ReasoningPart { item }),
             Event::Reasoning(text) => {
                 if !text.is_empty() {
                     out.push(Piece::Reasoning(text));
                 }
             }
             Event::Thought(thought) => out.push(Piece::Thought(thought)),
-            Event::Message { commentary, .. } if self.joined.is_some() => {
-                self.commentary = commentary;
-                if commentary {
-                    out.push(Piece::ReasoningPart);
+            Event::Message { id, phase } if self.joined.is_some() => {
+                self.commentary = Saying::is_progress(phase);
+                if self.commentary {
+                    out.push(Piece::ReasoningPart { item: id });
                 } else if let Some(joint) = &mut self.joined {
                     joint.gap = joint.begun;
                 }
@@ -135,12 +135,12 @@ impl Answer {
             Event::Text(text) if self.joined.is_some() && self.commentary => {
                 out.push(Piece::Reasoning(text));
             }
-            Event::Message { id, commentary } => {
+            Event::Message { id, phase } => {
                 // A stop string does not span messages.
                 let rest = self.stop.finish();
                 self.release(Piece::Text(rest), &mut out);
-                self.commentary = commentary;
-                self.release(Piece::Message { id, commentary }, &mut out);
+                self.commentary = Saying::is_progress(phase);
+                self.release(Piece::Message { id, phase }, &mut out);
             }
             Event::Text(text) if self.commentary => self.release(Piece::Text(text), &mut out),
             // Arguments, which stop strings do not cut, if it is not words that will be refused anyway.
@@ -264,7 +264,7 @@ fn answer_text(pieces: &[Piece]) -> Cow<'_, str> {
     let mut commentary = false;
     for piece in pieces {
         match piece {
-            Piece::Message { commentary: is, .. } => commentary = *is,
+            Piece::Message { phase, .. } => commentary = Saying::is_progress(*phase),
             Piece::Text(more) if !commentary => text += more.as_str(),
             _ => {}
         }
@@ -278,8 +278,8 @@ fn with_text(pieces: Vec<Piece>, mut text: Option<String>) -> Vec<Piece> {
     let mut out = Vec::with_capacity(pieces.len());
     for piece in pieces {
         match piece {
-            Piece::Message { commentary: is, .. } => {
-                commentary = is;
+            Piece::Message { phase, .. } => {
+                commentary = Saying::is_progress(phase);
                 out.push(piece);
             }
             Piece::Text(_) if !commentary => out.extend(text.take().map(Piece::Text)),
@@ -392,11 +392,18 @@ mod tests {
             ("{}", Err(Failure::InvalidJsonOutput)),
             ("", Err(Failure::InvalidJsonOutput)),
         ] {
-            let open = |commentary| Event::Message { id: "m".into(), commentary };
-            let events = vec![open(true), text("hm"), open(false), text(said), done(Finish::Stop)];
-            let opened = |commentary| Piece::Message { id: "m".into(), commentary };
+            let open = |phase| Event::Message { id: "m".into(), phase };
+            let events =
+                vec![open(Some(Saying::Commentary)), text("hm"), open(None), text(said), done(Finish::Stop)];
+            let opened = |phase| Piece::Message { id: "m".into(), phase };
             let expect = expect.map(|text| {
-                vec![opened(true), say("hm"), opened(false), say(text), Piece::Finish(Finish::Stop)]
+                vec![
+                    opened(Some(Saying::Commentary)),
+                    say("hm"),
+                    opened(None),
+                    say(text),
+                    Piece::Finish(Finish::Stop),
+                ]
             });
             assert_eq!(run(plain(&[], form(), ToolChoice::Auto), events), expect, "{said}");
         }
@@ -407,8 +414,14 @@ mod tests {
 
     #[test]
     fn messages_open_in_their_place_and_commentary_is_neither_cut_nor_checked() {
-        let open = |commentary| Event::Message { id: "m".into(), commentary };
-        let opened = |commentary| Piece::Message { id: "m".into(), commentary };
+        let open = |commentary: bool| {
+            let phase = commentary.then_some(Saying::Commentary);
+            Event::Message { id: "m".into(), phase }
+        };
+        let opened = |commentary: bool| {
+            let phase = commentary.then_some(Saying::Commentary);
+            Piece::Message { id: "m".into(), phase }
+        };
         let events = vec![open(true), text("{ END"), open(false), text("{"), text("} E"), done(Finish::Stop)];
         let stop = plain(&["END"], Output::Text, ToolChoice::Auto);
         let expect = vec![opened(true), say("{ END"), opened(false), say("{"), say("} "), say("E")];
@@ -425,7 +438,10 @@ mod tests {
 
     #[test]
     fn joined_messages_are_one_text_to_a_stop_string_and_commentary_is_reasoning() {
-        let open = |commentary| Event::Message { id: "m".into(), commentary };
+        let open = |commentary: bool| {
+            let phase = commentary.then_some(Saying::Commentary);
+            Event::Message { id: "m".into(), phase }
+        };
         let events = vec![
             open(true),
             text("hm END"),
@@ -440,7 +456,7 @@ mod tests {
             text(" x"),
             done(Finish::Stop),
         ];
-        let think = |text: &str| [Piece::ReasoningPart, Piece::Reasoning(text.into())];
+        let think = |text: &str| [Piece::ReasoningPart { item: "m".into() }, Piece::Reasoning(text.into())];
         let join = |stop: &[&str]| {
             let pieces = run(plain(stop, Output::Text, ToolChoice::Auto).joined(), events.clone()).unwrap();
             let (mut said, mut thought) = (String::new(), Vec::new());

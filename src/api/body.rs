@@ -63,7 +63,7 @@ pub const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Bodies of so many bytes together are made into conversations at a time: meanwhile they are there
 /// twice.
-const READ_AT_ONCE: usize = 16 << 20;
+const READ_AT_ONCE: usize = 8 << 20;
 
 /// What the turns of reading are counted in, in bytes.
 const UNIT: usize = 64 << 10;

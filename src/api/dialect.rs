@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Config;
-use crate::turn::{At, Failure, Finish, Thought, ToolCall, Turn, Usage};
+use crate::turn::{At, Failure, Finish, Saying, Thought, ToolCall, Turn, Usage};
 
 use super::error::ErrorReply;
 use super::remembered::CallersItems;
@@ -171,13 +171,16 @@ pub enum Piece {
     Message {
         /// The upstream's id of it.
         id: String,
-        /// Progress told on the way, not the answer.
-        commentary: bool,
+        /// What it is said for, where the upstream tells.
+        phase: Option<Saying>,
     },
     /// Text.
     Text(String),
-    /// A part of the reasoning summary begins.
-    ReasoningPart,
+    /// A part of a reasoning summary begins.
+    ReasoningPart {
+        /// The upstream's id of the reasoning item.
+        item: String,
+    },
     /// Reasoning summary.
     Reasoning(String),
     /// A whole reasoning item, its summary told already if it came in pieces.
@@ -197,7 +200,7 @@ impl Piece {
             Piece::Text(text) | Piece::Reasoning(text) => text.len(),
             Piece::ToolCall(call) => call.arguments.len(),
             Piece::Thought(thought) => thought.bytes(),
-            Piece::Message { .. } | Piece::ReasoningPart | Piece::Stopped(_) | Piece::Finish(_) => 0,
+            Piece::Message { .. } | Piece::ReasoningPart { .. } | Piece::Stopped(_) | Piece::Finish(_) => 0,
         }
     }
 }
@@ -243,6 +246,11 @@ pub trait Encoder: Send + Sync {
     /// # Errors
     /// [`Failure::Internal`] if an answer has not ended; what makes an answer none in this format.
     fn whole(&mut self, answers: Vec<WholeAnswer>, usage: Option<Usage>) -> Result<Bytes, Failure>;
+
+    /// The memory it takes beside the turn, in bytes.
+    fn bytes(&self) -> u64 {
+        0
+    }
 
     /// The client's own field for a part of its request.
     fn path(&self, at: &At) -> String;

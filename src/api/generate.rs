@@ -193,7 +193,8 @@ impl Reading {
         let decoded = self.dialect.decode(&parts, &self.config);
         // The body is as large as what was made of it: nobody needs both. That counts as long as anybody
         // has the turn.
-        let bytes = decoded.as_ref().map_or(0, |decoded| decoded.request.turn.bytes());
+        let bytes = |decoded: &Decoded| decoded.request.turn.bytes() + decoded.encoder.bytes();
+        let bytes = decoded.as_ref().map_or(0, bytes);
         let held = self.body.becomes(bytes);
         let mut decoded = decoded?;
         decoded.request.turn.memory = Memory::new(held);

@@ -46,7 +46,7 @@ impl Refused {
 /// # Errors
 /// [`Failure::BadRequest`] or [`Failure::BadImage`] naming the field.
 pub(super) fn part_of_url(url: Cow<str>, path: &str) -> Result<Part, Failure> {
-    of_url(url).map(Part::Image).map_err(|why| why.at(path))
+    of_url(url).map(Part::from).map_err(|why| why.at(path))
 }
 
 /// The image of a `data:` URL, which is read as the URL standard reads one, and in the URL-safe alphabet

@@ -60,7 +60,7 @@ impl Reply {
             Event::Text(text) | Event::Reasoning(text) => text.len(),
             Event::ToolCall(call) => call.arguments.len(),
             Event::Thought(thought) => thought.bytes(),
-            Event::Phase(..) | Event::ReasoningPart | Event::Message { .. } | Event::Done { .. } => 0,
+            Event::Phase(..) | Event::ReasoningPart { .. } | Event::Message { .. } | Event::Done { .. } => 0,
         };
         self.pace.note(bytes);
         let pieces = apart(bytes, || answer.take(event))?;

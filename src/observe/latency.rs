@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::metrics::{Finished, Observer, Status};
-use crate::turn::{Event, Outcome, Phase, Usage};
+use crate::turn::{Event, Outcome, Phase, Saying, Usage};
 
 /// The tracing target of the latency lines, and the first word of each.
 pub const TARGET: &str = "codex_api_proxy.latency";
@@ -104,7 +104,7 @@ impl Trace {
     pub fn see(&mut self, item: &Outcome, at: Instant) {
         match item {
             Ok(Event::Phase(phase, took)) => self.phase(*phase, *took),
-            Ok(Event::Message { commentary, .. }) => self.commentary = *commentary,
+            Ok(Event::Message { phase, .. }) => self.commentary = Saying::is_progress(*phase),
             // Progress told on the way is no content.
             Ok(Event::Text(_)) if self.commentary => {}
             Ok(Event::Text(_) | Event::ToolCall(_)) => {
@@ -113,7 +113,7 @@ impl Trace {
             // Several turns of one request add up, also when a later one fails: it was spent.
             Ok(Event::Done { usage: Some(usage), .. }) => *self.usage.get_or_insert_default() += *usage,
             Ok(
-                Event::ReasoningPart
+                Event::ReasoningPart { .. }
                 | Event::Reasoning(_)
                 | Event::Thought(_)
                 | Event::Done { usage: None, .. },

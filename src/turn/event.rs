@@ -8,15 +8,18 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Failure, Finish, Thought, ToolCall, Usage};
+use super::{Failure, Finish, Saying, Thought, ToolCall, Usage};
 
 /// One thing that happened in a turn.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A measured phase of the engine's work, for the latency line.
     Phase(Phase, Duration),
-    /// A part of the reasoning summary begins; [`Event::Reasoning`] that follows belongs to it.
-    ReasoningPart,
+    /// A part of a reasoning summary begins; [`Event::Reasoning`] that follows belongs to it.
+    ReasoningPart {
+        /// The upstream's id of the reasoning item.
+        item: String,
+    },
     /// More of the model's reasoning summary.
     Reasoning(String),
     /// A whole reasoning item, once it is complete.
@@ -26,8 +29,8 @@ pub enum Event {
     Message {
         /// The upstream's id of it.
         id: String,
-        /// Progress told on the way, not the answer.
-        commentary: bool,
+        /// What it is said for, where the upstream tells.
+        phase: Option<Saying>,
     },
     /// More of the answer; one upstream delta each, never merged or cut.
     Text(String),

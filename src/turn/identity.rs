@@ -283,10 +283,7 @@ mod tests {
                     ..first.clone()
                 },
             ),
-            (
-                "a tool step",
-                Turn { conversation: conversation(&[Item::ToolCall(call), result]), ..first.clone() },
-            ),
+            ("a tool step", Turn { conversation: conversation(&[call.into(), result]), ..first.clone() }),
             (
                 "instructions later on",
                 Turn { conversation: conversation(&[said(Role::System, "now long")]), ..first.clone() },
@@ -308,7 +305,7 @@ mod tests {
         let named = |name: &str| Turn { client_name: Some(name.into()), ..plain.clone() };
         let picture = |base64: &str| {
             let image = Image { media_type: "image/png".into(), base64: base64.into() };
-            let content = vec![Part::Text("hello".into()), Part::Image(image)];
+            let content = vec![Part::Text("hello".into()), image.into()];
             Turn { conversation: [Item::message(Role::User, content)].into(), ..plain.clone() }
         };
         let all = [

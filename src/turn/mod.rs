@@ -121,7 +121,7 @@ impl std::fmt::Debug for Memory {
     }
 }
 
-/// One entry of a conversation.
+/// One entry of a conversation. Small, for there may be hundreds of thousands of short ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// Something said.
@@ -136,16 +136,16 @@ pub enum Item {
     /// What the model thought, as [`Event::Thought`] gave it.
     Reasoning {
         /// What only the upstream can read.
-        encrypted: String,
+        encrypted: Box<str>,
         /// The parts of its summary.
-        summary: Vec<String>,
+        summary: Box<[String]>,
     },
     /// The model asked the caller to run a tool.
-    ToolCall(ToolCall),
+    ToolCall(Box<ToolCall>),
     /// What the caller's tool answered.
     ToolResult {
         /// The [`ToolCall::id`] this answers.
-        call_id: String,
+        call_id: Box<str>,
         /// The answer.
         content: Vec<Part>,
     },
@@ -163,7 +163,7 @@ impl Item {
             size_of::<Part>()
                 + match part {
                     Part::Text(text) => text.len(),
-                    Part::Image(image) => image.base64.len() + image.media_type.len(),
+                    Part::Image(image) => size_of::<Image>() + image.base64.len() + image.media_type.len(),
                 }
         };
         let parts = |parts: &[Part]| parts.iter().map(part).sum::<usize>();
@@ -174,13 +174,21 @@ impl Item {
             }
             Item::ToolCall(call) => {
                 let namespace = call.namespace.as_ref().map_or(0, String::len);
-                call.id.len() + call.name.len() + namespace + call.arguments.len()
+                size_of::<ToolCall>() + call.id.len() + call.name.len() + namespace + call.arguments.len()
             }
             Item::ToolResult { call_id, content } => call_id.len() + parts(content),
         };
         (size_of::<Item>() + more) as u64
     }
 }
+
+impl From<ToolCall> for Item {
+    fn from(call: ToolCall) -> Item {
+        Item::ToolCall(Box::new(call))
+    }
+}
+
+const _: () = assert!(size_of::<Item>() <= 40 && size_of::<Part>() <= 16);
 
 /// What the model said a message for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +200,11 @@ pub enum Saying {
 }
 
 impl Saying {
+    /// Whether a message of this phase is progress told on the way, not the answer.
+    pub fn is_progress(phase: Option<Saying>) -> bool {
+        phase == Some(Saying::Commentary)
+    }
+
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {
@@ -235,13 +248,19 @@ impl Role {
     }
 }
 
-/// A piece of a message.
+/// A piece of a message. Small, like [`Item`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Text.
-    Text(String),
+    Text(Box<str>),
     /// An inline image.
-    Image(Image),
+    Image(Box<Image>),
+}
+
+impl From<Image> for Part {
+    fn from(image: Image) -> Part {
+        Part::Image(Box::new(image))
+    }
 }
 
 /// An inline image: the client's `data:` URL, already checked to decode.

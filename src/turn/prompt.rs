@@ -70,7 +70,7 @@ pub fn images(conversation: &[Item]) -> impl Iterator<Item = &Image> {
         Item::Reasoning { .. } | Item::ToolCall(_) => &[],
     });
     parts.filter_map(|part| match part {
-        Part::Image(image) => Some(image),
+        Part::Image(image) => Some(&**image),
         Part::Text(_) => None,
     })
 }
@@ -88,7 +88,7 @@ fn verbatim(content: &[Part]) -> Pieces<'_> {
         Some((*images, part))
     });
     let lines = numbered.enumerate().filter_map(move |(index, (number, part))| match part {
-        Part::Text(text) => Some(Cow::Borrowed(text.as_str())),
+        Part::Text(text) => Some(Cow::Borrowed(&**text)),
         Part::Image(_) => (index >= first).then(|| Cow::Owned(label(number))),
     });
     Box::new(lines.enumerate().flat_map(|(index, line)| {
@@ -118,7 +118,7 @@ fn parts(content: &[Part], before: usize) -> Pieces<'_> {
     });
     Box::new(numbered.flat_map(|(number, part)| {
         let (text, label) = match part {
-            Part::Text(text) => (text.as_str(), None),
+            Part::Text(text) => (&**text, None),
             Part::Image(_) => ("", Some(Cow::Owned(label(number)))),
         };
         escaped(text).chain(label).chain(once("\n"))
@@ -186,7 +186,7 @@ mod tests {
         let conversation = [
             say(Role::System, "Be brief."),
             say(Role::User, "Weather?"),
-            Item::ToolCall(ToolCall::function("call 1]", "get", "{}")),
+            Item::from(ToolCall::function("call 1]", "get", "{}")),
             Item::ToolResult { call_id: "call 1]".into(), content: vec![Part::Text("3C".into())] },
             say(Role::Assistant, "3C"),
             say(Role::User, "Thanks"),
@@ -199,11 +199,11 @@ mod tests {
     #[test]
     fn images_are_numbered() {
         let image = |base64: &str| Image { media_type: "image/png".into(), base64: base64.into() };
-        let content = vec![Part::Text("a".into()), Part::Image(image("1")), Part::Image(image("2"))];
+        let content = vec![Part::Text("a".into()), image("1").into(), image("2").into()];
         let lone = [Item::message(Role::User, content.clone())];
         assert_eq!(text(&lone), "a\n[Image #1]\n[Image #2]");
         assert!(images(&lone).eq(&[image("1"), image("2")]));
-        let further = Item::message(Role::User, vec![Part::Image(image("3"))]);
+        let further = Item::message(Role::User, vec![image("3").into()]);
         let both =
             [say(Role::System, "s"), Item::message(Role::User, content), say(Role::User, "b"), further];
         let framed = text(&both);
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn texts_and_images_keep_their_order() {
-        let image = || Part::Image(Image { media_type: "image/png".into(), base64: "1".into() });
+        let image = || Part::from(Image { media_type: "image/png".into(), base64: "1".into() });
         let say = |text: &str| Part::Text(text.into());
         for (content, expect) in [
             (vec![image(), image(), say("a"), say("b")], "a\nb"),

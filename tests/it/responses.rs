@@ -219,7 +219,9 @@ fn exec_names_the_engine_for_what_it_cannot_carry() {
         assert_eq!(refused.status, 400);
         let error = &refused.json()["error"];
         assert_eq!((&error["param"], &error["code"]), (&json!(param), &json!("unsupported_parameter")));
-        assert!(error["message"].as_str().unwrap().contains("engine = \"app-server\""), "{error}");
+        let message = error["message"].as_str().unwrap();
+        let need = "engine = \"app-server\" (agents best with profile = \"model\").";
+        assert!(message.ends_with(need), "{error}");
     }
 }
 
@@ -339,8 +341,8 @@ fn reasoning_goes_both_ways_and_progress_is_told_as_such() {
     assert_eq!(output[0]["encrypted_content"], "SECRET");
     assert_eq!(output[0]["summary"], json!([{"type": "summary_text", "text": "hm"}]));
     assert_eq!(
-        (&output[1]["phase"], &output[2]["content"][0]["text"]),
-        (&json!("commentary"), &json!("there"))
+        (&output[1]["phase"], &output[2]["phase"], &output[2]["content"][0]["text"]),
+        (&json!("commentary"), &json!("final_answer"), &json!("there"))
     );
 
     let input: Vec<Value> = [user("go")].into_iter().chain(output).chain([user("and?")]).collect();
@@ -351,4 +353,23 @@ fn reasoning_goes_both_ways_and_progress_is_told_as_such() {
     let given: Vec<Value> = input_of(&upstream, "reasoning");
     assert_eq!(given.len(), 1, "{given:?}");
     assert_eq!(given[0]["encrypted_content"], "SECRET");
+}
+
+#[test]
+fn neighbouring_thoughts_stay_apart() {
+    let Some((setup, upstream)) = on("app-server") else { return };
+    let proxy = setup.start();
+    upstream.reply(
+        Reply::nothing().then_reasoning(&["a", "b"]).then_reasoning(&["c"]).then_phase("final_answer", "x"),
+    );
+    let answer = post(&proxy, json!({"input": "go", "reasoning": {"summary": "auto"}})).send().json();
+    let summary = |item: &Value| {
+        let parts = item["summary"].as_array().unwrap();
+        parts.iter().map(|part| part["text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (summary(&answer["output"][0]), summary(&answer["output"][1])),
+        (vec!["a".into(), "b".into()], vec!["c".into()]),
+        "{answer}"
+    );
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::api::dialect::{Encoder, Frames, Heading, Piece, WholeAnswer};
 use crate::api::error::ErrorReply;
 use crate::api::sse;
-use crate::turn::{At, Failure, Usage};
+use crate::turn::{At, Failure, Saying, Usage};
 
 use super::reply::{Chunks, Whole, whole};
 use super::request::ChatRequest;
@@ -158,16 +158,16 @@ impl Fold {
             Piece::Text(text) if self.commentary => Folded::Reasoning(self.reasoning.add(text)),
             Piece::Text(text) => Folded::Text(self.text.add(text)),
             Piece::Reasoning(text) => Folded::Reasoning(self.reasoning.add(text)),
-            Piece::Message { commentary, .. } => {
-                self.commentary = commentary;
-                if commentary {
+            Piece::Message { phase, .. } => {
+                self.commentary = Saying::is_progress(phase);
+                if self.commentary {
                     self.reasoning.part()
                 } else {
                     self.text.part()
                 }
                 Folded::Other(piece)
             }
-            Piece::ReasoningPart => {
+            Piece::ReasoningPart { .. } => {
                 self.reasoning.part();
                 Folded::Other(piece)
             }

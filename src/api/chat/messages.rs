@@ -55,7 +55,7 @@ pub(super) fn decode(messages: Items, wanted: &Wanted) -> Result<Messages, Failu
                     fields.invalid("tool_call_id", "names no tool call of the preceding assistant message")
                 })?;
                 items.push(Item::ToolResult {
-                    call_id: id.into_owned(),
+                    call_id: id.into(),
                     content: content(&fields, Allowed::Text, &mut ignored)?,
                 });
             }
@@ -65,7 +65,7 @@ pub(super) fn decode(messages: Items, wanted: &Wanted) -> Result<Messages, Failu
                     fields.invalid("name", "names no function call of the preceding assistant message")
                 })?;
                 let content = content(&fields, Allowed::Text, &mut ignored)?;
-                items.push(Item::ToolResult { call_id, content });
+                items.push(Item::ToolResult { call_id: call_id.into(), content });
             }
             _ => return Err(fields.invalid("role", &format!("must be one of {ROLES}"))),
         }
@@ -113,9 +113,8 @@ fn assistant(
         return Err(fields.missing("content"));
     }
     let mut parts = if says { content(fields, Allowed::Text, ignored)? } else { Vec::new() };
-    parts.extend(refusal.map(|text| Part::Text(text.into_owned())));
-    if parts.iter().any(|part| *part != Part::Text(String::new())) || (none_called && function_call.is_none())
-    {
+    parts.extend(refusal.map(|text| Part::Text(text.into())));
+    if parts.iter().any(|part| *part != Part::Text("".into())) || (none_called && function_call.is_none()) {
         items.push(Item::message(Role::Assistant, parts));
     }
     for (number, call) in tool_calls.into_iter().flatten().enumerate() {
@@ -154,7 +153,7 @@ fn push_call(
     if !calls.add(id, &name) {
         return Err(function.invalid("name", "gives the call an id that a tool call beside it has"));
     }
-    items.push(Item::ToolCall(ToolCall::function(id, name, arguments)));
+    items.push(Item::from(ToolCall::function(id, name, arguments)));
     Ok(())
 }
 
@@ -172,7 +171,7 @@ fn content(
 ) -> Result<Vec<Part>, Failure> {
     let value = fields.get("content").ok_or_else(|| fields.missing("content"))?;
     if let Some(text) = value.string() {
-        return Ok(vec![Part::Text(text.into_owned())]);
+        return Ok(vec![Part::Text(text.into())]);
     }
     let Some(parts) = value.items() else {
         return Err(wrong(&fields.path("content"), "a string or an array of parts", value));
@@ -192,11 +191,11 @@ fn part(fields: &Fields, allowed: Allowed, ignored: &mut BTreeSet<&'static str>)
     match &*kind {
         "text" | "input_text" | "output_text" => {
             let text = fields.string("text")?.ok_or_else(|| fields.missing("text"))?;
-            Ok(Part::Text(text.into_owned()))
+            Ok(Part::Text(text.into()))
         }
         "refusal" => {
             let text = fields.string("refusal")?.ok_or_else(|| fields.missing("refusal"))?;
-            Ok(Part::Text(text.into_owned()))
+            Ok(Part::Text(text.into()))
         }
         "image_url" | "input_image" if allowed == Allowed::Text => {
             Err(fields.invalid("type", "may be an image in user messages only"))

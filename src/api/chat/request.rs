@@ -65,7 +65,7 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Cha
     if !offer.tools.is_empty() && !config.engine.capabilities().tools {
         return Err(unsupported(
             "tools",
-            "Function tools need the app-server engine: set engine = \"app-server\".",
+            "Function tools need the app-server engine: set engine = \"app-server\" (agents best with profile = \"model\").",
         ));
     }
     let include_usage = include_usage(&fields, stream)?;

@@ -100,7 +100,7 @@ impl Encoder for CompletionsEncoder {
             Piece::Finish(finish) => self.more(index, "", Some(finish), out),
             // There is no place for what was thought, and no tool was offered.
             Piece::Message { .. }
-            | Piece::ReasoningPart
+            | Piece::ReasoningPart { .. }
             | Piece::Reasoning(_)
             | Piece::Thought(_)
             | Piece::ToolCall(_)
@@ -195,10 +195,10 @@ mod tests {
 
     fn said(text: &str, finish: Finish) -> WholeAnswer {
         vec![
-            Piece::ReasoningPart,
+            Piece::ReasoningPart { item: "r".into() },
             Piece::Reasoning("hm".into()),
             Piece::Text(text.into()),
-            Piece::ReasoningPart,
+            Piece::ReasoningPart { item: "r".into() },
             Piece::Text("!".into()),
             Piece::Finish(finish),
         ]

@@ -49,7 +49,7 @@ pub(super) fn decode(body: &str, wanted: &Wanted, config: &Config) -> Result<Com
     let cwd = fields.cwd()?;
     refuse(&fields, n)?;
     check_no_effect(&fields)?;
-    let said = Item::message(Role::User, vec![Part::Text(prompt.into_owned())]);
+    let said = Item::message(Role::User, vec![Part::Text(prompt.into())]);
     let turn = Turn {
         model: models::upstream(&model, config),
         ..Turn::new([said], Workdir::unseen(Path::new(&config.default_cwd)))

@@ -71,7 +71,7 @@ impl Blocks {
                 self.open(Open::Text, step);
                 step(Step::Text(text));
             }
-            Piece::ReasoningPart => self.gap = self.told,
+            Piece::ReasoningPart { .. } => self.gap = self.told,
             Piece::Reasoning(text) if self.shown.text => {
                 let text = match std::mem::take(&mut self.gap) && self.open == Some(Open::Thinking) {
                     true => Cow::Owned(format!("\n\n{text}")),

@@ -152,7 +152,7 @@ impl Conversation {
     fn user(&mut self, message: &Fields, index: usize) -> Result<(), Failure> {
         let content = message.get("content").ok_or_else(|| message.missing("content"))?;
         if let Some(text) = content.string() {
-            let text = vec![Part::Text(text.into_owned())];
+            let text = vec![Part::Text(text.into())];
             self.push(Item::message(Role::User, text), Origin::Message(index));
             return Ok(());
         }
@@ -183,7 +183,7 @@ impl Conversation {
                     )
                 })?;
             let content = result(&block)?;
-            self.push(Item::ToolResult { call_id, content }, Origin::Block(index, number));
+            self.push(Item::ToolResult { call_id: call_id.into(), content }, Origin::Block(index, number));
         }
         if !said.is_empty() {
             self.push(Item::message(Role::User, said), Origin::Message(index));
@@ -192,7 +192,7 @@ impl Conversation {
     }
 
     fn assistant(&mut self, message: &Fields, index: usize) -> Result<(), Failure> {
-        let said = |text: Cow<str>| Item::message(Role::Assistant, vec![Part::Text(text.into_owned())]);
+        let said = |text: Cow<str>| Item::message(Role::Assistant, vec![Part::Text(text.into())]);
         let Some(content) = message.get("content") else { return Ok(()) };
         if let Some(text) = content.string() {
             if !text.is_empty() {
@@ -221,7 +221,7 @@ impl Conversation {
                         return Err(block.invalid("id", "is used by two tool calls"));
                     }
                     let call = ToolCall::function(id, name, input.json().as_str());
-                    self.push(Item::ToolCall(call), origin);
+                    self.push(call.into(), origin);
                 }
                 "thinking" => {
                     let thought = block.string("thinking")?.unwrap_or_default();
@@ -230,7 +230,7 @@ impl Conversation {
                         Some(encrypted) => {
                             let summary = Some(thought).filter(|thought| !thought.is_empty());
                             let summary = summary.into_iter().map(Cow::into_owned).collect();
-                            self.push(Item::Reasoning { encrypted, summary }, origin);
+                            self.push(Item::Reasoning { encrypted: encrypted.into(), summary }, origin);
                         }
                         None => self.ignore_thinking(block.path("signature")),
                     }
@@ -298,7 +298,7 @@ fn texts(fields: &Fields, key: &str, system: bool) -> Result<Vec<Part>, Failure>
         *first = first.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap_or_default().into();
     }
     let texts = texts.into_iter().filter(|text| !system || !text.is_empty());
-    Ok(texts.map(|text| Part::Text(text.into_owned())).collect())
+    Ok(texts.map(|text| Part::Text(text.into())).collect())
 }
 
 /// What a block of text or an image is; a document may be of several blocks.
@@ -306,7 +306,7 @@ fn part(block: &Fields, kind: &str, known: &str) -> Result<Vec<Part>, Failure> {
     match kind {
         "text" => {
             let text = block.string("text")?.ok_or_else(|| block.missing("text"))?;
-            Ok(vec![Part::Text(text.into_owned())])
+            Ok(vec![Part::Text(text.into())])
         }
         "image" => {
             let source = block.object("source")?.ok_or_else(|| block.missing("source"))?;
@@ -321,7 +321,7 @@ fn part(block: &Fields, kind: &str, known: &str) -> Result<Vec<Part>, Failure> {
             let media_type = source.string("media_type")?.ok_or_else(|| source.missing("media_type"))?;
             let data = source.string("data")?.ok_or_else(|| source.missing("data"))?;
             let image = image::of_base64(&media_type, data);
-            Ok(vec![Part::Image(image.map_err(|why| why.at(&source.path("data")))?)])
+            Ok(vec![image.map_err(|why| why.at(&source.path("data")))?.into()])
         }
         "document" => {
             let source = block.object("source")?.ok_or_else(|| block.missing("source"))?;
@@ -329,7 +329,7 @@ fn part(block: &Fields, kind: &str, known: &str) -> Result<Vec<Part>, Failure> {
             match &*source.string("type")?.ok_or_else(|| source.missing("type"))? {
                 "text" => {
                     let text = source.string("data")?.ok_or_else(|| source.missing("data"))?;
-                    Ok(vec![Part::Text(text.into_owned())])
+                    Ok(vec![Part::Text(text.into())])
                 }
                 "content" => parts(&source, "text, image"),
                 _ => {
@@ -347,7 +347,7 @@ fn part(block: &Fields, kind: &str, known: &str) -> Result<Vec<Part>, Failure> {
 fn parts(fields: &Fields, known: &str) -> Result<Vec<Part>, Failure> {
     let Some(content) = fields.get("content") else { return Ok(Vec::new()) };
     if let Some(text) = content.string() {
-        return Ok(vec![Part::Text(text.into_owned())]);
+        return Ok(vec![Part::Text(text.into())]);
     }
     let mut all = Vec::new();
     for (number, block) in blocks(fields, "content", content)?.enumerate() {
@@ -369,7 +369,7 @@ fn result(block: &Fields) -> Result<Vec<Part>, Failure> {
     let mut content = parts(block, RESULT)?;
     if block.boolean("is_error")? == Some(true) {
         match content.first_mut() {
-            Some(Part::Text(text)) => *text = format!("{FAILED}\n{text}"),
+            Some(Part::Text(text)) => *text = format!("{FAILED}\n{text}").into(),
             _ => content.insert(0, Part::Text(FAILED.into())),
         }
     }

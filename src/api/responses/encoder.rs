@@ -119,6 +119,11 @@ impl Encoder for ResponsesEncoder {
         serde_json::to_vec(&self.object(status, usage, None)).map(Bytes::from).map_err(encoding)
     }
 
+    /// What the response repeats of its request: once as it is, and in the two events that open a stream.
+    fn bytes(&self) -> u64 {
+        3 * self.asked.echo.bytes()
+    }
+
     fn path(&self, at: &At) -> String {
         match at {
             At::Field(path) => path.clone(),

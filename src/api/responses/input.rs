@@ -59,12 +59,12 @@ pub(super) fn decode(
 ) -> Result<Input, Failure> {
     let mut input = Input::default();
     if let Some(text) = fields.string("instructions")?.filter(|text| !text.is_empty()) {
-        let content = vec![Part::Text(text.into_owned())];
+        let content = vec![Part::Text(text.into())];
         input.push(Item::message(Role::Developer, content), Origin::Instructions);
     }
     let value = fields.get("input").ok_or_else(|| fields.missing("input"))?;
     if let Some(text) = value.string() {
-        input.push(Item::message(Role::User, vec![Part::Text(text.into_owned())]), Origin::Text);
+        input.push(Item::message(Role::User, vec![Part::Text(text.into())]), Origin::Text);
         return Ok(input);
     }
     let items = value.items().ok_or_else(|| wrong("input", "a string or an array of items", value))?;
@@ -110,8 +110,8 @@ impl Input {
             "reasoning" => reasoning(fields)?,
             "item_reference" => self.referred(fields, index, remembered)?,
             "additional_tools" => {
-                let tools = fields.array("tools")?.ok_or_else(|| fields.missing("tools"))?;
-                offered.add(tools, &fields.path("tools["))?;
+                fields.get("tools").ok_or_else(|| fields.missing("tools"))?;
+                offered.add(fields)?;
                 None
             }
             _ => return Err(unknown(fields, &kind)),
@@ -140,7 +140,7 @@ impl Input {
             CallKind::Function => ToolCall::function(id, name, arguments),
             CallKind::Custom => ToolCall::custom(id, name, arguments),
         };
-        Ok(Item::ToolCall(match fields.string("namespace")?.filter(|namespace| !namespace.is_empty()) {
+        Ok(Item::from(match fields.string("namespace")?.filter(|namespace| !namespace.is_empty()) {
             Some(namespace) => call.within(namespace),
             None => call,
         }))
@@ -176,10 +176,10 @@ impl Input {
         self.calls.answer(&id, kind).map_err(|why| fields.invalid("call_id", why))?;
         let value = fields.get("output").ok_or_else(|| fields.missing("output"))?;
         let content = match value.string() {
-            Some(text) => vec![Part::Text(text.into_owned())],
+            Some(text) => vec![Part::Text(text.into())],
             None => parts(value, fields, "output", true)?,
         };
-        Ok(Item::ToolResult { call_id: id.into_owned(), content })
+        Ok(Item::ToolResult { call_id: id.into(), content })
     }
 
     /// Codex would answer a call that has no result by itself, without a word. One at the end may be
@@ -268,7 +268,7 @@ fn reasoning(fields: &Fields) -> Result<Option<Item>, Failure> {
         summary.push(part.string("text")?.ok_or_else(|| part.missing("text"))?.into_owned());
     }
     let encrypted = fields.string("encrypted_content")?.filter(|content| !content.is_empty());
-    Ok(encrypted.map(|encrypted| Item::Reasoning { encrypted: encrypted.into_owned(), summary }))
+    Ok(encrypted.map(|encrypted| Item::Reasoning { encrypted: encrypted.into(), summary: summary.into() }))
 }
 
 /// A message, unless the model said nothing in it.
@@ -283,7 +283,7 @@ fn message(fields: &Fields) -> Result<Option<Item>, Failure> {
     let phase = fields.string("phase")?.and_then(|phase| Saying::from_name(&phase));
     let value = fields.get("content").ok_or_else(|| fields.missing("content"))?;
     let content = match value.string() {
-        Some(text) => vec![Part::Text(text.into_owned())],
+        Some(text) => vec![Part::Text(text.into())],
         None if role == Role::Assistant && value.items().is_some_and(|parts| parts.is_empty()) => {
             return Ok(None);
         }
@@ -307,7 +307,7 @@ fn parts(value: Raw, fields: &Fields, key: &str, images: bool) -> Result<Vec<Par
 fn part(fields: &Fields, images: bool) -> Result<Part, Failure> {
     let text = |key: &str| {
         let text = fields.string(key)?.ok_or_else(|| fields.missing(key))?;
-        Ok(Part::Text(text.into_owned()))
+        Ok(Part::Text(text.into()))
     };
     let kind = fields.string("type")?.ok_or_else(|| fields.missing("type"))?;
     match &*kind {

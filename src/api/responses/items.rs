@@ -86,15 +86,15 @@ impl OutputItem {
     /// Its id, and what it is in a conversation; `None` for what says nothing to a model.
     pub(super) fn known(&self) -> Option<(String, Item)> {
         let call = |call: ToolCall, namespace: &Option<String>| {
-            Item::ToolCall(ToolCall { namespace: namespace.clone(), ..call })
+            Item::from(ToolCall { namespace: namespace.clone(), ..call })
         };
         Some(match self {
             OutputItem::Reasoning { id, summary, encrypted_content } => {
                 let summary = summary.iter().map(|part| part.text.clone()).collect();
-                (id.clone(), Item::Reasoning { encrypted: encrypted_content.clone()?, summary })
+                (id.clone(), Item::Reasoning { encrypted: encrypted_content.as_deref()?.into(), summary })
             }
             OutputItem::Message { id, content, phase, .. } => {
-                let content = content.iter().map(|part| Part::Text(part.text.clone())).collect();
+                let content = content.iter().map(|part| Part::Text(part.text.as_str().into())).collect();
                 let phase = phase.and_then(Saying::from_name);
                 (id.clone(), Item::Message { role: Role::Assistant, content, phase })
             }

@@ -160,6 +160,15 @@ impl From<Usage> for WireUsage {
 }
 
 impl Echo {
+    /// What of it may be long, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let written = [&self.instructions, &self.metadata, &self.format, &self.tool_choice, &self.tools];
+        let texts = [&self.prompt_cache_key, &self.safety_identifier, &self.user];
+        let written = written.into_iter().flatten().map(|value| value.get().len());
+        let texts = texts.into_iter().flatten().map(String::len);
+        written.chain(texts).sum::<usize>() as u64
+    }
+
     /// The whole object.
     pub(super) fn response<'a>(
         &'a self,

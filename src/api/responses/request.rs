@@ -107,9 +107,7 @@ fn read(
 ) -> Result<ResponsesRequest, Failure> {
     refuse_stored(fields)?;
     let mut offered = Offered::default();
-    if let Some(tools) = fields.array("tools")? {
-        offered.add(tools, "tools[")?;
-    }
+    offered.add(fields)?;
     let input = input::decode(fields, &mut offered, remembered, wanted)?;
     let offer = offered.chosen(fields)?;
     let stream = fields.boolean("stream")?.unwrap_or(false);

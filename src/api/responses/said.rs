@@ -38,8 +38,18 @@ pub(super) struct Said {
 #[derive(Debug)]
 enum Open {
     Nothing,
-    Message { id: String, phase: Option<&'static str>, text: String },
-    Reasoning { id: String, summary: Vec<SummaryPart>, in_part: bool },
+    Message {
+        id: String,
+        phase: Option<&'static str>,
+        text: String,
+    },
+    /// `of` is the upstream's id of it.
+    Reasoning {
+        id: String,
+        of: String,
+        summary: Vec<SummaryPart>,
+        in_part: bool,
+    },
 }
 
 impl Said {
@@ -61,14 +71,14 @@ impl Said {
     /// Takes the next piece.
     pub(super) fn take(&mut self, piece: Piece, events: &mut Events) {
         match piece {
-            Piece::Message { commentary, .. } => {
+            Piece::Message { phase, .. } => {
                 self.close(ItemStatus::Completed, events);
-                self.message(commentary, events);
+                self.message(phase, events);
             }
             Piece::Text(text) => self.text(text, events),
-            Piece::ReasoningPart if self.wanted.summaries => self.part(events),
+            Piece::ReasoningPart { item } if self.wanted.summaries => self.part(item, events),
             Piece::Reasoning(text) if self.wanted.summaries => self.think(text, events),
-            Piece::ReasoningPart | Piece::Reasoning(_) => {}
+            Piece::ReasoningPart { .. } | Piece::Reasoning(_) => {}
             Piece::Thought(thought) => self.thought(thought, events),
             Piece::ToolCall(call) => self.call(call, events),
             Piece::Stopped(_) => {}
@@ -76,9 +86,9 @@ impl Said {
         }
     }
 
-    fn message(&mut self, commentary: bool, events: &mut Events) {
+    fn message(&mut self, phase: Option<Saying>, events: &mut Events) {
         let id = ids::fresh("msg_");
-        let phase = commentary.then_some(Saying::Commentary.name());
+        let phase = phase.map(Saying::name);
         let output_index = self.items.len();
         let item = OutputItem::message(id.clone(), phase, ItemStatus::InProgress, Vec::new());
         events.write("response.output_item.added", &ItemEvent { output_index, item: &item });
@@ -92,7 +102,7 @@ impl Said {
         if !matches!(self.open, Open::Message { .. }) {
             // An engine that never says where a message begins answers in one.
             self.close(ItemStatus::Completed, events);
-            self.message(false, events);
+            self.message(None, events);
         }
         let output_index = self.items.len();
         if let Open::Message { id, text, .. } = &mut self.open {
@@ -102,23 +112,24 @@ impl Said {
         }
     }
 
-    fn reasoning(&mut self, events: &mut Events) {
-        if matches!(self.open, Open::Reasoning { .. }) {
+    /// Opens the reasoning item of that id, unless it is.
+    fn reasoning(&mut self, item: String, events: &mut Events) {
+        if matches!(&self.open, Open::Reasoning { of, .. } if *of == item) {
             return;
         }
         self.close(ItemStatus::Completed, events);
         let id = ids::fresh("rs_");
-        let item = OutputItem::Reasoning { id: id.clone(), summary: Vec::new(), encrypted_content: None };
-        events
-            .write("response.output_item.added", &ItemEvent { output_index: self.items.len(), item: &item });
-        self.open = Open::Reasoning { id, summary: Vec::new(), in_part: false };
+        let begun = OutputItem::Reasoning { id: id.clone(), summary: Vec::new(), encrypted_content: None };
+        let output_index = self.items.len();
+        events.write("response.output_item.added", &ItemEvent { output_index, item: &begun });
+        self.open = Open::Reasoning { id, of: item, summary: Vec::new(), in_part: false };
     }
 
-    fn part(&mut self, events: &mut Events) {
-        self.reasoning(events);
+    fn part(&mut self, item: String, events: &mut Events) {
+        self.reasoning(item, events);
         self.end_part(events);
         let output_index = self.items.len();
-        if let Open::Reasoning { id, summary, in_part } = &mut self.open {
+        if let Open::Reasoning { id, summary, in_part, .. } = &mut self.open {
             let part = SummaryPart::default();
             let (summary_index, said) = (summary.len(), Summary::Part(&part));
             let added = SummaryEvent { item_id: id, output_index, summary_index, said };
@@ -130,7 +141,12 @@ impl Said {
 
     fn think(&mut self, more: String, events: &mut Events) {
         if !matches!(self.open, Open::Reasoning { in_part: true, .. }) {
-            self.part(events);
+            // An engine that never says where a part begins.
+            let item = match &self.open {
+                Open::Reasoning { of, .. } => of.clone(),
+                _ => String::new(),
+            };
+            self.part(item, events);
         }
         let output_index = self.items.len();
         if let Open::Reasoning { id, summary, .. } = &mut self.open
@@ -146,7 +162,7 @@ impl Said {
 
     fn end_part(&mut self, events: &mut Events) {
         let output_index = self.items.len();
-        if let Open::Reasoning { id, summary, in_part } = &mut self.open
+        if let Open::Reasoning { id, summary, in_part, .. } = &mut self.open
             && std::mem::take(in_part)
             && let Some(part) = summary.last()
         {
@@ -165,12 +181,12 @@ impl Said {
         let told = matches!(self.open, Open::Reasoning { .. });
         if !told && self.wanted.summaries {
             for text in thought.summary {
-                self.part(events);
+                self.part(thought.id.clone(), events);
                 self.think(text, events);
             }
         }
-        if encrypted.is_some() {
-            self.reasoning(events);
+        if encrypted.is_some() && !matches!(self.open, Open::Reasoning { .. }) {
+            self.reasoning(thought.id, events);
         }
         self.close_with(ItemStatus::Completed, encrypted, events);
     }
@@ -238,7 +254,7 @@ impl Said {
         if finish == Finish::Stop && empty {
             // An empty answer is one: clients look for its text.
             self.close(ItemStatus::Completed, events);
-            self.message(false, events);
+            self.message(None, events);
         }
         let status = match finish {
             Finish::Stop | Finish::ToolCalls => ItemStatus::Completed,

@@ -52,13 +52,13 @@ pub(super) struct Offer {
 }
 
 impl Offered {
-    /// Adds a list of tools; `place` is its name with a bracket, as in `tools[`.
+    /// Adds the tools of a list, if there is one.
     ///
     /// # Errors
     /// [`Failure::BadRequest`] naming the field.
-    pub(super) fn add(&mut self, list: Items, place: &str) -> Result<(), Failure> {
-        for (index, value) in list.enumerate() {
-            self.add_one(value, &format!("{place}{index}]"))?;
+    pub(super) fn add(&mut self, fields: &Fields) -> Result<(), Failure> {
+        for (index, value) in tools(fields)?.into_iter().flatten().enumerate() {
+            self.add_one(value, &fields.path(&format!("tools[{index}]")))?;
         }
         Ok(())
     }
@@ -70,7 +70,7 @@ impl Offered {
             "namespace" => {
                 let namespace = fields.tool_name("name")?;
                 fields.string("description")?;
-                let list = fields.array("tools")?.ok_or_else(|| fields.missing("tools"))?;
+                let list = tools(&fields)?.ok_or_else(|| fields.missing("tools"))?;
                 for (index, value) in list.enumerate() {
                     let place = format!("{place}.tools[{index}]");
                     self.push(&Fields::of(value, format!("{place}."))?, &place, Some(&namespace))?;
@@ -243,6 +243,18 @@ fn hosted(place: &str, kind: &str) -> Failure {
     let message =
         format!("{place}: hosted tools (`{kind}`) are not available here; offer a function instead.");
     Failure::Unsupported { at: At::Field(place.to_owned()), message }
+}
+
+/// The most tools of one list: the upstream takes no more.
+const MOST: usize = 128;
+
+/// The field `tools`.
+fn tools<'a>(fields: &Fields<'a>) -> Result<Option<Items<'a>>, Failure> {
+    let list = fields.array("tools")?;
+    match list.clone().map_or(0, Iterator::count) {
+        0..=MOST => Ok(list),
+        _ => Err(fields.invalid("tools", &format!("must not have more than {MOST} entries"))),
+    }
 }
 
 /// The form of a custom tool's input.

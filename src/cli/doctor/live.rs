@@ -155,7 +155,8 @@ fn here(config: &Config, examined: &Examined) -> Result<Conversation, String> {
         Engine::start(live, codex)
     });
     let held = conversation(|said| {
-        let item = |(role, text): &(Role, String)| Item::message(*role, vec![Part::Text(text.clone())]);
+        let item =
+            |(role, text): &(Role, String)| Item::message(*role, vec![Part::Text(text.as_str().into())]);
         let items: Vec<Item> = said.iter().map(item).collect();
         let turn = Turn {
             caller: Caller::User(own_uid()),

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 
-use crate::turn::{CallKind, Event, Item, Memory, Part, Role, ToolCall, Turn};
+use crate::turn::{CallKind, Event, Item, Memory, Part, Role, Saying, ToolCall, Turn};
 
 /// What the model said in one answer.
 #[derive(Clone, Debug, Default)]
@@ -30,8 +30,9 @@ impl Told {
     /// Notes what the client is told.
     pub fn note(&mut self, event: &Event) {
         match event {
-            Event::Message { commentary, .. } => {
-                self.messages.push(Spoken { text: String::new(), commentary: *commentary });
+            Event::Message { phase, .. } => {
+                let commentary = Saying::is_progress(*phase);
+                self.messages.push(Spoken { text: String::new(), commentary });
             }
             Event::Text(text) => match self.messages.last_mut() {
                 Some(message) => message.text.push_str(text),
@@ -39,7 +40,7 @@ impl Told {
             },
             Event::ToolCall(call) => self.calls.push(call.clone()),
             Event::Thought(thought) => self.thoughts.extend(thought.encrypted.clone()),
-            Event::Phase(..) | Event::ReasoningPart | Event::Reasoning(_) | Event::Done { .. } => {}
+            Event::Phase(..) | Event::ReasoningPart { .. } | Event::Reasoning(_) | Event::Done { .. } => {}
         }
     }
 
@@ -119,7 +120,7 @@ impl Past {
         let given: HashSet<&str> = results
             .iter()
             .filter_map(|item| match item {
-                Item::ToolResult { call_id, .. } => Some(call_id.as_str()),
+                Item::ToolResult { call_id, .. } => Some(&**call_id),
                 Item::Message { .. } | Item::Reasoning { .. } | Item::ToolCall(_) => None,
             })
             .collect();

@@ -154,7 +154,7 @@ mod tests {
     fn very_many_names_that_look_alike_are_told_apart() {
         let names: Vec<String> =
             (0..50_000_u32).map(|n| format!("f{}", char::from_u32(0x4e00 + n).unwrap_or('.'))).collect();
-        let call = |name: &String| Item::ToolCall(ToolCall::function("c", name, "{}"));
+        let call = |name: &String| Item::from(ToolCall::function("c", name, "{}"));
         let made = Names::new(&[], &names.iter().map(call).collect::<Vec<_>>(), false);
         assert_eq!((made.out(&names[0]), made.out(&names[1])), ("client_f_", "client_f__1"));
         let distinct: HashSet<&String> = names.iter().collect();
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn calls_in_the_history_are_renamed_alike() {
-        let call = |name: &str| Item::ToolCall(ToolCall::function("c", name, "{}"));
+        let call = |name: &str| Item::from(ToolCall::function("c", name, "{}"));
         let names = Names::new(&[], &[call("exec_command"), call("plain")], false);
         assert_eq!(names.out("exec_command"), "client_exec_command");
         assert_eq!(names.out("plain"), "plain");

@@ -14,17 +14,18 @@ mod wire;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::ZonedDateTime;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::codex::rollout::{Rollout, Session};
-use crate::codex::{Codex, Continuation, Installation, args, folders};
+use crate::codex::{Codex, Continuation, Installation, args, folders, surroundings};
 use crate::config::{Config, Live};
 use crate::engine::not_started;
 use crate::process::{Child, Lines, lines};
 use crate::turn::pace::apart;
 use crate::turn::{
     At, CallKind, Event, Events, Failure, Gone, Identity, Item, Outcome, Output, Part, Phase, Sink, Slot,
-    ToolCall, ToolKind, Turn, events, prompt,
+    ToolKind, Turn, events, prompt,
 };
 
 use answer::{Answer, Step};
@@ -76,13 +77,17 @@ struct Ended {
     began: bool,
 }
 
+/// What is said of it.
+const NEED: &str =
+    "need the app-server engine: set engine = \"app-server\" (agents best with profile = \"model\").";
+
 /// What of a turn one prompt text cannot carry.
 ///
 /// # Errors
 /// [`Failure::Unsupported`] with the first part of that kind.
 pub fn check(turn: &Turn) -> Result<(), Failure> {
     let refuse = |at, what: &str| {
-        let message = format!("{what} need the app-server engine: set engine = \"app-server\".");
+        let message = format!("{what} {NEED}");
         Err(Failure::Unsupported { at, message })
     };
     if let Some(tool) = turn.tools.first() {
@@ -97,7 +102,7 @@ pub fn check(turn: &Turn) -> Result<(), Failure> {
     for (index, item) in turn.conversation.iter().enumerate() {
         let what = match item {
             Item::Reasoning { .. } => "Reasoning items",
-            Item::ToolCall(ToolCall { kind: CallKind::Custom, .. }) => "Calls of custom tools",
+            Item::ToolCall(call) if call.kind == CallKind::Custom => "Calls of custom tools",
             Item::ToolResult { content, .. } if content.iter().any(|part| matches!(part, Part::Image(_))) => {
                 "Images in tool results"
             }
@@ -236,6 +241,15 @@ impl Run {
             installation.catalog.as_deref(),
             &installation.confinement,
         );
+        if recording.is_some() {
+            let (cwd, now) = (self.turn.workdir.path(), ZonedDateTime::now());
+            line.extend(args::overrides(&surroundings::overrides(
+                &installation.config,
+                &installation.confinement,
+                cwd,
+                &now,
+            )));
+        }
         line.extend(args::exec_turn(&self.turn, schema, images, recording));
         let cwd = self.turn.workdir.path().to_path_buf();
         let (mut command, _) = self.codex.command(installation, line, cwd, false).await?;
@@ -439,12 +453,12 @@ async fn silent_for(limit: Option<Duration>, since: Instant) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::turn::{Format, Image, Role, Tool, Workdir};
+    use crate::turn::{Format, Image, Role, Tool, ToolCall, Workdir};
 
     #[test]
     fn what_a_prompt_text_cannot_carry_is_refused_by_its_place() {
         let said = || Item::message(Role::User, vec![Part::Text("x".into())]);
-        let image = || Part::Image(Image { media_type: "image/png".into(), base64: "AAAA".into() });
+        let image = || Part::from(Image { media_type: "image/png".into(), base64: "AAAA".into() });
         let turn = |items: Vec<Item>| Turn::new(items, Workdir::unseen(std::path::Path::new("/")));
         let result = |content| Item::ToolResult { call_id: "c".into(), content };
         let offer = |tool| Turn { tools: [tool].into(), ..turn(vec![said()]) };
@@ -453,7 +467,7 @@ mod tests {
             (turn(vec![Item::message(Role::User, vec![image()])]), None),
             (
                 turn(vec![
-                    Item::ToolCall(ToolCall::function("c", "f", "{}")),
+                    Item::from(ToolCall::function("c", "f", "{}")),
                     result(vec![Part::Text("x".into())]),
                 ]),
                 None,
@@ -461,11 +475,11 @@ mod tests {
             (offer(Tool::function("f", "", "{}".into())), Some((At::Tools, "Function tools"))),
             (offer(Tool::custom("f", "", Format::Text)), Some((At::Tools, "Custom tools"))),
             (
-                turn(vec![said(), Item::Reasoning { encrypted: "e".into(), summary: vec![] }]),
+                turn(vec![said(), Item::Reasoning { encrypted: "e".into(), summary: [].into() }]),
                 Some((At::Item(1), "Reasoning items")),
             ),
             (
-                turn(vec![Item::ToolCall(ToolCall::custom("c", "f", "x"))]),
+                turn(vec![Item::from(ToolCall::custom("c", "f", "x"))]),
                 Some((At::Item(0), "Calls of custom tools")),
             ),
             (
@@ -473,10 +487,8 @@ mod tests {
                 Some((At::Item(2), "Images in tool results")),
             ),
         ] {
-            let expect = expect.map(|(at, what)| Failure::Unsupported {
-                at,
-                message: format!("{what} need the app-server engine: set engine = \"app-server\"."),
-            });
+            let expect =
+                expect.map(|(at, what)| Failure::Unsupported { at, message: format!("{what} {NEED}") });
             assert_eq!(check(&turn).err(), expect);
         }
     }

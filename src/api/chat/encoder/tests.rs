@@ -2,7 +2,7 @@ use super::*;
 use crate::api::dialect::{Dialect, RequestParts, Wanted};
 use crate::api::remembered::Remembered;
 use crate::config::Config;
-use crate::turn::{Caller, Finish, Thought};
+use crate::turn::{Caller, Finish, Saying, Thought};
 use serde_json::{Value, json};
 
 fn encoder(body: &Value) -> Box<dyn Encoder> {
@@ -18,16 +18,16 @@ fn encoder(body: &Value) -> Box<dyn Encoder> {
 }
 
 fn message(commentary: bool) -> Piece {
-    Piece::Message { id: "m".into(), commentary }
+    Piece::Message { id: "m".into(), phase: commentary.then_some(Saying::Commentary) }
 }
 
 fn pieces() -> Vec<Piece> {
     let text = |text: &str| Piece::Text(text.into());
     let reasoning = |text: &str| Piece::Reasoning(text.into());
     vec![
-        Piece::ReasoningPart,
+        Piece::ReasoningPart { item: "r".into() },
         reasoning("a"),
-        Piece::ReasoningPart,
+        Piece::ReasoningPart { item: "r".into() },
         reasoning("b"),
         Piece::Thought(Thought { summary: vec!["a".into(), "b".into()], ..Thought::default() }),
         message(true),

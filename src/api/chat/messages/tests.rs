@@ -22,7 +22,7 @@ fn text(role: Role, text: &str) -> Item {
 
 #[test]
 fn every_role_and_form_is_carried() {
-    let call = |id: &str, name: &str| Item::ToolCall(ToolCall::function(id, name, "{\"a\": 1}"));
+    let call = |id: &str, name: &str| Item::from(ToolCall::function(id, name, "{\"a\": 1}"));
     let result = |id: &str, text: &str| Item::ToolResult {
         call_id: id.into(),
         content: vec![Part::Text(text.into())],
@@ -44,7 +44,7 @@ fn every_role_and_form_is_carried() {
         {"role": "assistant", "refusal": "no"},
         {"role": "user", "content": ""},
     ]));
-    let image = || Part::Image(Image { media_type: "image/png".into(), base64: PNG.into() });
+    let image = || Part::from(Image { media_type: "image/png".into(), base64: PNG.into() });
     let user = vec![Part::Text("u".into()), image(), image(), image()];
     let expect = vec![
         text(Role::System, "s"),
@@ -223,7 +223,7 @@ fn a_history_of_very_many_calls_is_read() {
     let ids: Vec<&str> = items
         .iter()
         .filter_map(|item| match item {
-            Item::ToolResult { call_id, .. } => Some(call_id.as_str()),
+            Item::ToolResult { call_id, .. } => Some(&**call_id),
             _ => None,
         })
         .collect();

@@ -204,7 +204,10 @@ fn tools_need_the_app_server_engine() {
         json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]});
     let (param, message) = refused(read(tools.clone()));
     assert_eq!(param, "!tools");
-    assert_eq!(message, "Function tools need the app-server engine: set engine = \"app-server\".");
+    assert_eq!(
+        message,
+        "Function tools need the app-server engine: set engine = \"app-server\" (agents best with profile = \"model\")."
+    );
     let mut none = tools.clone();
     none["tool_choice"] = json!("none");
     assert!(read(none).unwrap().turn.tools.is_empty());

@@ -65,16 +65,16 @@ fn a_conversation_becomes_items_in_its_order() {
         ]),
     )
     .unwrap();
-    let image = || Part::Image(Image { media_type: "image/png".into(), base64: PNG.into() });
-    let reasoning = Item::Reasoning { encrypted: "secret".into(), summary: vec!["hm".into()] };
+    let image = || Part::from(Image { media_type: "image/png".into(), base64: PNG.into() });
+    let reasoning = Item::Reasoning { encrypted: "secret".into(), summary: ["hm".into()].into() };
     let (system, message, block) = (Origin::System, Origin::Message, Origin::Block);
     let expect = [
         (said(Role::Developer, &["Be brief."]), system),
         (said(Role::User, &["one"]), message(0)),
         (reasoning, block(1, 0)),
         (said(Role::Assistant, &["Let me see."]), block(1, 4)),
-        (Item::ToolCall(ToolCall::function("call_1", "look", r#"{"b":1.5,"a":2}"#)), block(1, 6)),
-        (Item::ToolCall(ToolCall::function("other", "look", "{}")), block(1, 7)),
+        (Item::from(ToolCall::function("call_1", "look", r#"{"b":1.5,"a":2}"#)), block(1, 6)),
+        (Item::from(ToolCall::function("other", "look", "{}")), block(1, 7)),
         (said(Role::User, &["before"]), message(2)),
         (result("other", vec![text("[the tool failed]\ngone")]), block(2, 1)),
         (Item::message(Role::User, vec![text("between"), image()]), message(2)),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::turn::{Thought, ToolCall};
+use crate::turn::{Saying, Thought, ToolCall};
 use serde_json::{Value, json};
 
 const USAGE: Usage = Usage { input: 10, cached_input: 4, output: 5, reasoning_output: 2 };
@@ -49,7 +49,7 @@ fn message(content: Value, stop_reason: Value, stop_sequence: Value, usage: Valu
 }
 
 fn message_piece() -> Piece {
-    Piece::Message { id: "m".into(), commentary: true }
+    Piece::Message { id: "m".into(), phase: Some(Saying::Commentary) }
 }
 
 fn say(text: &str) -> Piece {
@@ -125,7 +125,7 @@ fn a_stream_has_anthropics_events() {
 
 #[test]
 fn blocks_follow_each_other_and_never_overlap() {
-    let part = || Piece::ReasoningPart;
+    let part = || Piece::ReasoningPart { item: "r".into() };
     let think = |text: &str| Piece::Reasoning(text.into());
     let call = || Piece::ToolCall(ToolCall::function("x", "f", "{}"));
     let finish = || Piece::Finish(Finish::Stop);

@@ -67,7 +67,7 @@ fn text(text: &str) -> Piece {
 }
 
 fn message(commentary: bool) -> Piece {
-    Piece::Message { id: "up".into(), commentary }
+    Piece::Message { id: "up".into(), phase: commentary.then_some(Saying::Commentary) }
 }
 
 fn think(text: &str) -> Piece {
@@ -87,10 +87,10 @@ fn each_item_is_added_told_and_done() {
     let events = streamed(
         true,
         &[
-            Piece::ReasoningPart,
+            Piece::ReasoningPart { item: "r".into() },
             think("a"),
             think("b"),
-            Piece::ReasoningPart,
+            Piece::ReasoningPart { item: "r".into() },
             think("c"),
             thought(&["ab", "c"], Some("E")),
             message(true),
@@ -273,9 +273,9 @@ fn what_a_complete_response_said_is_remembered() {
         let known: Vec<Item> = ids.map(|id| store.find(id).unwrap()).collect();
         let content = vec![Part::Text("hm".into())];
         let expect = [
-            Item::Reasoning { encrypted: "E".into(), summary: vec![] },
+            Item::Reasoning { encrypted: "E".into(), summary: [].into() },
             Item::Message { role: Role::Assistant, content, phase: Some(Saying::Commentary) },
-            Item::ToolCall(ToolCall::custom("call_1", "c", "ls").within("n")),
+            Item::from(ToolCall::custom("call_1", "c", "ls").within("n")),
         ];
         assert_eq!(known, expect);
     };
@@ -291,4 +291,29 @@ fn what_a_complete_response_said_is_remembered() {
     encoder.next = 0;
     encoder.close(Some(USAGE), &mut out);
     check(&frames(&mut out)[0]["response"]);
+}
+
+#[test]
+fn neighbouring_thoughts_are_items_of_their_own_without_what_tells_their_end() {
+    let part = |item: &str| Piece::ReasoningPart { item: item.into() };
+    let pieces = [
+        part("r1"),
+        think("a"),
+        part("r1"),
+        think("b"),
+        part("r2"),
+        think("c"),
+        Piece::Message { id: "up".into(), phase: Some(Saying::Final) },
+        text("x"),
+        STOP,
+    ];
+    let events = streamed(false, &pieces);
+    let output = &events.last().unwrap()["response"]["output"];
+    let texts = |item: &Value| {
+        let parts = item["summary"].as_array().unwrap();
+        parts.iter().map(|part| part["text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((texts(&output[0]), texts(&output[1])), (vec!["a".into(), "b".into()], vec!["c".into()]));
+    assert_ne!(output[0]["id"], output[1]["id"]);
+    assert_eq!(output[2]["phase"], "final_answer");
 }

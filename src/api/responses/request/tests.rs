@@ -79,9 +79,9 @@ fn input_is_a_conversation() {
         said(Role::System, "s"),
         said(Role::Developer, "d"),
         said(Role::User, "u"),
-        Item::Reasoning { encrypted: "E".into(), summary: vec!["hm".into()] },
-        Item::ToolCall(ToolCall::function("a", "f", "{}").within("n")),
-        Item::ToolCall(ToolCall::custom("b", "c", "ls")),
+        Item::Reasoning { encrypted: "E".into(), summary: ["hm".into()].into() },
+        Item::from(ToolCall::function("a", "f", "{}").within("n")),
+        Item::from(ToolCall::custom("b", "c", "ls")),
         result("b", "1"),
         result("a", "2"),
         Item::Message {
@@ -364,8 +364,8 @@ fn an_id_stands_for_what_was_answered_under_it() {
     let call = ToolCall::function("call_1", "f", "{}").within("n");
     mine.keep([
         ("msg_1".to_owned(), said(Role::Assistant, "x")),
-        ("fc_1".to_owned(), Item::ToolCall(call.clone())),
-        ("rs_1".to_owned(), Item::Reasoning { encrypted: "E".into(), summary: vec![] }),
+        ("fc_1".to_owned(), call.clone().into()),
+        ("rs_1".to_owned(), Item::Reasoning { encrypted: "E".into(), summary: [].into() }),
     ]);
     let reference = |id: &str| json!({"type": "item_reference", "id": id});
     let output = json!({"type": "function_call_output", "call_id": "call_1", "output": "1"});
@@ -376,9 +376,9 @@ fn an_id_stands_for_what_was_answered_under_it() {
     let read = ask(&input, &mine).unwrap();
     let expect = [
         said(Role::User, "u"),
-        Item::Reasoning { encrypted: "E".into(), summary: vec![] },
+        Item::Reasoning { encrypted: "E".into(), summary: [].into() },
         said(Role::Assistant, "x"),
-        Item::ToolCall(call),
+        call.into(),
         Item::ToolResult { call_id: "call_1".into(), content: vec![Part::Text("1".into())] },
     ];
     assert_eq!(*read.request.turn.conversation, expect);
@@ -446,5 +446,24 @@ fn tokens_are_estimated_as_for_any_format() {
         json!({"input": "x", "previous_response_id": "r"}),
     ] {
         count(body).unwrap_err();
+    }
+}
+
+#[test]
+fn a_list_of_tools_has_128_at_most() {
+    let many = |most: usize| (0..most).map(|number| function(&format!("f{number}"))).collect::<Vec<_>>();
+    let space = |most| json!([{"type": "namespace", "name": "n", "tools": many(most)}]);
+    let more =
+        |most| json!([{"type": "additional_tools", "tools": many(most)}, {"role": "user", "content": "x"}]);
+    assert_eq!(read(json!({"tools": many(128)})).request.turn.tools.len(), 128);
+    assert_eq!(read(json!({"tools": space(128)})).request.turn.tools.len(), 128);
+    assert_eq!(read(json!({"input": more(128)})).request.turn.tools.len(), 128);
+    for (body, path) in [
+        (json!({"tools": many(129)}), "tools"),
+        (json!({"tools": space(129)}), "tools[0].tools"),
+        (json!({"input": more(129)}), "input[0].tools"),
+    ] {
+        let message = format!("{path} must not have more than 128 entries.");
+        assert_eq!(refused(body), (path.to_owned(), message));
     }
 }

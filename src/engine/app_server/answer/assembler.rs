@@ -20,7 +20,7 @@ use crate::engine::app_server::wire::{
     RawResponseItemNotification, SummaryText, ThreadItem, TokenUsageNotification, TurnError,
     TurnNotification, unwrapped,
 };
-use crate::turn::{CallKind, Event, Failure, Finish, Outcome, Thought, Tool, ToolCall, Usage};
+use crate::turn::{CallKind, Event, Failure, Finish, Outcome, Saying, Thought, Tool, ToolCall, Usage};
 
 /// What the answer is measured against.
 #[derive(Debug)]
@@ -131,11 +131,18 @@ enum Open {
 #[derive(Debug)]
 struct Message {
     id: String,
-    /// Progress, not answer.
-    commentary: bool,
+    /// What it is said for.
+    phase: Option<Saying>,
     /// How many bytes of it came as deltas.
     streamed: usize,
     state: State,
+}
+
+impl Message {
+    /// Progress, not answer.
+    fn is_progress(&self) -> bool {
+        Saying::is_progress(self.phase)
+    }
 }
 
 /// How far an agent message is.
@@ -301,7 +308,7 @@ impl Assembler {
             return;
         }
         let known = self.messages.iter().rposition(|message| message.id == item_id);
-        let index = known.unwrap_or_else(|| self.begin_message(item_id, false));
+        let index = known.unwrap_or_else(|| self.begin_message(item_id, None));
         self.say(index, delta);
     }
 
@@ -353,13 +360,13 @@ impl Assembler {
     fn say(&mut self, index: usize, text: String) {
         let Some(message) = self.messages.get_mut(index) else { return };
         message.streamed += text.len();
-        let commentary = message.commentary;
+        let (phase, commentary) = (message.phase, message.is_progress());
         if text.is_empty() || (commentary && !self.reasoning.may_tell()) {
             return;
         }
         self.open(Open::Message(index), |this| Event::Message {
             id: this.messages.get(index).map(|message| message.id.clone()).unwrap_or_default(),
-            commentary,
+            phase,
         });
         if !commentary {
             self.text = Text::Told;
@@ -374,12 +381,12 @@ impl Assembler {
         if text.is_empty() || !self.reasoning.may_tell() {
             return;
         }
-        self.open(Open::Part(self.part.0), |_| Event::ReasoningPart);
+        self.open(Open::Part(self.part.0), |_| Event::ReasoningPart { item: item_id.to_owned() });
         self.tell(Event::Reasoning(text));
     }
 
-    fn begin_message(&mut self, id: &str, commentary: bool) -> usize {
-        self.messages.push(Message { id: id.to_owned(), commentary, streamed: 0, state: State::Begun });
+    fn begin_message(&mut self, id: &str, phase: Option<Saying>) -> usize {
+        self.messages.push(Message { id: id.to_owned(), phase, streamed: 0, state: State::Begun });
         self.messages.len() - 1
     }
 
@@ -396,7 +403,7 @@ impl Assembler {
 
     fn item_started(&mut self, item: ThreadItem<'_>) {
         if !self.messages.iter().any(|message| message.id == item.id.0) {
-            self.begin_message(&item.id.0, is_commentary(&item));
+            self.begin_message(&item.id.0, phase(&item));
         }
     }
 
@@ -405,7 +412,7 @@ impl Assembler {
     fn item_completed(&mut self, item: ThreadItem<'_>) {
         let Some(text) = item.text.as_ref().map(|text| &*text.0) else { return };
         let known = self.messages.iter().position(|message| message.id == item.id.0);
-        let index = known.unwrap_or_else(|| self.begin_message(&item.id.0, is_commentary(&item)));
+        let index = known.unwrap_or_else(|| self.begin_message(&item.id.0, phase(&item)));
         let Some(message) = self.messages.get_mut(index) else { return };
         message.state = State::Whole;
         let rest = text.get(message.streamed..).unwrap_or_default().to_owned();
@@ -567,9 +574,9 @@ impl Assembler {
     /// One that was begun and not told, as a refusal is not, had something in it; commentary promised more.
     fn is_empty(&self) -> bool {
         let some = |is: fn(&Message) -> bool| self.messages.iter().any(is);
-        let said = some(|message| message.state == State::Whole && !message.commentary);
+        let said = some(|message| message.state == State::Whole && !message.is_progress());
         let lost = some(|message| message.state == State::Begun);
-        let promised = some(|message| message.state == State::Whole && message.commentary);
+        let promised = some(|message| message.state == State::Whole && message.is_progress());
         !lost && (said || (self.answered && !promised))
     }
 
@@ -590,6 +597,6 @@ fn less(all: Usage, before: Usage) -> Usage {
     }
 }
 
-fn is_commentary(item: &ThreadItem<'_>) -> bool {
-    item.phase.as_ref().is_some_and(|phase| phase.0 == "commentary")
+fn phase(item: &ThreadItem<'_>) -> Option<Saying> {
+    Saying::from_name(&item.phase.as_ref()?.0)
 }

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::app_server::tool_names::Names;
-use crate::turn::{CallKind, Event, Events, Format, Phase, Slot, Tool, backlogged_events};
+use crate::turn::{CallKind, Event, Events, Format, Phase, Saying, Slot, Tool, backlogged_events};
 
 struct Case {
     answer: Answer,
@@ -115,9 +115,10 @@ impl Case {
                 }
                 Ok(Event::Text(text)) => format!("T:{text}"),
                 Ok(Event::Reasoning(text)) => format!("R:{text}"),
-                Ok(Event::ReasoningPart) => "P".into(),
-                Ok(Event::Message { id, commentary: false }) => format!("M:{id}"),
-                Ok(Event::Message { id, commentary: true }) => format!("Commentary:{id}"),
+                Ok(Event::ReasoningPart { .. }) => "P".into(),
+                Ok(Event::Message { id, phase: None }) => format!("M:{id}"),
+                Ok(Event::Message { id, phase: Some(Saying::Commentary) }) => format!("Commentary:{id}"),
+                Ok(Event::Message { id, phase: Some(Saying::Final) }) => format!("Final:{id}"),
                 Ok(Event::Thought(thought)) => {
                     format!(
                         "Thought:{} {} {}",
@@ -200,7 +201,7 @@ fn pieces_open_before_their_text() {
                 "R:more",
                 "Commentary:m0",
                 "T:progress",
-                "M:m1",
+                "Final:m1",
                 "T:one",
                 "M:m2",
                 "T:two",

@@ -2,7 +2,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use super::*;
-use crate::turn::{Caller, Effort, Output, Summary, Tool, ToolChoice, Workdir};
+use crate::turn::{Caller, Effort, Output, Saying, Summary, Tool, ToolChoice, Workdir};
 
 fn message(role: Role, text: &str) -> Item {
     Item::message(role, vec![Part::Text(text.into())])
@@ -17,7 +17,7 @@ fn model(text: &str) -> Item {
 }
 
 fn call(id: &str, arguments: &str) -> Item {
-    Item::ToolCall(tool_call(id, arguments))
+    Item::from(tool_call(id, arguments))
 }
 
 fn tool_call(id: &str, arguments: &str) -> ToolCall {
@@ -144,11 +144,11 @@ fn open_calls_need_exactly_their_results_first() {
 #[test]
 fn formats_may_join_messages_and_leave_progress_out() {
     let events = [
-        Event::Message { id: "1".into(), commentary: true },
+        Event::Message { id: "1".into(), phase: Some(Saying::Commentary) },
         Event::Text("looking".into()),
-        Event::Message { id: "2".into(), commentary: false },
+        Event::Message { id: "2".into(), phase: None },
         Event::Text("a".into()),
-        Event::Message { id: "3".into(), commentary: false },
+        Event::Message { id: "3".into(), phase: None },
         Event::Text("b".into()),
     ];
     let past = Past::new(turn(&[user("q")]), said(&events));
@@ -168,9 +168,9 @@ fn formats_may_join_messages_and_leave_progress_out() {
 fn thoughts_that_come_back_must_be_those_that_were_told() {
     let thought = |text: &str| {
         let encrypted = Some(text.to_owned());
-        Event::Thought(crate::turn::Thought { id: String::new(), summary: vec![], encrypted })
+        Event::Thought(crate::turn::Thought { id: String::new(), summary: [].into(), encrypted })
     };
-    let back = |text: &str| Item::Reasoning { encrypted: text.into(), summary: vec![] };
+    let back = |text: &str| Item::Reasoning { encrypted: text.into(), summary: [].into() };
     let past = Past::new(turn(&[user("q")]), said(&[thought("x"), Event::Text("a".into())]));
     for (words, same) in [
         (vec![back("x"), model("a")], true),

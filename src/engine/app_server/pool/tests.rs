@@ -522,7 +522,7 @@ async fn a_worker_that_mixes_the_order_of_requests_gets_one_at_a_time() {
 #[tokio::test]
 async fn a_result_that_an_agent_would_cut_is_refused() {
     let result = |parts: &[usize]| {
-        let content = parts.iter().map(|bytes| Part::Text("x".repeat(*bytes))).collect();
+        let content = parts.iter().map(|bytes| Part::Text("x".repeat(*bytes).into())).collect();
         Turn { conversation: Arc::new([Item::ToolResult { call_id: "c".into(), content }]), ..plain() }
     };
     let agent = house(answer(), config(|config| config.profile = ProfileChoice::Agent));

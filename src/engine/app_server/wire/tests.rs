@@ -37,7 +37,7 @@ fn a_functions_result_is_answered_in_parts() {
     for (content, expect) in [
         (vec![], json!([{"type": "inputText", "text": ""}])),
         (
-            vec![Part::Text("a\"".into()), Part::Image(image)],
+            vec![Part::Text("a\"".into()), image.into()],
             json!([
                 {"type": "inputText", "text": "a\""},
                 {"type": "inputImage", "imageUrl": "data:image/png;base64,AAAA"},
@@ -54,8 +54,8 @@ fn a_conversation_becomes_items_one_to_one() {
     let image = Image { media_type: "image/png".into(), base64: "AAAA".into() };
     let turn = turn(vec![
         Item::message(Role::System, text("be brief")),
-        Item::message(Role::User, vec![Part::Text("look".into()), Part::Image(image)]),
-        Item::ToolCall(ToolCall::function("c1", "exec_command", "{\"a\": 1}")),
+        Item::message(Role::User, vec![Part::Text("look".into()), image.into()]),
+        Item::from(ToolCall::function("c1", "exec_command", "{\"a\": 1}")),
         Item::ToolResult { call_id: "c1".into(), content: text("3C") },
         Item::ToolResult {
             call_id: "c2".into(),
