@@ -3,6 +3,7 @@
 //! The depth of the JSON is bounded by `serde_json`'s own recursion limit (128): deeper text fails
 //! to parse and is a 400 of whoever parses.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,7 +42,8 @@ impl Limits {
     }
 }
 
-/// The memory all bodies together may take: `max_buffered_bytes`. Clones share it.
+/// The memory all bodies, and what is made of them, may take together: `max_buffered_bytes`. Clones
+/// share it.
 #[derive(Clone, Debug)]
 pub struct Buffers {
     taken: Arc<AtomicU64>,
@@ -49,6 +51,17 @@ pub struct Buffers {
     readers: Arc<Semaphore>,
     /// Told when something large was given up.
     freed: Arc<Notify>,
+    keeps: Keeps,
+}
+
+/// Gives up some of what is kept for later and counts too. Whether there was anything.
+#[derive(Clone)]
+struct Keeps(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl fmt::Debug for Keeps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keeps")
+    }
 }
 
 /// What is large enough to give its memory back to the system, in bytes.
@@ -75,7 +88,14 @@ pub struct ReadTurn(#[allow(dead_code, reason = "given back when dropped")] Owne
 impl Buffers {
     /// An empty budget.
     pub fn new() -> Buffers {
+        Buffers::before(|| false)
+    }
+
+    /// An empty budget in which a body goes before what is kept for later: `give_way` gives up some of
+    /// that, and says whether there was anything.
+    pub fn before(give_way: impl Fn() -> bool + Send + Sync + 'static) -> Buffers {
         Buffers {
+            keeps: Keeps(Arc::new(give_way)),
             taken: Arc::default(),
             readers: Arc::new(Semaphore::new(READ_AT_ONCE / UNIT)),
             freed: Arc::default(),
@@ -133,8 +153,12 @@ struct Claim {
 impl Claim {
     fn grow(&mut self, by: u64) -> Result<(), Failure> {
         let fits = |taken: u64| taken.checked_add(by).filter(|sum| *sum <= self.max);
-        let grown = self.buffers.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
-        grown.map_err(|_| Failure::Overloaded)?;
+        let taken = &self.buffers.taken;
+        while taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+            if !(self.buffers.keeps.0)() {
+                return Err(Failure::Overloaded);
+            }
+        }
         self.bytes += by;
         Ok(())
     }

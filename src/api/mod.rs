@@ -84,13 +84,15 @@ impl App {
     pub fn new(live: Live, rules: Rules, engine: Engine, codex: Codex) -> App {
         let config = live.get();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let engine = Arc::new(engine);
+        let keeps = Arc::clone(&engine);
         App {
             admission: Admission::new(config.slots(), config.max_queue_size),
             rules: RwLock::new(Arc::new(rules)),
-            engine: Arc::new(engine),
+            engine,
             codex,
             observer: Arc::new(Observer::new()),
-            buffers: Buffers::new(),
+            buffers: Buffers::before(move || keeps.give_way()),
             remembered: Remembered::new(config.response_items_bytes),
             connections: Connections::default(),
             cut: CancellationToken::new(),

@@ -151,7 +151,7 @@ pub fn quoted(path: &Path) -> String {
 
 /// Text as a TOML string on one line: where the text has quotes of both kinds, the toml crate takes a
 /// form with line breaks, which no inline table of an override may hold.
-fn basic(text: &str) -> String {
+pub(super) fn basic(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
@@ -220,7 +220,7 @@ pub fn overrides(values: &[String]) -> Vec<OsString> {
 }
 
 /// The key of a `key=value` override, up to its first dot.
-fn root_key(entry: &str) -> &str {
+pub(super) fn root_key(entry: &str) -> &str {
     let key = entry.split('=').next().unwrap_or_default();
     key.split('.').next().unwrap_or_default().trim()
 }

@@ -17,6 +17,7 @@ mod hidden;
 pub mod home;
 pub mod locate;
 pub mod rollout;
+pub mod surroundings;
 mod survey;
 pub mod version;
 

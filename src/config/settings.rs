@@ -34,7 +34,7 @@ settings! {
         max_connections: usize = Text("1024"), Shape::Count { least: 1, most: 1_000_000 };
         /// Largest request body in bytes, after decompression.
         max_body_bytes: u64 = Text("33554432"), BYTES;
-        /// Bytes of request bodies held in memory over all requests.
+        /// Bytes of request bodies and conversations held in memory over all requests; kept ones give way.
         max_buffered_bytes: u64 = Text("268435456"), BYTES;
         /// Bytes of answers of `/v1/responses` remembered for an hour, for clients that send the id of an item instead of it, where 0 means none.
         response_items_bytes: u64 = Text("8388608"), ANY_BYTES;

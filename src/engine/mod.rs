@@ -115,6 +115,15 @@ impl Engine {
         }
     }
 
+    /// Gives up the least of what it keeps for later, whose memory is wanted now. Whether there was
+    /// anything. Inside the runtime.
+    pub fn give_way(&self) -> bool {
+        match self {
+            Engine::Exec(_) => false,
+            Engine::AppServer(pool) => pool.give_way(),
+        }
+    }
+
     /// Brings what runs in line with changed settings, as it falls idle.
     pub fn reload(&self) {
         match self {

@@ -236,3 +236,44 @@ fn a_model_that_tries_learns_no_key() {
         32
     );
 }
+
+/// All that the upstream's cache goes by, in its order; ids are no part of what the model reads.
+fn cached_by(request: &Request) -> String {
+    let mut text = request.body["tools"].to_string();
+    for item in request.items() {
+        let mut item = item.clone();
+        item.as_object_mut().unwrap().remove("id");
+        text += &item.to_string();
+    }
+    text
+}
+
+/// Whatever stands before the conversation is the same each time: byte for byte, all but the end of
+/// one request begins the next.
+#[test]
+fn each_request_begins_as_the_one_before() {
+    for (profile, reads) in [("agent", "workspace"), ("agent", "host"), ("model", "auto")] {
+        let Some((setup, upstream)) = real() else { return };
+        let proxy = setup.set("profile", profile).set("agent_reads", reads).start();
+        let questions: Vec<String> = (0..4).map(|number| format!("Reply with exactly: {number}")).collect();
+        let questions: Vec<&str> = questions.iter().map(String::as_str).collect();
+        chat(&proxy, &json!({}), &questions);
+        let texts: Vec<String> = upstream.requests().iter().map(cached_by).collect();
+        for pair in texts.windows(2) {
+            let common = pair[0].bytes().zip(pair[1].bytes()).take_while(|(a, b)| a == b).count();
+            let end = pair[0].len() - common;
+            assert!(end < 60, "{profile} {reads}: {:?}", pair[0].get(common..));
+        }
+        let told = texts[0].contains("<current_date>");
+        assert_eq!(told, profile == "agent", "{}", texts[0]);
+        if profile == "agent" {
+            let workspace = setup_workspace(&proxy);
+            assert!(texts[0].contains(&format!("<cwd>{workspace}</cwd>")), "{}", texts[0]);
+        }
+    }
+}
+
+fn setup_workspace(proxy: &Proxy) -> String {
+    let path = proxy.scratch().path().join("home/.codex-api-proxy/workspace");
+    path.canonicalize().unwrap().to_str().unwrap().to_owned()
+}

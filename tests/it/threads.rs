@@ -296,6 +296,34 @@ fn a_request_that_does_not_go_on_begins_anew() {
     }
 }
 
+/// What is kept for later counts, and goes before a request is refused for want of memory.
+#[test]
+fn kept_conversations_make_room_for_bodies() {
+    let Some((setup, upstream)) = real() else { return };
+    let setup = setup.set("max_body_bytes", 60_000).set("max_buffered_bytes", 120_000);
+    let proxy = setup.set("engine", "app-server").start();
+    let mut held: Vec<Vec<Value>> = (0..2)
+        .map(|number| {
+            upstream.reply(Reply::call("get_weather", "{}"));
+            let mut messages = vec![user(format!("conversation {number} {}", "x".repeat(40_000)))];
+            let message = step(&proxy, &mut messages);
+            results(&mut messages, &message, "cold");
+            messages
+        })
+        .collect();
+    assert_eq!(proxy.metrics()["parked_conversations"], 2);
+    wait::until("both count, once", || {
+        (80_000..90_000).contains(&proxy.metrics()["buffered_bytes"].as_u64().unwrap())
+    });
+    upstream.reply(Reply::text("pong"));
+    assert_eq!(proxy.ask(&"x".repeat(50_000)).send().answer(), "pong");
+    assert_eq!(proxy.metrics()["parked_conversations"], 1, "the longest unused made room");
+    for (number, messages) in held.iter_mut().enumerate() {
+        upstream.reply(Reply::text(format!("answer {number}")));
+        assert_eq!(step(&proxy, messages)["content"], format!("answer {number}"));
+    }
+}
+
 /// The slot is free while the caller thinks, and whatever ends a held call costs no answer.
 #[test]
 fn held_calls_take_no_slot_and_may_be_lost() {

@@ -267,6 +267,24 @@ async fn what_was_made_of_a_body_counts_in_its_place() {
     }
 }
 
+#[test]
+fn what_is_kept_for_later_goes_before_a_body_is_refused() {
+    let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let given = Arc::clone(&kept);
+    let buffers = Buffers::before(move || given.lock().unwrap().pop().is_some());
+    for _ in 0..3 {
+        let mut claim = buffers.claim(100);
+        claim.grow(30).unwrap();
+        kept.lock().unwrap().push(claim);
+    }
+    let mut body = buffers.claim(100);
+    for (by, left, taken) in [(10, 3, 100), (1, 2, 71), (50, 1, 91), (39, 0, 100)] {
+        assert_eq!(body.grow(by), Ok(()));
+        assert_eq!((kept.lock().unwrap().len(), buffers.taken()), (left, taken));
+    }
+    assert_eq!(body.grow(1), Err(Failure::Overloaded));
+}
+
 #[tokio::test]
 async fn large_bodies_are_read_in_turn() {
     let buffers = Buffers::new();

@@ -76,6 +76,11 @@ impl<T> Parking<T> {
         self.leave(|spot| spot.until <= now)
     }
 
+    /// What was kept first leaves.
+    pub fn remove_first(&mut self) -> Option<T> {
+        (!self.spots.is_empty()).then(|| self.spots.remove(0).thread)
+    }
+
     /// What matches, and so leaves.
     pub fn remove(&mut self, which: impl Fn(u64, &T) -> bool) -> Vec<T> {
         self.leave(|spot| which(spot.number, &spot.thread))

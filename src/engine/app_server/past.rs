@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 
-use crate::turn::{CallKind, Event, Item, Memory, Part, Role, Saying, ToolCall, Turn};
+use crate::turn::{CallKind, Event, Item, Part, Role, Saying, ToolCall, Turn};
 
 /// What the model said in one answer.
 #[derive(Clone, Debug, Default)]
@@ -79,10 +79,9 @@ pub struct Past {
 }
 
 impl Past {
-    /// Of a thread whose latest turn was this one.
+    /// Of a thread whose latest turn was this one. Its memory counts for as long as this is kept.
     pub fn new(asked: Turn, said: Told) -> Past {
-        // What is kept for later has a limit of its own.
-        Past { asked: Turn { memory: Memory::default(), ..asked }, said }
+        Past { asked, said }
     }
 
     /// The memory it takes, in bytes.

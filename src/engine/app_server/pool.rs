@@ -141,6 +141,12 @@ impl Pool {
         events
     }
 
+    /// Lets go of the longest unused of the kept threads, with the memory of its conversation. Whether
+    /// there was one.
+    pub fn give_way(&self) -> bool {
+        self.shared.parked.give_way()
+    }
+
     /// Brings the workers in line with changed settings, as they fall idle.
     pub fn reload(&self) {
         (self.shared.source.look_again)();

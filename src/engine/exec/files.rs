@@ -4,7 +4,6 @@
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::engine::general_purpose::STANDARD;
 use base64::read::DecoderReader;
@@ -23,7 +22,8 @@ pub(super) struct TurnFiles {
     pub(super) images: Vec<PathBuf>,
 }
 
-static NEXT: AtomicU64 = AtomicU64::new(0);
+/// More than can be at work at once, by far.
+const MOST: u32 = 1 << 16;
 
 impl TurnFiles {
     /// Writes what the turn needs below `tmp`; `None` if it needs nothing. Blocking.
@@ -39,10 +39,8 @@ impl TurnFiles {
         if schema.is_none() && images.peek().is_none() {
             return Ok(None);
         }
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = tmp.join(format!("turn-{}-{number}", std::process::id()));
+        let folder = make_folder(tmp).map_err(|error| folders::not_writable(Folder::State, tmp, &error))?;
         let failed = |error: std::io::Error| folders::not_writable(Folder::State, &folder, &error);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
         let mut files = TurnFiles { folder: folder.clone(), schema: None, images: Vec::new() };
         if let Some(schema) = schema {
             files.schema = Some(put(&folder, "schema.json", schema.as_bytes()).map_err(failed)?);
@@ -61,6 +59,22 @@ impl TurnFiles {
         }
         Ok(Some(files))
     }
+}
+
+/// The first that is free: Codex tells the model where a picture lies, and what it tells should be the
+/// same at the next turn of a conversation, for the upstream's cache goes by it.
+fn make_folder(tmp: &Path) -> std::io::Result<PathBuf> {
+    let mut private = std::fs::DirBuilder::new();
+    private.mode(0o700);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(tmp)?;
+    for number in 0..MOST {
+        let folder = tmp.join(format!("turn-{}-{number}", std::process::id()));
+        match private.create(&folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| folder),
+        }
+    }
+    Err(std::io::Error::other(format!("{MOST} turns have files in it")))
 }
 
 fn put(folder: &Path, name: &str, mut bytes: impl Read) -> std::io::Result<PathBuf> {
@@ -113,6 +127,17 @@ mod tests {
         assert_eq!(schema.parent().unwrap().metadata().unwrap().mode() & 0o777, 0o700);
         drop(files);
         assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_next_turn_finds_its_files_where_those_of_the_last_were() {
+        let tmp = tempfile::tempdir().unwrap();
+        let write = || TurnFiles::write(tmp.path(), Some("{}"), [].iter()).unwrap().unwrap();
+        let (first, second) = (write(), write());
+        assert_ne!(first.folder, second.folder);
+        let place = first.folder.clone();
+        drop(first);
+        assert_eq!(write().folder, place);
     }
 
     #[test]

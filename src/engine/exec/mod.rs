@@ -14,10 +14,11 @@ mod wire;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::ZonedDateTime;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::codex::rollout::{Rollout, Session};
-use crate::codex::{Codex, Continuation, Installation, args, folders};
+use crate::codex::{Codex, Continuation, Installation, args, folders, surroundings};
 use crate::config::{Config, Live};
 use crate::engine::not_started;
 use crate::process::{Child, Lines, lines};
@@ -235,6 +236,15 @@ impl Run {
             installation.catalog.as_deref(),
             &installation.confinement,
         );
+        if recording.is_some() {
+            let (cwd, now) = (self.turn.workdir.path(), ZonedDateTime::now());
+            line.extend(args::overrides(&surroundings::overrides(
+                &installation.config,
+                &installation.confinement,
+                cwd,
+                &now,
+            )));
+        }
         line.extend(args::exec_turn(&self.turn, schema, images, recording));
         let cwd = self.turn.workdir.path().to_path_buf();
         let (mut command, _) = self.codex.command(installation, line, cwd, false).await?;

@@ -53,6 +53,10 @@ fn the_oldest_makes_room_and_time_ends() {
     assert_eq!(parking.expired(late - Duration::from_nanos(1)), NOTHING);
     assert_eq!(parking.expired(late), [2]);
     assert_eq!(parking.next_end(), None);
+    for (number, question) in ["a", "b"].into_iter().enumerate() {
+        parking.park(past(question), number, LIMITS, now);
+    }
+    assert_eq!([(); 3].map(|()| parking.remove_first()), [Some(0), Some(1), None]);
     let (number, gone) = parking.park(past("d"), 3, Limits { most: 0, ..LIMITS }, now);
     assert_eq!(gone, [3]);
     assert_eq!(parking.remove(|id, _| id == number), NOTHING);

@@ -100,6 +100,14 @@ impl Parked {
         self.give_up(gone);
     }
 
+    /// Lets go of the longest unused one, for its memory is wanted. Whether there was one.
+    pub fn give_way(&self) -> bool {
+        let gone = lock(&self.parking).remove_first();
+        let any = gone.is_some();
+        self.give_up(gone);
+        any
+    }
+
     /// Lets go of all.
     pub fn leave_all(&self) {
         let gone = lock(&self.parking).remove(|_, _| true);
