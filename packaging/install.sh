@@ -36,7 +36,7 @@ reread() {
 }
 
 if [ "${1:-}" = --uninstall ]; then
-    rm -f "$bin" "$man/man1/$name.1" "$man/man5/$name.toml.5" "$man/man8/$name.service.8" "$bash" "$zsh" "$fish" \
+    rm -f "$bin" "$man/man1/$name.1" "$man/man5/$name.toml.5" "$man/man7/$name-api.7" "$man/man8/$name.service.8" "$bash" "$zsh" "$fish" \
         "$units/user/$name.service" "$units/user/$name.socket" "$units/system/$name@.service" \
         "$units/system/$name@.socket" "$units/catalog/$name.catalog"
     rm -f "$units/user/$name.service.d/hardening.conf.example"
@@ -76,7 +76,7 @@ trap 'rm -rf "$made"' EXIT
 for shell in bash zsh fish; do "$BIN" generate completions $shell >"$made/$shell"; done
 
 put 755 "$BIN" "$bin"
-for page in $name.1 $name.toml.5 $name.service.8; do put_naming "$made/$page" "$man/man${page##*.}/$page"; done
+for page in $name.1 $name.toml.5 $name-api.7 $name.service.8; do put_naming "$made/$page" "$man/man${page##*.}/$page"; done
 put 644 "$made/bash" "$bash"
 put 644 "$made/zsh" "$zsh"
 put 644 "$made/fish" "$fish"

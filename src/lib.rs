@@ -69,6 +69,7 @@
 //! # Where things are decided
 //!
 //! - Which paths there are, and which format is spoken where: the table in `api::routes`.
+//! - What clients are told of it: `api/openapi.json`, which tests hold against routes and decoders.
 //! - What a client reads of a failure: `api::error`, one exhaustive match; its format names the field.
 //! - What Codex is told: [`codex::args`]; what it may see: [`codex::environment`], [`codex::home`].
 //! - Which of Codex's words mean which failure: [`codex::errors`].

@@ -60,6 +60,8 @@ impl<'a> Fields<'a> {
 
     /// The value, unless it is absent or `null`, which SDKs send for "not set".
     pub(in crate::api) fn get(&self, key: &str) -> Option<Raw<'a>> {
+        #[cfg(test)]
+        seen::note(&self.path(key));
         self.entries.get(key).filter(|value| !value.is_null())
     }
 
@@ -201,5 +203,35 @@ impl<'a> Fields<'a> {
             Some(choice) => Ok(Some(choice)),
             None => Err(self.invalid(key, &format!("must be one of {}", names.join(", ")))),
         }
+    }
+}
+
+/// Which fields were looked for.
+#[cfg(test)]
+pub(in crate::api) mod seen {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static SEEN: RefCell<Option<BTreeSet<String>>> = const { RefCell::new(None) };
+    }
+
+    /// The paths of those that `read` looks for on this thread, `[]` standing for any index.
+    pub(in crate::api) fn during(read: impl FnOnce()) -> BTreeSet<String> {
+        SEEN.set(Some(BTreeSet::new()));
+        read();
+        SEEN.take().unwrap_or_default()
+    }
+
+    pub(super) fn note(path: &str) {
+        SEEN.with_borrow_mut(|seen| {
+            let Some(seen) = seen else { return };
+            let mut digits = false;
+            let plain = |c: &char| {
+                digits = *c == '[' || digits && c.is_ascii_digit();
+                !(digits && c.is_ascii_digit())
+            };
+            seen.insert(path.chars().filter(plain).collect());
+        });
     }
 }

@@ -24,6 +24,7 @@ mod image;
 mod messages;
 pub mod models;
 mod openai;
+pub mod openapi;
 pub mod peer;
 mod raw;
 pub mod remembered;

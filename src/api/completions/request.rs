@@ -84,7 +84,7 @@ fn prompt<'a>(fields: &Fields<'a>) -> Result<Cow<'a, str>, Failure> {
     };
     let first = list.next().ok_or_else(|| fields.invalid("prompt", "must not be empty"))?;
     if first.kind() == "a number" || first.kind() == "an array" {
-        return Err(unsupported("prompt", "prompt must be text: Codex takes no tokens."));
+        return Err(unsupported("prompt[0]", "prompt[0] must be a string: Codex takes no tokens."));
     }
     let text = first.string().ok_or_else(|| wrong("prompt[0]", "a string", first))?;
     if !list.is_empty() {
@@ -198,8 +198,8 @@ mod tests {
             ),
             (json!({"prompt": []}), "prompt", "prompt must not be empty."),
             (json!({"prompt": [null]}), "prompt[0]", "prompt[0] must be a string, not null."),
-            (json!({"prompt": [1, 2]}), "!prompt", "prompt must be text: Codex takes no tokens."),
-            (json!({"prompt": [[1, 2]]}), "!prompt", "prompt must be text: Codex takes no tokens."),
+            (json!({"prompt": [1, 2]}), "!prompt[0]", "prompt[0] must be a string: Codex takes no tokens."),
+            (json!({"prompt": [[1, 2]]}), "!prompt[0]", "prompt[0] must be a string: Codex takes no tokens."),
             (
                 json!({"prompt": ["a", "b"]}),
                 "!prompt",

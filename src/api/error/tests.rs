@@ -1,5 +1,10 @@
+use bytes::Bytes;
+use http::HeaderMap;
+use serde_json::json;
+
 use super::*;
 use crate::api::chat::CHAT;
+use crate::api::dialect::Dialect;
 use crate::api::dialect::{Frames, Heading, RequestParts, Wanted};
 use crate::api::remembered::Remembered;
 use crate::turn::failure::Folder;

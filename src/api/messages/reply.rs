@@ -95,16 +95,26 @@ impl Serialize for Id<'_> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum WireBlock<'a> {
-    Thinking { thinking: Cow<'a, str>, signature: Cow<'a, str> },
-    Text { text: Cow<'a, str>, citations: Option<()> },
-    ToolUse { id: Cow<'a, str>, name: Cow<'a, str>, input: Box<RawValue> },
+    Thinking {
+        thinking: Cow<'a, str>,
+        signature: Cow<'a, str>,
+    },
+    /// Without `citations` as there are none: strict readers (the AI SDK) take a list or nothing, not null.
+    Text {
+        text: Cow<'a, str>,
+    },
+    ToolUse {
+        id: Cow<'a, str>,
+        name: Cow<'a, str>,
+        input: Box<RawValue>,
+    },
 }
 
 impl<'a> WireBlock<'a> {
     /// As it begins: with nothing in it.
     fn begun(block: Block<'a>) -> WireBlock<'a> {
         match block {
-            Block::Text => WireBlock::Text { text: "".into(), citations: None },
+            Block::Text => WireBlock::Text { text: "".into() },
             Block::Thinking => WireBlock::Thinking { thinking: "".into(), signature: "".into() },
             Block::ToolUse(call) => WireBlock::ToolUse {
                 id: outer_id(&call.id),
@@ -120,7 +130,7 @@ impl<'a> WireBlock<'a> {
             WireBlock::Thinking { thinking, signature } => {
                 WireBlock::Thinking { thinking: owned(thinking), signature: owned(signature) }
             }
-            WireBlock::Text { text, citations } => WireBlock::Text { text: owned(text), citations },
+            WireBlock::Text { text } => WireBlock::Text { text: owned(text) },
             WireBlock::ToolUse { id, name, input } => {
                 WireBlock::ToolUse { id: owned(id), name: owned(name), input }
             }
@@ -230,7 +240,7 @@ enum Event<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum BegunBlock<'a> {
     Thinking { thinking: &'static str, signature: &'static str },
-    Text { text: &'static str, citations: Option<()> },
+    Text { text: &'static str },
     ToolUse { id: Cow<'a, str>, name: Cow<'a, str>, input: Nothing },
 }
 
@@ -269,7 +279,7 @@ pub(super) fn step(index: usize, step: Step, out: &mut Frames) {
         Step::Input(partial_json) => delta(Delta::InputJson { partial_json }),
         Step::Start(block) => {
             let content_block = match block {
-                Block::Text => BegunBlock::Text { text: "", citations: None },
+                Block::Text => BegunBlock::Text { text: "" },
                 Block::Thinking => BegunBlock::Thinking { thinking: "", signature: "" },
                 Block::ToolUse(call) => {
                     BegunBlock::ToolUse { id: outer_id(&call.id), name: call.full_name(), input: Nothing {} }

@@ -1,6 +1,8 @@
 //! The manual pages. Their texts are in `packaging/man`; what the program knows of itself, its verbs
 //! and its settings, is put where a line of them says so.
 
+mod api;
+
 use clap::{Arg, Command};
 use clap_mangen::Man;
 
@@ -13,6 +15,7 @@ pub fn pages(program: &Command) -> Vec<(&'static str, String)> {
     [
         ("codex-api-proxy.1", include_str!("../../../packaging/man/codex-api-proxy.1.in")),
         ("codex-api-proxy.toml.5", include_str!("../../../packaging/man/codex-api-proxy.toml.5.in")),
+        ("codex-api-proxy-api.7", include_str!("../../../packaging/man/codex-api-proxy-api.7.in")),
         ("codex-api-proxy.service.8", include_str!("../../../packaging/man/codex-api-proxy.service.8.in")),
     ]
     .into_iter()
@@ -25,6 +28,10 @@ fn page(source: &str, program: &Command) -> String {
         "@COMMANDS@" => commands(program, ""),
         "@FLAGS@" => flags(),
         "@SETTINGS@" => settings(),
+        "@ROUTES@" => api::routes(),
+        "@FIELDS@" => api::fields(),
+        "@HEADERS@" => api::headers(),
+        "@ERRORS@" => api::errors(),
         comment if comment.starts_with(".\\\"") => String::new(),
         title if title.starts_with(".TH ") => title.replace("@VERSION@", env!("CARGO_PKG_VERSION")) + "\n",
         line => plain(line) + "\n",

@@ -4,6 +4,7 @@ pub mod boot;
 pub mod client;
 pub mod fake_codex;
 pub mod fake_systemd;
+pub mod programs;
 pub mod proxy;
 // The stand-alone program and later tests use what these do not.
 #[allow(dead_code)]

@@ -161,7 +161,8 @@ class Life:
         assert all(os.path.lexists(path) for path in mine), mine
         unseen = sorted(mine - (files(LAYER) - self.before))
         assert not unseen, f"the layer does not show these, and would not show what is left either: {unseen}"
-        for wanted in ("man/man1/codex-api-proxy.1", "man/man5/codex-api-proxy.toml.5", "man/man8/codex-api-proxy.service.8",
+        for wanted in ("man/man1/codex-api-proxy.1", "man/man5/codex-api-proxy.toml.5", "man/man7/codex-api-proxy-api.7",
+                       "man/man8/codex-api-proxy.service.8",
                        "bash-completion/completions/codex-api-proxy", "_codex-api-proxy", "codex-api-proxy.fish",
                        "catalog/codex-api-proxy.catalog", "README.md", "crates.txt"):
             assert any(wanted in path for path in mine), wanted
