@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::{Answer, LatestLimits, Settlement, TurnContext};
 use super::features::Features;
-use super::tool_names::Names;
+use super::tool_names::{Names, Taken};
 use super::turn::{Ended, Run};
 use super::worker::{Worker, lock};
 use super::{RateLimit, Status, Timing};
@@ -127,7 +127,7 @@ impl Pool {
         let config = self.shared.live.get();
         let (sink, events) = backlogged_events();
         let sink = Arc::new(sink);
-        let names = Arc::new(Names::new(&turn.tools, &turn.conversation, config.profile() == Profile::Agent));
+        let names = Arc::new(Names::new(&turn.tools, &turn.conversation, Taken::of(&config)));
         let context = TurnContext {
             tools: Arc::clone(&turn.tools),
             want_encrypted: turn.want_encrypted,

@@ -16,6 +16,7 @@ mod silence;
 mod thread;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -33,8 +34,8 @@ use super::tool_names::Names;
 use super::wire::{self, InjectItems, ThreadUnsubscribe, TurnInterrupt, TurnStart};
 use super::worker::{Worker, lock};
 use crate::codex::Continuation;
-use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{At, Failure, Identity, Output, Said, Sink, Summary, Tool, Turn, forced};
+use crate::config::{Config, Profile, ReasoningOutput, ToolTransport};
+use crate::turn::{At, CallKind, Failure, Identity, Item, Output, Said, Sink, Summary, Tool, Turn, forced};
 
 pub use thread::plain_thread;
 
@@ -186,6 +187,10 @@ impl Run {
         begins: &mut Option<u64>,
     ) -> Result<Option<String>, Stop> {
         let items = InjectItems {
+            tools: match self.offers_items() {
+                true => wire::additional_tools(&self.turn.tools, &self.names)?,
+                false => Vec::new(),
+            },
             hint: wire::hint(&self.turn, &self.names),
             at_head: !matches!(worker.installation.continuation(), Continuation::Off { .. }),
             ..self.items(thread, 0)
@@ -234,8 +239,28 @@ impl Run {
             conversation: Arc::clone(&self.turn.conversation),
             at,
             names: Arc::clone(&self.names),
+            tools: Vec::new(),
+            custom: self.custom_calls(),
             hint: None,
             at_head: false,
+        }
+    }
+
+    /// Whether tools go as an item: Codex then knows nothing of them, so that its thread is of no use
+    /// once one is called.
+    fn offers_items(&self) -> bool {
+        self.config.tool_transport == ToolTransport::Items && !self.turn.tools.is_empty()
+    }
+
+    /// The calls of custom tools that are handed over as such.
+    fn custom_calls(&self) -> HashSet<String> {
+        let custom = |item: &Item| match item {
+            Item::ToolCall(call) if call.kind == CallKind::Custom => Some(call.id.clone()),
+            _ => None,
+        };
+        match self.config.tool_transport {
+            ToolTransport::Dynamic => HashSet::new(),
+            ToolTransport::Items => self.turn.conversation.iter().filter_map(custom).collect(),
         }
     }
 
