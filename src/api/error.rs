@@ -238,10 +238,12 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
                  `codex-api-proxy doctor` on its machine says more."
             ),
         ),
-        Failure::UpstreamAuth { said, .. } => bad_gateway(
+        Failure::UpstreamAuth { bin, said, .. } => bad_gateway(
             "upstream_auth",
             with(
-                "The model service refused the account's credentials. Run `codex login` again on the machine of this server.",
+                format!(
+                    "The model service refused the account's credentials. Run `{bin} login` again on the machine of this server."
+                ),
                 said,
             ),
         ),

@@ -63,7 +63,7 @@ fn command() -> Command {
         .subcommand(generate::command())
         .after_help(
             "First steps:\n  \
-             codex login              log in to Codex, once\n  \
+             codex login              log in to Codex (the program of codex_bin), once\n  \
              codex-api-proxy doctor   says what is missing, if anything\n  \
              codex-api-proxy start    serves http://127.0.0.1:8765/v1 in the background\n\n\
              A turn is one answer of Codex to one request. More: man codex-api-proxy, \

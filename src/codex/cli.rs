@@ -73,11 +73,18 @@ impl CliQuery<'_> {
         })
     }
 
-    /// Whether `login status` finds a login.
-    pub(super) async fn logged_in(&self, config: &Config, env: &Arc<Variables>) -> bool {
+    /// The login that `login status` finds.
+    pub(super) async fn logged_in(&self, config: &Config, env: &Arc<Variables>) -> Option<LoggedIn> {
         let mut args = overrides(&config.overrides().args);
         args.extend(["login", "status"].map(OsString::from));
-        self.run(&args, env).await.is_ok_and(|(success, ..)| success)
+        match self.run(&args, env).await {
+            Ok((true, stdout, stderr)) => {
+                // `API key configured - ***`; older ones say `Logged in using an API key - ***`.
+                let by_key = [stdout, stderr].iter().any(|text| text.contains("API key"));
+                Some(LoggedIn { by_key })
+            }
+            Ok((false, ..)) | Err(_) => None,
+        }
     }
 
     /// What `debug models` lists: the operator's own catalog where `codex_configs` name one.
@@ -93,6 +100,13 @@ impl CliQuery<'_> {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// A login of Codex's own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LoggedIn {
+    /// By an API key, and not by a session that Codex renews.
+    pub(super) by_key: bool,
 }
 
 /// The overrides by which the operator names a model catalog.

@@ -292,7 +292,7 @@ impl Told<'_> {
     }
 
     fn auth(&self) -> Failure {
-        Failure::UpstreamAuth { detail: self.detail(), said: self.said_by_upstream() }
+        Failure::UpstreamAuth { bin: "codex".into(), detail: self.detail(), said: self.said_by_upstream() }
     }
 
     fn overloaded(&self) -> Failure {

@@ -5,6 +5,7 @@
 //! [`Installation`]; status pages take the whole [`Survey`].
 
 pub mod args;
+mod auth_file;
 pub mod catalog;
 mod cli;
 mod confine;
@@ -34,6 +35,7 @@ use crate::process::{Command, Spawner};
 use crate::turn::Failure;
 
 pub use args::Confinement;
+pub use auth_file::AuthFile;
 pub use catalog::Functions;
 pub use continuation::Continuation;
 pub use databases::Databases;
@@ -85,6 +87,8 @@ pub struct Installation {
     pub home: Home,
     /// How it authenticates.
     pub login: Login,
+    /// Where its login is, if it has one of its own.
+    pub auth: AuthFile,
     /// How its tools' reads are confined.
     pub confinement: Confinement,
     /// The lean model catalog, if `profile = model` and one could be built.
@@ -102,6 +106,16 @@ pub struct Installation {
 }
 
 impl Installation {
+    /// What it means that the upstream refused the credentials of a process of it: they may be others by now.
+    pub async fn why_refused(&self, failure: Failure) -> Failure {
+        let Failure::UpstreamAuth { bin: _, detail, said } = failure else { return failure };
+        let auth = self.auth.clone();
+        match survey::off_runtime(move || auth.has_changed()).await {
+            Ok(true) => Failure::LoginChanged,
+            Ok(false) | Err(_) => Failure::UpstreamAuth { bin: self.config.codex_bin.clone(), detail, said },
+        }
+    }
+
     /// Whether conversations are continued, as far as is known by now.
     pub fn continuation(&self) -> Continuation {
         match (&self.continuation, self.refused.get()) {

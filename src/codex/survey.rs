@@ -1,7 +1,6 @@
 //! One look at the machine: find the CLI, prepare its home, check login and confinement.
 
 use std::ffi::OsStr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +11,8 @@ use crate::process::Spawner;
 use crate::turn::Failure;
 
 use super::args::{Confinement, table};
-use super::cli::{CliQuery, ModelList, Variables};
+use super::auth_file::{AuthFile, Stamp, stamp};
+use super::cli::{CliQuery, LoggedIn, ModelList, Variables};
 use super::home::Home;
 use super::{
     Continuation, Installation, Login, Survey, catalog, confine, environment, folders, locate, rollout,
@@ -21,7 +21,7 @@ use super::{
 /// The files a survey depends on, as they were: a change asks for a new survey.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Files {
-    stamps: Vec<Option<(u64, u64, i64, i64)>>,
+    stamps: Vec<Option<Stamp>>,
     /// Why the program is not run, if it is not.
     refused: Option<String>,
 }
@@ -35,10 +35,6 @@ impl Files {
             let own = config.app_server_codex_home.join("auth.json");
             // A login that Codex refreshes in place is another one too: a worker knows only the one it was
             // started with. Starting another changes nothing, so that this comes to rest.
-            let stamp = |path: &Path| {
-                let meta = path.metadata().ok()?;
-                Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec()))
-            };
             Files {
                 stamps: vec![program.as_deref().and_then(stamp), stamp(&login), stamp(&own)],
                 refused: program.and_then(|program| refused(&config, &inherited, &program)),
@@ -205,7 +201,10 @@ async fn fill(
         },
         ModelList::shown,
     );
-    let login = login(&config, &home, &ask, &env, inherited).await;
+    let codex_home = home.path.clone();
+    let auth = off_runtime(move || AuthFile::look(&codex_home)).await?;
+    let (login, by_key) = login(&config, &home, &ask, &env, inherited).await;
+    let auth = if login == Login::Codex { auth.of_key(by_key) } else { AuthFile::default() };
     survey.login = Some(login);
     match login {
         Login::Missing => {
@@ -232,6 +231,7 @@ async fn fill(
         version,
         home,
         login,
+        auth,
         confinement,
         catalog,
         functions,
@@ -253,33 +253,34 @@ async fn environment(
     off_runtime(move || environment::build(&config, inherited, &codex_home)).await
 }
 
-/// Finds out how Codex will authenticate, without the network and without reading a token.
+/// Finds out how Codex will authenticate, and whether by an API key of its own, without the network and
+/// without reading a token.
 async fn login(
     config: &Arc<Config>,
     home: &Home,
     ask: &CliQuery<'_>,
     env: &Arc<Variables>,
     inherited: &Variables,
-) -> Login {
+) -> (Login, bool) {
     if !needs_login(&config.codex_configs) {
-        return Login::NotNeeded;
+        return (Login::NotNeeded, false);
     }
     // Only `codex exec` takes the key from the environment.
     if config.engine == EngineKind::Exec && environment::has_api_key(env) {
-        return Login::ApiKey;
+        return (Login::ApiKey, false);
     }
-    if ask.logged_in(config, env).await {
-        return Login::Codex;
+    if let Some(LoggedIn { by_key }) = ask.logged_in(config, env).await {
+        return (Login::Codex, by_key);
     }
     // The user may be logged in where the isolated home cannot see it.
     if !home.has_auth
         && home.login.is_dir()
         && let Ok(elsewhere) = environment(config, inherited, &home.login).await
-        && ask.logged_in(config, &elsewhere).await
+        && ask.logged_in(config, &elsewhere).await.is_some()
     {
-        return Login::NotPortable;
+        return (Login::NotPortable, false);
     }
-    Login::Missing
+    (Login::Missing, false)
 }
 
 /// Whether the configured model provider uses one of Codex's logins: the built-in ones do, one of

@@ -100,6 +100,15 @@ choices! {
     }
 }
 choices! {
+    /// How tools reach the model.
+    ToolTransport {
+        /// As functions of Codex, which alters their schemas and keeps their conversations going.
+        Dynamic = "dynamic",
+        /// As an item of the conversation, unaltered.
+        Items = "items",
+    }
+}
+choices! {
     /// How reasoning summaries reach the client.
     ReasoningOutput {
         /// As `reasoning_content` beside `content`.

@@ -26,6 +26,7 @@ use std::sync::{Arc, RwLock};
 
 pub use choices::{
     AgentReads, ContinuationChoice, EngineKind, Isolation, ModelCatalog, Profile, ReasoningOutput,
+    ToolTransport,
 };
 pub use keys::Key;
 pub use layers::{Errors, Loaded, load};

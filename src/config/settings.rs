@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::choices::{
     AgentReads, ContinuationChoice, EngineKind, Isolation, LogFormat, LogTarget, ModelCatalog, Profile,
-    ProfileChoice, ReasoningOutput,
+    ProfileChoice, ReasoningOutput, ToolTransport,
 };
 use super::overrides::Overrides;
 use super::schema::{Hide, Initial, Restart, Setting, Shape};
@@ -102,6 +102,8 @@ settings! {
         parked_conversations: usize = Text("16"), Shape::Count { least: 0, most: 1024 }, engine AppServer;
         /// Seconds that such a thread is kept at most.
         parked_seconds: Duration = Text("600"), SOME_SECONDS, engine AppServer;
+        /// How tools reach the model: as functions of Codex, which loses parts of their schemas (dynamic), or as an item of the conversation, whole and with custom tools as such, but without the prompt cache of continued conversations (items).
+        tool_transport: ToolTransport = Text("dynamic"), Shape::Choice(ToolTransport::NAMES), engine AppServer;
         /// How reasoning summaries reach the client.
         reasoning: ReasoningOutput = Text("reasoning_content"), Shape::Choice(ReasoningOutput::NAMES);
     }

@@ -178,6 +178,8 @@ pub enum Failure {
     },
     /// Codex, or the upstream behind it, refused the account's credentials.
     UpstreamAuth {
+        /// The setting `codex_bin`, as configured, once somebody who knows it has looked.
+        bin: String,
         /// What happened, without Codex's own words, which may quote the prompt.
         detail: String,
         /// What was said.

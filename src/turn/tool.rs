@@ -62,6 +62,14 @@ impl Tool {
         Tool { name: name.into(), namespace: None, description: description.into(), kind }
     }
 
+    /// The same, its arguments bound to its schema if it is a function.
+    pub fn strictly(mut self, is: bool) -> Tool {
+        if let ToolKind::Function { strict, .. } = &mut self.kind {
+            *strict = is;
+        }
+        self
+    }
+
     /// The same in a namespace.
     pub fn within(self, namespace: impl Into<String>) -> Tool {
         Tool { namespace: Some(namespace.into()), ..self }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::proxy::real_codex;
 use crate::support::{Reply, Response, check_envelope, joined, real, user, wait};
 
 /// What the upstream says that no log may have.
@@ -168,6 +169,7 @@ fn each_failure_of_the_upstream_has_its_status() {
 fn read_by_who_asked(engine: &str) {
     let Some((setup, upstream)) = real() else { return };
     let proxy = setup.set("engine", engine).start();
+    let codex = real_codex().unwrap().display().to_string();
     let said = format!("no luck for org-AbC123dEf456 in /etc/x, /srv/mine: {PRIVATE}");
     let read = format!("no luck for *** in ***, /srv/mine: {PRIVATE}");
     let status = |code: u16| Reply::status(code, json!({ "message": said, "type": "t", "code": null }));
@@ -193,7 +195,7 @@ fn read_by_who_asked(engine: &str) {
             502,
             "api_error",
             "upstream_auth",
-            format!("The model service refused the account's credentials. Run `codex login` again on the machine of this server. It said: {read}"),
+            format!("The model service refused the account's credentials. Run `{codex} login` again on the machine of this server. It said: {read}"),
         ),
         (
             status(503),

@@ -97,12 +97,94 @@ fn a_login_that_goes_during_a_turn_is_said_and_the_next_one_is_found() {
                 let ready = proxy.get("/ready").send();
                 ready.status == 503 && ready.json()["login"] == "missing"
             });
-            // A worker goes on with the token that it has, as Codex itself does.
-            if engine == "app-server" {
-                continue;
-            }
+            // A worker has the token still, and is not asked with it.
+            let before = upstream.requests().len();
             let message = proxy.ask("hi").send().error(503, "server_error", "not_logged_in");
             assert!(message.contains(" login` on the machine of this server"), "{engine}: {message}");
+            assert_eq!(upstream.requests().len(), before, "{engine}");
+            std::fs::write(&file, session("one")).unwrap();
+            wait::until("the login is taken up", || {
+                proxy.ask("Reply with exactly: pong").send().status == 200
+            });
         }
     }
+}
+
+/// A key, and what Codex writes when it is logged in by one.
+fn key(name: &str) -> String {
+    json!({ "auth_mode": "apikey", "OPENAI_API_KEY": name }).to_string()
+}
+
+#[test]
+fn a_key_that_goes_during_a_turn_is_said_and_one_that_is_refused_is_not_taken_for_it() {
+    for engine in ["exec", "app-server"] {
+        for change in ["replaced", "removed", "left"] {
+            let Some((setup, upstream)) = real() else { return };
+            let file = setup.scratch().write("home/.codex/auth.json", &key("sk-one"));
+            let proxy = setup
+                .set("engine", engine)
+                .flag("codex-config", "model_providers.mock.requires_openai_auth=true")
+                .start();
+            upstream
+                .reply(Reply::status(401, json!({ "code": "invalid_api_key", "message": "m" })).then_hang());
+            let answer = std::thread::scope(|scope| {
+                let asking = scope.spawn(|| proxy.ask("Reply with exactly: pong").send());
+                wait::until("the turn is asked", || upstream.requests().len() == 1);
+                match change {
+                    "replaced" => std::fs::write(&file, key("sk-two")).unwrap(),
+                    "removed" => std::fs::remove_file(&file).unwrap(),
+                    _ => {}
+                }
+                upstream.release();
+                asking.join().unwrap()
+            });
+            if change == "left" {
+                let message = answer.error(502, "api_error", "upstream_auth");
+                // The program that is configured, not a `codex` that may not be on the PATH.
+                assert!(message.contains("/bin/codex login` again on the machine"), "{engine}: {message}");
+                continue;
+            }
+            let message = answer.error(503, "server_error", "not_logged_in");
+            assert!(message.contains("removed or replaced while the turn ran"), "{engine}: {message}");
+            assert_eq!(answer.header("x-should-retry"), Some("true"), "{engine}");
+            if change == "replaced" {
+                wait::until("the other key is taken up", || {
+                    let answer = proxy.ask("Reply with exactly: pong").send();
+                    assert!([200, 503].contains(&answer.status), "{engine}: {}", answer.text());
+                    upstream.requests().last().unwrap().header("authorization") == Some("Bearer sk-two")
+                });
+                continue;
+            }
+            wait::until("that there is none is seen", || {
+                proxy.ask("Reply with exactly: pong").send();
+                proxy.get("/ready").send().json()["login"] == "missing"
+            });
+            proxy.ask("hi").send().error(503, "server_error", "not_logged_in");
+        }
+    }
+}
+
+/// What the client has cannot be taken back: that is said as what it is, and the next request hears of the login.
+#[test]
+fn an_answer_that_broke_off_is_not_said_to_be_about_the_login() {
+    let Some((setup, upstream)) = real() else { return };
+    let file = setup.scratch().write("home/.codex/auth.json", &key("sk-one"));
+    let proxy = setup
+        .set("engine", "app-server")
+        .flag("codex-config", "model_providers.mock.requires_openai_auth=true")
+        .start();
+    upstream.reply(Reply::nothing().then_partial(&["half of it"]).then_hang().then_cut());
+    let mut stream = proxy.ask_streamed("hi").open();
+    while !stream.data().is_some_and(|data| data.contains("half of it")) {}
+    std::fs::remove_file(&file).unwrap();
+    upstream.reply(Reply::status(401, json!({ "code": "invalid_api_key", "message": "m" })));
+    upstream.release();
+    let chunks = stream.chunks();
+    let (error, done) = (&chunks.0.last().unwrap()["error"], chunks.1);
+    assert_eq!((&error["code"], done), (&json!("codex_failed"), false), "{error}");
+    wait::until("the next ones hear of the login", || {
+        let answer = proxy.ask("hi").send();
+        assert_ne!(answer.status, 200, "{}", answer.text());
+        answer.status == 503 && answer.json()["error"]["code"] == "not_logged_in"
+    });
 }

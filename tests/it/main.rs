@@ -47,6 +47,7 @@ mod secrets;
 mod state;
 mod systemd;
 mod threads;
+mod tool_transport;
 mod turn_ends;
 mod untouched;
 mod verbs;

@@ -55,9 +55,10 @@ fn tool(value: Raw, place: &str) -> Result<Tool, Failure> {
     let function = fields.object("function")?.ok_or_else(|| fields.missing("function"))?;
     let function = Fields::of(function, fields.path("function."))?;
     let name = function.tool_name("name")?;
-    function.boolean("strict")?;
+    let strict = function.boolean("strict")?.unwrap_or(false);
     let parameters = function.parameters("parameters")?;
-    Ok(Tool::function(name, function.string("description")?.unwrap_or_default(), parameters))
+    let description = function.string("description")?.unwrap_or_default();
+    Ok(Tool::function(name, description, parameters).strictly(strict))
 }
 
 /// What `tool_choice` says.

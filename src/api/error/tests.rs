@@ -60,7 +60,7 @@ fn all() -> Vec<Failure> {
         Failure::StateRefused { folder: Folder::Workspace, detail: detail() },
         Failure::StateNotWritable { folder: Folder::State, detail: detail() },
         Failure::StateNotWritable { folder: Folder::Home, detail: detail() },
-        Failure::UpstreamAuth { detail: detail(), said: said() },
+        Failure::UpstreamAuth { bin: text("codex"), detail: detail(), said: said() },
         Failure::UpstreamRejected { code: Some(text("invalid_image")), detail: detail(), said: said() },
         Failure::UpstreamRejected { code: Some(text("the prompt SECRET")), detail: detail(), said: said() },
         Failure::UpstreamRejected { code: None, detail: detail(), said: said() },
@@ -225,7 +225,7 @@ fn what_the_model_service_said_stands_behind_our_own_sentence() {
             ),
         ),
         (
-            Failure::UpstreamAuth { detail: detail(), said: said() },
+            Failure::UpstreamAuth { bin: text("codex"), detail: detail(), said: said() },
             text(
                 "The model service refused the account's credentials. Run `codex login` again on the machine of this server. It said: ",
             ),

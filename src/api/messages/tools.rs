@@ -84,12 +84,13 @@ pub(super) fn decode(fields: &Fields, answered: bool) -> Result<Offer, Failure> 
         }
         let schema = tool.object("input_schema")?.ok_or_else(|| tool.missing("input_schema"))?;
         let description = tool.string("description")?.unwrap_or_default();
-        for key in ["strict", "eager_input_streaming", "defer_loading"] {
+        let strict = tool.boolean("strict")?.unwrap_or(false);
+        for key in ["eager_input_streaming", "defer_loading"] {
             if tool.boolean(key)? == Some(true) && key == "defer_loading" {
                 offer.ignored.push(tool.path(key));
             }
         }
-        offer.tools.push(Tool::function(name, description, schema.json()));
+        offer.tools.push(Tool::function(name, description, schema.json()).strictly(strict));
         offer.origins.push(index);
     }
     if !fields.array("mcp_servers")?.as_ref().is_none_or(Items::is_empty) {

@@ -106,7 +106,7 @@ fn read(
     config: &Config,
 ) -> Result<ResponsesRequest, Failure> {
     refuse_stored(fields)?;
-    let mut offered = Offered::default();
+    let mut offered = Offered::new(config);
     offered.add(fields)?;
     let input = input::decode(fields, &mut offered, remembered, wanted)?;
     let offer = offered.chosen(fields)?;

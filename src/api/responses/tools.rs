@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::turn::{At, CallKind, Failure, Format, Tool, ToolChoice, ToolKind};
+use crate::config::{Config, ToolTransport};
+use crate::turn::{At, CallKind, Failure, Format, Tool, ToolChoice};
 
 use crate::api::fields::Fields;
 use crate::api::raw::{Items, Raw};
@@ -30,6 +31,8 @@ fn is_hosted(kind: &str) -> bool {
 /// What the request says about tools, read list by list.
 #[derive(Debug, Default)]
 pub(super) struct Offered {
+    /// Whether functions that are strict stay so.
+    strict: bool,
     tools: Vec<Tool>,
     /// The field of each.
     places: Vec<String>,
@@ -52,6 +55,11 @@ pub(super) struct Offer {
 }
 
 impl Offered {
+    /// Nothing yet, under these settings.
+    pub(super) fn new(config: &Config) -> Offered {
+        Offered { strict: config.tool_transport == ToolTransport::Items, ..Offered::default() }
+    }
+
     /// Adds the tools of a list, if there is one.
     ///
     /// # Errors
@@ -89,21 +97,13 @@ impl Offered {
         let tool = match &*fields.string("type")?.ok_or_else(|| fields.missing("type"))? {
             "function" => {
                 let strict = fields.boolean("strict")?.unwrap_or(false);
-                if strict {
+                if strict && !self.strict {
                     // Codex's own functions are never strict.
                     self.ignored.push(fields.path("strict"));
                 }
-                let tool = Tool::function(
-                    fields.tool_name("name")?,
-                    fields.string("description")?.unwrap_or_default(),
-                    fields.parameters("parameters")?,
-                );
-                match tool.kind {
-                    ToolKind::Function { parameters, .. } => {
-                        Tool { kind: ToolKind::Function { parameters, strict }, ..tool }
-                    }
-                    ToolKind::Custom { .. } => tool,
-                }
+                let name = fields.tool_name("name")?;
+                let description = fields.string("description")?.unwrap_or_default();
+                Tool::function(name, description, fields.parameters("parameters")?).strictly(strict)
             }
             "custom" => Tool::custom(
                 fields.tool_name("name")?,

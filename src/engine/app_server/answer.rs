@@ -78,6 +78,11 @@ impl Answer {
         (self.said.take().unwrap_or_default(), self.assembler.progress())
     }
 
+    /// Takes the failure out of an answer that is [`Stage::Resting`] with one.
+    pub fn rested_failure(&mut self) -> Option<Failure> {
+        self.settlement.rested_failure()
+    }
+
     /// How far the turn is.
     pub fn stage(&self) -> Stage {
         self.settlement.stage()
@@ -144,6 +149,10 @@ impl Answer {
                 }
                 Action::Rest { outcome, held } => self.settlement.rest(outcome, held),
                 Action::Stop(outcome) => self.settlement.stop(outcome),
+                // Somebody has to look first what became of the login.
+                Action::End(outcome @ Err(Failure::UpstreamAuth { .. } | Failure::LoginChanged)) => {
+                    self.settlement.rest(outcome, false);
+                }
                 Action::End(outcome) => {
                     self.settlement.end(outcome.map_err(|why| failed::dated(why, &self.limits)));
                 }

@@ -6,6 +6,7 @@
 //!   Starting --> Ready --(another installation, worn)-------> its replacement starts beside it,
 //!      |           |                                          takes its seat; it ends when idle
 //!      |           +--(died, hung)--> Starting
+//!      |           +--(logged out)--> Failed
 //!      +--(failed)--> Failed --(a request, or the pause is over)--> Starting
 //! ```
 //! Workers start one at a time: a refresh token can be used once.
@@ -15,7 +16,7 @@ mod parked;
 mod sessions;
 mod source;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::{Answer, LatestLimits, Settlement, TurnContext};
 use super::features::Features;
-use super::tool_names::Names;
+use super::tool_names::{Names, Taken};
 use super::turn::{Ended, Run};
 use super::worker::{Worker, lock};
 use super::{RateLimit, Status, Timing};
@@ -86,6 +87,12 @@ enum Seat {
     },
 }
 
+impl Seat {
+    fn failed(why: Failure) -> Seat {
+        Seat::Failed { why, at: Instant::now(), again: Arc::default() }
+    }
+}
+
 impl Pool {
     /// Starts the workers in the background.
     pub fn start(live: Live, codex: Codex) -> Pool {
@@ -121,7 +128,7 @@ impl Pool {
         let config = self.shared.live.get();
         let (sink, events) = backlogged_events();
         let sink = Arc::new(sink);
-        let names = Arc::new(Names::new(&turn.tools, &turn.conversation, config.profile() == Profile::Agent));
+        let names = Arc::new(Names::new(&turn.tools, &turn.conversation, Taken::of(&config)));
         let context = TurnContext {
             tools: Arc::clone(&turn.tools),
             want_encrypted: turn.want_encrypted,
@@ -135,8 +142,20 @@ impl Pool {
         let answer = Arc::new(Mutex::new(answer));
         let parked = Arc::clone(&self.shared.parked);
         let conversation = OnceLock::new();
-        let namespace = OnceLock::new();
-        let run = Run { turn, names, config, answer, change, sink, granted, parked, conversation, namespace };
+        let (login_changed, namespace) = (AtomicBool::new(false), OnceLock::new());
+        let run = Run {
+            turn,
+            names,
+            config,
+            answer,
+            change,
+            sink,
+            granted,
+            parked,
+            login_changed,
+            conversation,
+            namespace,
+        };
         let shared = Arc::clone(&self.shared);
         // In a box: on its way to the runtime it would be copied several times.
         self.shared.tasks.spawn(Box::pin(async move { shared.serve(run).await }));
@@ -300,6 +319,9 @@ impl Shared {
             tracing::info!(cause = ?failure, "a turn that its worker had not begun is given to another one");
             lock(&run.answer).start_over();
         };
+        if run.login_changed.load(Ordering::Relaxed) {
+            (self.source.look_again)();
+        }
         if let Some(number) = parked {
             let mut closing = self.closing.subscribe();
             tokio::select! {

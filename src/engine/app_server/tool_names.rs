@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use crate::config::{Config, Profile, ToolTransport};
 use crate::turn::{Item, Tool};
 
 /// Put before a name that cannot go out as it is.
@@ -34,6 +35,28 @@ const TAKEN_BY_THE_AGENT: &[&str] = &[
     "write_stdin",
 ];
 
+/// Which names Codex has for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Those it acts on in any case: tools go as an item that it does not read.
+    Few,
+    /// Those it refuses as functions too.
+    ByFunctions,
+    /// Those of its own tools too.
+    ByAgent,
+}
+
+impl Taken {
+    /// Under these settings.
+    pub fn of(config: &Config) -> Taken {
+        match (config.profile(), config.tool_transport) {
+            (Profile::Agent, _) => Taken::ByAgent,
+            (Profile::Model, ToolTransport::Dynamic) => Taken::ByFunctions,
+            (Profile::Model, ToolTransport::Items) => Taken::Few,
+        }
+    }
+}
+
 /// The stand-ins of one request, for full names. Those that can go out unchanged have none.
 #[derive(Debug, Default)]
 pub struct Names {
@@ -48,7 +71,7 @@ impl Names {
     ///
     /// The same names in the same order give the same stand-ins, so that a conversation looks the
     /// same to the upstream at each request.
-    pub fn new(tools: &[Tool], conversation: &[Item], agent: bool) -> Names {
+    pub fn new(tools: &[Tool], conversation: &[Item], taken: Taken) -> Names {
         let called = conversation.iter().filter_map(|item| match item {
             Item::ToolCall(call) => Some(call.full_name()),
             _ => None,
@@ -59,7 +82,7 @@ impl Names {
         // The next number to try among names that look alike: a history may have thousands of them.
         let mut next: HashMap<String, u32> = HashMap::new();
         for name in all.iter().map(|name| &**name) {
-            if !names.out.contains_key(name) && !passes(name, agent) {
+            if !names.out.contains_key(name) && !passes(name, taken) {
                 let free = |candidate: &String| {
                     !given.contains(candidate.as_str()) && !names.back.contains_key(candidate)
                 };
@@ -97,11 +120,11 @@ impl Names {
     }
 }
 
-fn passes(name: &str, agent: bool) -> bool {
+fn passes(name: &str, taken: Taken) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let taken = ALWAYS_TAKEN.contains(&name)
-        || name.starts_with("mcp__")
-        || (agent && TAKEN_BY_THE_AGENT.contains(&name));
+        || (taken != Taken::Few && name.starts_with("mcp__"))
+        || (taken == Taken::ByAgent && TAKEN_BY_THE_AGENT.contains(&name));
     (1..=LONGEST).contains(&name.len()) && name.chars().all(plain) && !taken
 }
 
@@ -126,27 +149,32 @@ mod tests {
     use super::*;
     use crate::turn::ToolCall;
 
-    fn check(offered: &[&str], agent: bool, expect: &[&str]) {
+    fn check(offered: &[&str], taken: Taken, expect: &[&str]) {
         let tools: Vec<Tool> = offered.iter().map(|name| Tool::function(*name, "", "{}".into())).collect();
-        let names = Names::new(&tools, &[], agent);
+        let names = Names::new(&tools, &[], taken);
         let out: Vec<&str> = offered.iter().map(|name| names.out(name)).collect();
         assert_eq!(out, expect);
         let back: Vec<&str> = out.iter().map(|name| names.back(name)).collect();
         assert_eq!(back, offered);
-        assert!(out.iter().all(|name| passes(name, agent)), "{out:?}");
+        assert!(out.iter().all(|name| passes(name, taken)), "{out:?}");
     }
 
     #[test]
     fn awkward_names_go_out_under_another_and_come_back() {
-        check(&["get_weather", "a-B_9"], false, &["get_weather", "a-B_9"]);
-        check(&["exec_command", "shell"], false, &["client_exec_command", "shell"]);
-        check(&["exec_command", "shell"], true, &["client_exec_command", "client_shell"]);
-        check(&["mcp__x__y", "a.b"], false, &["client_mcp__x__y", "client_a_b"]);
-        check(&["a.b", "a:b", "client_a_b"], false, &["client_a_b_1", "client_a_b_2", "client_a_b"]);
+        check(&["get_weather", "a-B_9"], Taken::ByFunctions, &["get_weather", "a-B_9"]);
+        check(&["exec_command", "shell"], Taken::ByFunctions, &["client_exec_command", "shell"]);
+        check(&["exec_command", "shell"], Taken::ByAgent, &["client_exec_command", "client_shell"]);
+        check(&["mcp__x__y", "a.b"], Taken::ByFunctions, &["client_mcp__x__y", "client_a_b"]);
+        check(
+            &["a.b", "a:b", "client_a_b"],
+            Taken::ByFunctions,
+            &["client_a_b_1", "client_a_b_2", "client_a_b"],
+        );
+        check(&["mcp__x__y", "exec_command"], Taken::Few, &["mcp__x__y", "client_exec_command"]);
         let longest = "x".repeat(64);
-        check(&[&longest], false, &[&longest]);
-        check(&[&"y".repeat(65)], false, &[&format!("client_{}", "y".repeat(57))]);
-        check(&["wörld"], false, &["client_w_rld"]);
+        check(&[&longest], Taken::ByFunctions, &[&longest]);
+        check(&[&"y".repeat(65)], Taken::ByFunctions, &[&format!("client_{}", "y".repeat(57))]);
+        check(&["wörld"], Taken::ByFunctions, &["client_w_rld"]);
     }
 
     /// Looked for from the start for each, these would take hours.
@@ -155,7 +183,7 @@ mod tests {
         let names: Vec<String> =
             (0..50_000_u32).map(|n| format!("f{}", char::from_u32(0x4e00 + n).unwrap_or('.'))).collect();
         let call = |name: &String| Item::from(ToolCall::function("c", name, "{}"));
-        let made = Names::new(&[], &names.iter().map(call).collect::<Vec<_>>(), false);
+        let made = Names::new(&[], &names.iter().map(call).collect::<Vec<_>>(), Taken::ByFunctions);
         assert_eq!((made.out(&names[0]), made.out(&names[1])), ("client_f_", "client_f__1"));
         let distinct: HashSet<&String> = names.iter().collect();
         assert_eq!(made.back.len(), distinct.len());
@@ -165,7 +193,7 @@ mod tests {
     #[test]
     fn calls_in_the_history_are_renamed_alike() {
         let call = |name: &str| Item::from(ToolCall::function("c", name, "{}"));
-        let names = Names::new(&[], &[call("exec_command"), call("plain")], false);
+        let names = Names::new(&[], &[call("exec_command"), call("plain")], Taken::ByFunctions);
         assert_eq!(names.out("exec_command"), "client_exec_command");
         assert_eq!(names.out("plain"), "plain");
         assert_eq!(names.back("unknown"), "unknown");

@@ -16,8 +16,9 @@ mod silence;
 mod thread;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::pin::pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -33,8 +34,8 @@ use super::tool_names::Names;
 use super::wire::{self, InjectItems, ThreadUnsubscribe, TurnInterrupt, TurnStart};
 use super::worker::{Worker, lock};
 use crate::codex::Continuation;
-use crate::config::{Config, Profile, ReasoningOutput};
-use crate::turn::{At, Failure, Identity, Output, Said, Sink, Summary, Tool, Turn, forced};
+use crate::config::{Config, Profile, ReasoningOutput, ToolTransport};
+use crate::turn::{At, CallKind, Failure, Identity, Item, Output, Said, Sink, Summary, Tool, Turn, forced};
 
 pub use thread::plain_thread;
 
@@ -72,6 +73,8 @@ pub struct Run {
     pub granted: Instant,
     /// Where its thread may be kept.
     pub parked: Arc<Parked>,
+    /// It failed because its worker's login is none any more.
+    pub login_changed: AtomicBool,
     /// Which conversation it belongs to, once that was found out.
     pub conversation: OnceLock<Identity>,
     /// The namespace that calls of the conversation had at the upstream.
@@ -186,6 +189,10 @@ impl Run {
         begins: &mut Option<u64>,
     ) -> Result<Option<String>, Stop> {
         let items = InjectItems {
+            tools: match self.offers_items() {
+                true => wire::additional_tools(&self.turn.tools, &self.names)?,
+                false => Vec::new(),
+            },
             hint: wire::hint(&self.turn, &self.names),
             at_head: !matches!(worker.installation.continuation(), Continuation::Off { .. }),
             ..self.items(thread, 0)
@@ -235,8 +242,28 @@ impl Run {
             at,
             names: Arc::clone(&self.names),
             namespace: self.namespace.get().cloned(),
+            tools: Vec::new(),
+            custom: self.custom_calls(),
             hint: None,
             at_head: false,
+        }
+    }
+
+    /// Whether tools go as an item: Codex then knows nothing of them, so that its thread is of no use
+    /// once one is called.
+    fn offers_items(&self) -> bool {
+        self.config.tool_transport == ToolTransport::Items && !self.turn.tools.is_empty()
+    }
+
+    /// The calls of custom tools that are handed over as such.
+    fn custom_calls(&self) -> HashSet<String> {
+        let custom = |item: &Item| match item {
+            Item::ToolCall(call) if call.kind == CallKind::Custom => Some(call.id.clone()),
+            _ => None,
+        };
+        match self.config.tool_transport {
+            ToolTransport::Dynamic => HashSet::new(),
+            ToolTransport::Items => self.turn.conversation.iter().filter_map(custom).collect(),
         }
     }
 
@@ -279,7 +306,12 @@ impl Run {
         let Some(turn) = turn else { return Ok(None) };
         self.wait_while_running(worker, thread).await?;
         if self.stage() == Stage::Resting {
-            return Ok(Some(self.keep(worker, thread)));
+            let failure = lock(&self.answer).rested_failure();
+            let Some(failure) = failure else { return Ok(Some(self.keep(worker, thread))) };
+            let failure = worker.installation.why_refused(failure).await;
+            self.login_changed.store(failure == Failure::LoginChanged, Ordering::Relaxed);
+            self.over(failure);
+            return Ok(None);
         }
         if lock(&self.answer).was_early() && !worker.overtakes.swap(true, Ordering::Relaxed) {
             tracing::warn!(

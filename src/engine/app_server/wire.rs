@@ -2,12 +2,14 @@
 //!
 //! What goes out is serialized straight from the turn; what comes in is borrowed from its line.
 
+mod additional;
 mod custom;
 mod handshake;
 mod items;
 mod notifications;
 mod requests;
 
+pub use additional::additional_tools;
 pub use custom::unwrapped;
 pub use handshake::{AuthStatus, GetAuthStatus, Initialize, Initialized};
 pub use items::{InjectItems, hint, tool_result};

@@ -187,7 +187,12 @@ impl Run {
 
         let start = Instant::now();
         let prepared = self.prepare(&installation).await?;
-        let outcome = self.continued(&installation, &prepared, start).await;
+        let mut outcome = self.continued(&installation, &prepared, start).await;
+        if let Ok(items) = &mut outcome
+            && let Some(Err(failure)) = items.pop_if(|item| item.is_err())
+        {
+            items.push(Err(installation.why_refused(failure).await));
+        }
         if prepared.files.is_some() || prepared.rollout.is_some() {
             tokio::task::spawn_blocking(move || drop(prepared));
         }

@@ -449,9 +449,14 @@ impl Assembler {
                     self.call(id, &name.0, arguments);
                 }
             }
+            "custom_tool_call" => {
+                if let (Some(id), Some(name), Some(input)) = (item.call_id, item.name, item.input) {
+                    self.call_of(id, &name.0, |_| input);
+                }
+            }
             "reasoning" if self.context.want_encrypted => self.thought(item),
             // Repeated from what we sent.
-            "reasoning" | "function_call_output" => {}
+            "reasoning" | "function_call_output" | "custom_tool_call_output" | "additional_tools" => {}
             "message" if item.role.as_ref().is_none_or(|role| role.0 == "assistant") => {}
             "message" if self.rest.echoes > 0 => self.rest.echoes -= 1,
             // Neither the caller nor the model said it.
@@ -473,16 +478,26 @@ impl Assembler {
     }
 
     fn call(&mut self, id: String, name: &str, arguments: String) {
+        // The same with arguments that are no JSON.
+        let broken = serde_json::from_str::<IgnoredAny>(&arguments).is_err();
+        self.rest.spoilt |= broken && self.context.names.offered(name).is_some();
+        self.call_of(
+            id,
+            name,
+            |kind| if kind == CallKind::Custom { unwrapped(arguments) } else { arguments },
+        );
+    }
+
+    /// A call with what it says, which may depend on the kind of tool.
+    fn call_of(&mut self, id: String, name: &str, arguments: impl FnOnce(CallKind) -> String) {
         // A name nobody offered: Codex tells the model so and lets it try again.
         let offered = self.context.names.offered(name).and_then(|index| self.context.tools.get(index));
         let Some(tool) = offered else {
             self.rest.spoilt = true;
             return;
         };
-        // The same with arguments that are no JSON.
-        self.rest.spoilt |= serde_json::from_str::<IgnoredAny>(&arguments).is_err();
         let (name, namespace, kind) = (tool.name.clone(), tool.namespace.clone(), tool.call_kind());
-        let arguments = if kind == CallKind::Custom { unwrapped(arguments) } else { arguments };
+        let arguments = arguments(kind);
         self.called = true;
         self.held.push(Event::ToolCall(ToolCall { id, name, namespace, kind, arguments }));
     }

@@ -4,7 +4,8 @@
 //!   Running --- the outcome is known before the end: calls collected,  ---> Unwanted
 //!      |        client gone or slow, deadline, begun twice, cut             |
 //!      +----------------- turn/completed, worker gone -----> Over <---------+
-//!      +--- complete, and the thread may be kept ---> Resting -------------> Over
+//!      +--- complete, and the thread may be kept; --> Resting -------------> Over
+//!           or failed, and the cause is looked for
 //! ```
 //! The outcome is told when Running is left, or Resting. The slot is given back on Over, before the outcome if
 //! that is still to come: whoever sees the end of a turn finds its place free.
@@ -21,7 +22,8 @@ use crate::turn::{Event, Failure, NotTaken, Outcome, Phase, Sink, Slot};
 pub enum Stage {
     /// Codex works on it.
     Running,
-    /// Its answer is complete and not told yet: its thread may be kept for the next turn.
+    /// Its outcome is known and not told yet: its thread may be kept for the next turn, or what it failed
+    /// of is looked into.
     Resting,
     /// Its outcome is told; Codex works on it and must be told to stop.
     Unwanted,
@@ -116,7 +118,7 @@ impl Settlement {
         }
     }
 
-    /// The answer is complete. Unless `held` open by Codex, nothing of the turn runs any more.
+    /// The outcome is known, and something is to be done before it is told. Unless `held` open by Codex, nothing of the turn runs any more.
     pub fn rest(&mut self, outcome: Outcome, held: bool) {
         if self.stage == Stage::Running {
             self.resting = Some(outcome);
@@ -124,6 +126,11 @@ impl Settlement {
         } else if !held {
             self.end(outcome);
         }
+    }
+
+    /// The failure with which it rests. What is told then is what [`Settlement::end`] is given.
+    pub fn rested_failure(&mut self) -> Option<Failure> {
+        self.resting.take_if(|outcome| outcome.is_err())?.err()
     }
 
     /// Nobody listens any more.
@@ -138,17 +145,14 @@ impl Settlement {
         self.slot.take();
         match self.stage {
             Stage::Running => self.tell_outcome(outcome),
-            Stage::Resting => self.tell_resting(),
+            Stage::Resting => {
+                let outcome = self.resting.take().unwrap_or(outcome);
+                self.tell_outcome(outcome);
+            }
             Stage::Unwanted | Stage::Over => {}
         }
         if self.stage != Stage::Over {
             self.reach(Stage::Over);
-        }
-    }
-
-    fn tell_resting(&mut self) {
-        if let Some(outcome) = self.resting.take() {
-            self.tell_outcome(outcome);
         }
     }
 

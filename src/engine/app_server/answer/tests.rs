@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::engine::app_server::tool_names::Names;
+use crate::engine::app_server::tool_names::{Names, Taken};
 use crate::turn::{CallKind, Event, Events, Format, Phase, Saying, Slot, Tool, backlogged_events};
 
 struct Case {
@@ -15,7 +15,7 @@ fn case(tools: &[&str]) -> Case {
 
 fn offering(tools: Vec<Tool>, want_encrypted: bool) -> Case {
     let (sink, events) = backlogged_events();
-    let names = Arc::new(Names::new(&tools, &[], false));
+    let names = Arc::new(Names::new(&tools, &[], Taken::ByFunctions));
     let tools = tools.into();
     let context = TurnContext { names, tools, want_encrypted, model: Some("gpt-x".into()), lean: true };
     let limits = Arc::new(Mutex::new(None));

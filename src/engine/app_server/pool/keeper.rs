@@ -2,11 +2,12 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::source::is_about_login;
 use super::{Seat, Shared};
 use crate::codex::Installation;
 use crate::engine::app_server::Timing;
@@ -36,7 +37,7 @@ impl Shared {
                 started = self.start_worker() => started,
                 () = self.unwanted(index, &mut reloads) => break,
             };
-            let (seat, wait) = match started {
+            let (seat, wait, keeps_old) = match started {
                 Ok(worker) => {
                     *lock(&self.told) = None;
                     if let Some(Seat::Ready(old)) = self.seat(index, Seat::Ready(Arc::clone(&worker))) {
@@ -44,32 +45,36 @@ impl Shared {
                     }
                     let next = self.watch(&worker, index).await;
                     self.parked.leave_worker(&worker);
-                    let why = match next {
+                    match next {
                         Next::Replace => continue,
                         Next::Leave => break,
-                        Next::Died(why) => why,
-                    };
-                    tracing::warn!(pid = worker.pid, "a codex worker ended: {why}");
-                    if worker.since.elapsed() >= self.timing.settled {
-                        pause = Pause::new(self.timing);
+                        Next::LoggedOut(why) => (Seat::failed(why), pause.next(), false),
+                        Next::Died(why) => {
+                            tracing::warn!(pid = worker.pid, "a codex worker ended: {why}");
+                            if worker.since.elapsed() >= self.timing.settled {
+                                pause = Pause::new(self.timing);
+                            }
+                            // It could be started; whoever comes now waits for the next one.
+                            (Seat::Starting, pause.next().min(LONGEST_AFTER_DEATH), true)
+                        }
                     }
-                    // It could be started; whoever comes now waits for the next one.
-                    (Seat::Starting, pause.next().min(LONGEST_AFTER_DEATH))
                 }
                 Err(why) => {
                     // Once for all seats, not at every try.
                     if lock(&self.told).replace(why.clone()).as_ref() != Some(&why) {
                         tracing::warn!("a codex worker did not start: {why}");
                     }
-                    (Seat::Failed { why, at: Instant::now(), again: Arc::default() }, pause.next())
+                    let keeps_old = !is_about_login(&why);
+                    (Seat::failed(why), pause.next(), keeps_old)
                 }
             };
             let again = match &seat {
                 Seat::Failed { again, .. } => Arc::clone(again),
                 _ => Arc::default(),
             };
-            // A worker out of date still does its work while its replacement fails to start.
-            if !self.has_useful(index)
+            // A worker out of date still does its work while its replacement fails to start; not with a
+            // login that was given up.
+            if !(keeps_old && self.has_useful(index))
                 && let Some(Seat::Ready(old)) = self.seat(index, seat)
             {
                 self.retire(old);
@@ -117,6 +122,15 @@ impl Shared {
                 std::future::pending::<()>().await;
             }
         };
+        let mut login = self.source.logged_out.clone();
+        let logged_out = async {
+            let why = login.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+            match why {
+                Some(why) => why,
+                // Nobody surveys any more.
+                None => std::future::pending().await,
+            }
+        };
         let at_first = worker.pid.and_then(resident_bytes);
         let worn = async {
             loop {
@@ -146,6 +160,10 @@ impl Shared {
             () = another => {
                 tracing::info!(pid = worker.pid, "a codex worker is replaced: settings, program or login changed");
                 Next::Replace
+            }
+            why = logged_out => {
+                tracing::info!(pid = worker.pid, "a codex worker gets no more turns: {why}");
+                Next::LoggedOut(why)
             }
             () = unfit => {
                 tracing::warn!(pid = worker.pid, "a codex worker is replaced: it does not answer all that it is asked");
@@ -194,6 +212,8 @@ enum Next {
     Died(Failure),
     /// Another one is to take its seat.
     Replace,
+    /// Its login is none any more.
+    LoggedOut(Failure),
     /// Its seat is not wanted any more.
     Leave,
 }

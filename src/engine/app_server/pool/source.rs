@@ -25,6 +25,8 @@ pub(super) struct Source {
     pub(super) launch: Box<dyn Fn(Arc<Installation>) -> Promise<Link> + Send + Sync>,
     /// The latest usable CLI; another one than a worker's means the worker is out of date.
     pub(super) latest: watch::Receiver<Option<Arc<Installation>>>,
+    /// Why the login of any worker is none any more, if so.
+    pub(super) logged_out: watch::Receiver<Option<Failure>>,
     /// Asks for a fresh look at the CLI.
     pub(super) look_again: Box<dyn Fn() + Send + Sync>,
 }
@@ -33,13 +35,21 @@ impl Source {
     /// The processes of the CLI on this machine.
     pub(super) fn of(codex: Codex) -> Source {
         let (tell, latest) = watch::channel(None);
+        let (tell_login, logged_out) = watch::channel(None);
         let mut surveys = codex.surveys();
         tokio::spawn(async move {
             while surveys.changed().await.is_ok() {
                 let survey = surveys.borrow_and_update().clone();
-                if let Some(usable) = survey.and_then(|survey| survey.usable.clone().ok())
-                    && tell.send(Some(usable)).is_err()
-                {
+                let Some(survey) = survey else { continue };
+                let told = match survey.usable.clone() {
+                    Ok(usable) => {
+                        tell_login.send_replace(None);
+                        tell.send(Some(usable)).is_ok()
+                    }
+                    Err(failure) if is_about_login(&failure) => tell_login.send(Some(failure)).is_ok(),
+                    Err(_) => true,
+                };
+                if !told {
                     return;
                 }
             }
@@ -76,6 +86,7 @@ impl Source {
                 })
             }),
             latest,
+            logged_out,
             look_again: Box::new(move || again.look_again()),
         }
     }
@@ -93,6 +104,11 @@ impl Source {
             Err(failure) => Err(folders::cause(&config, failure).await),
         }
     }
+}
+
+/// Whether it says that there is no login that a worker could use.
+pub(super) fn is_about_login(failure: &Failure) -> bool {
+    matches!(failure, Failure::NotLoggedIn { .. } | Failure::LoginNotPortable)
 }
 
 /// Starts a worker of the CLI on this machine, sees what it carries, and ends it.

@@ -30,6 +30,9 @@ struct House {
     fake: Fake,
     live: Live,
     latest: watch::Sender<Option<Arc<Installation>>>,
+    logged_out: watch::Sender<Option<Failure>>,
+    /// How often a worker was to be started.
+    tries: Arc<AtomicUsize>,
     /// What stands in the way of starting a worker.
     obstacle: Arc<Mutex<Option<Failure>>>,
     slots: Arc<AtomicUsize>,
@@ -49,6 +52,7 @@ fn installation(config: &Config) -> Arc<Installation> {
         version: Version(0, 169, 0),
         home: Home { path: "/home".into(), login: "/login".into(), has_auth: true },
         login: Login::Codex,
+        auth: crate::codex::AuthFile::default(),
         confinement: Confinement::Operator,
         catalog: Some("/catalog.json".into()),
         functions: Functions::AllModels,
@@ -62,8 +66,11 @@ fn house(play: Play, config: Config) -> House {
     let latest = watch::Sender::new(Some(installation(&config)));
     let obstacle: Arc<Mutex<Option<Failure>>> = Arc::default();
     let (launcher, current, stands) = (fake.clone(), latest.clone(), Arc::clone(&obstacle));
+    let (logged_out, tries) = (watch::Sender::new(None), Arc::new(AtomicUsize::new(0)));
+    let tried = Arc::clone(&tries);
     let source = Source {
         installation: Box::new(move || {
+            tried.fetch_add(1, Ordering::SeqCst);
             let result = match lock(&stands).clone() {
                 Some(failure) => Err(failure),
                 None => Ok(current.borrow().clone().unwrap()),
@@ -75,11 +82,12 @@ fn house(play: Play, config: Config) -> House {
             Box::pin(async move { Ok(link) })
         }),
         latest: latest.subscribe(),
+        logged_out: logged_out.subscribe(),
         look_again: Box::new(|| {}),
     };
     let live = Live::new(config);
     let pool = Pool::over(live.clone(), source, FAST);
-    House { pool, fake, live, latest, obstacle, slots: Arc::default() }
+    House { pool, fake, live, latest, logged_out, tries, obstacle, slots: Arc::default() }
 }
 
 struct Counted(Arc<AtomicUsize>);
@@ -399,6 +407,74 @@ async fn what_stands_in_the_way_is_told_and_needs_no_restart() {
     house.at_rest().await;
     assert_eq!(house.pool.status().reason, None);
     assert_eq!(end(house.run(plain())).await.1, Ok(Finish::Stop));
+}
+
+#[tokio::test]
+async fn who_logs_out_is_served_no_more_and_who_logs_in_is() {
+    let house = house(Play::Linger("a"), config(|config| config.workers = 2));
+    house.ready(2).await;
+    let mut under_way = house.run(plain());
+    while !matches!(under_way.next().await, Some(Ok(Event::Text(_)))) {}
+    *lock(&house.obstacle) = Some(logged_out());
+    house.logged_out.send_replace(Some(logged_out()));
+    until("no worker takes turns", || house.pool.status().ready == 0).await;
+    assert_eq!(house.pool.status().reason, Some(logged_out()));
+    assert_eq!(end(house.run(plain())).await.1, Err(logged_out()));
+    // What was begun goes on; the idle worker is gone.
+    until("one is left for it", || *house.fake.running.borrow() == 1).await;
+    drop(under_way);
+    until("none is left", || *house.fake.running.borrow() == 0).await;
+    *lock(&house.obstacle) = None;
+    house.logged_out.send_replace(None);
+    house.ready(2).await;
+    assert_eq!(house.pool.status().reason, None);
+    house.at_rest().await;
+}
+
+#[tokio::test]
+async fn why_no_worker_starts_is_logged_once_for_all_seats() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+    let _scope = tracing::subscriber::set_default(subscriber);
+    let told = |why: &str| {
+        let text = String::from_utf8(lock(&log.0).clone()).unwrap();
+        text.matches(&format!("a codex worker did not start: {why}")).count()
+    };
+    let house = house(answer(), config(|config| config.workers = 4));
+    house.ready(4).await;
+    for (times, why) in [(1, logged_out()), (1, Failure::LoginNotPortable), (2, logged_out())] {
+        let before = house.tries.load(Ordering::SeqCst);
+        *lock(&house.obstacle) = Some(why.clone());
+        house.logged_out.send_replace(Some(why.clone()));
+        until("each seat tried more than once", || house.tries.load(Ordering::SeqCst) >= before + 16).await;
+        assert_eq!(told(&why.to_string()), times, "{why}");
+    }
+    *lock(&house.obstacle) = None;
+    house.logged_out.send_replace(None);
+    house.at_rest().await;
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        lock(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
+    type Writer = Log;
+
+    fn make_writer(&self) -> Log {
+        self.clone()
+    }
 }
 
 #[tokio::test]

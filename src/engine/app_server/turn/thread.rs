@@ -4,6 +4,7 @@
 //!   without functions, nor reasoning to give back   thread/fork under the conversation's identity, each time
 //!   with them, a session of the conversation known  thread/fork under that
 //!   with them, or where that is not possible        thread/start, or one started beforehand
+//!   with functions that go as items                 thread/start; not kept
 //! ```
 //! Only a thread that was started tells what the model wrote word for word, and what calls cost before
 //! they are answered; but it has a session of its own.
@@ -57,12 +58,15 @@ impl Run {
         }
         // Raw events echo the whole history; only threads that live on keep what they tell of.
         let raw = self.wants_raw_events();
-        if let Some(thread) = self.forked(worker).await? {
+        if !self.offers_items()
+            && let Some(thread) = self.forked(worker).await?
+        {
             lock(&self.answer).thread_started(began);
             return Ok(thread);
         }
         match worker.installation.continuation() {
             Continuation::Off { .. } => {}
+            _ if self.offers_items() => {}
             Continuation::Full(_) if !raw => {}
             Continuation::Full(_) | Continuation::Threads { .. } => lock(&self.answer).may_rest(raw),
         }
@@ -74,7 +78,9 @@ impl Run {
             lock(&self.answer).thread_started(began);
             return Ok(thread);
         }
-        params.dynamic_tools = DynamicTool::all(&self.turn.tools, &self.names)?;
+        if !self.offers_items() {
+            params.dynamic_tools = DynamicTool::all(&self.turn.tools, &self.names)?;
+        }
         params.experimental_raw_events = raw;
         params.config = self.turn.verbosity.map(ThreadConfig::new);
         params.model = self.turn.model.as_deref();

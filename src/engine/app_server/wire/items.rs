@@ -1,6 +1,7 @@
 //! A conversation as items of the upstream's Responses API.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -25,6 +26,10 @@ pub struct InjectItems {
     /// The namespace that the model's calls had, where they had one: without it they would be other
     /// items to the upstream's cache.
     pub namespace: Option<String>,
+    /// What offers tools, in JSON, to stand before all else; empty unless tools go as an item.
+    pub tools: Vec<Vec<u8>>,
+    /// The ids of calls of custom tools, whose items then keep their own kind.
+    pub custom: HashSet<String>,
     /// What the model must be told because no field of the protocol carries it: [`hint`].
     pub hint: Option<String>,
     /// Whether that stands at the head, where the conversation is continued and only its end may grow;
@@ -37,7 +42,7 @@ impl InjectItems {
     pub fn pieces(self) -> impl Iterator<Item = Vec<u8>> + Clone + Send + 'static {
         let head = format!("{{\"threadId\":{},\"items\":[", Value::from(self.thread_id.as_str()));
         let given = self.conversation.len().saturating_sub(self.at);
-        let count = given + usize::from(self.hint.is_some());
+        let count = given + usize::from(self.hint.is_some()) + usize::from(!self.tools.is_empty());
         let this = Arc::new(self);
         let items = (0..count).flat_map(move |number| {
             let mut pieces = this.item(number);
@@ -53,6 +58,10 @@ impl InjectItems {
 
     /// One of the items to be handed over.
     fn item(&self, number: usize) -> Vec<Vec<u8>> {
+        let number = match number.checked_sub(usize::from(!self.tools.is_empty())) {
+            Some(number) => number,
+            None => return self.tools.clone(),
+        };
         let given = self.conversation.get(self.at..).unwrap_or_default();
         let (before, hinted) = match &self.hint {
             Some(_) if self.at_head => (1, number == 0),
@@ -65,7 +74,7 @@ impl InjectItems {
                 content: vec![Content::InputText { text }],
                 phase: None,
             },
-            (_, Some(item)) => response_item(item, &self.names, self.namespace.as_deref()),
+            (_, Some(item)) => response_item(item, &self.names, &self.custom, self.namespace.as_deref()),
             (_, None) => return Vec::new(),
         };
         // Strings, and lists and structs of them, are always JSON.
@@ -96,6 +105,15 @@ pub enum ResponseItem<'a> {
         arguments: Cow<'a, str>,
     },
     FunctionCallOutput {
+        call_id: &'a str,
+        output: FunctionOutput<'a>,
+    },
+    CustomToolCall {
+        call_id: &'a str,
+        name: String,
+        input: &'a str,
+    },
+    CustomToolCallOutput {
         call_id: &'a str,
         output: FunctionOutput<'a>,
     },
@@ -185,7 +203,12 @@ pub fn hint(turn: &Turn, names: &Names) -> Option<String> {
     call.or_else(|| turn.output.instruction().map(|(text, schema)| format!("{text}{schema}")))
 }
 
-fn response_item<'a>(item: &'a Item, names: &'a Names, namespace: Option<&'a str>) -> ResponseItem<'a> {
+fn response_item<'a>(
+    item: &'a Item,
+    names: &'a Names,
+    custom: &HashSet<String>,
+    namespace: Option<&'a str>,
+) -> ResponseItem<'a> {
     match item {
         Item::Message { role, content, phase } => ResponseItem::Message {
             // Codex silently drops items of role "system".
@@ -197,6 +220,13 @@ fn response_item<'a>(item: &'a Item, names: &'a Names, namespace: Option<&'a str
             summary: summary.iter().map(|text| SummaryPart::SummaryText { text }).collect(),
             encrypted_content: encrypted,
         },
+        Item::ToolCall(call) if call.kind == CallKind::Custom && custom.contains(&call.id) => {
+            ResponseItem::CustomToolCall {
+                call_id: &call.id,
+                name: names.out(&call.full_name()).to_owned(),
+                input: &call.arguments,
+            }
+        }
         Item::ToolCall(call) => ResponseItem::FunctionCall {
             call_id: &call.id,
             name: names.out(&call.full_name()).to_owned(),
@@ -206,14 +236,17 @@ fn response_item<'a>(item: &'a Item, names: &'a Names, namespace: Option<&'a str
                 CallKind::Custom => Cow::Owned(wrapped(&call.arguments)),
             },
         },
-        Item::ToolResult { call_id, content } => ResponseItem::FunctionCallOutput {
-            call_id,
-            output: match content.as_slice() {
+        Item::ToolResult { call_id, content } => {
+            let output = match content.as_slice() {
                 [] => FunctionOutput::Text(""),
                 [Part::Text(text)] => FunctionOutput::Text(text),
                 parts => FunctionOutput::Parts(parts.iter().map(|part| self::content(part, false)).collect()),
-            },
-        },
+            };
+            match custom.contains(&**call_id) {
+                true => ResponseItem::CustomToolCallOutput { call_id, output },
+                false => ResponseItem::FunctionCallOutput { call_id, output },
+            }
+        }
     }
 }
 

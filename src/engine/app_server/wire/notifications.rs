@@ -116,6 +116,9 @@ pub struct RawItem<'a> {
     /// in items that do not concern us.
     #[serde(borrow, default)]
     pub arguments: Option<&'a RawValue>,
+    /// Of a call of a custom tool: its input.
+    #[serde(default)]
+    pub input: Option<String>,
 }
 
 /// A part of a reasoning summary.

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::engine::app_server::tool_names::Names;
+use crate::engine::app_server::tool_names::{Names, Taken};
 use crate::turn::{Image, Item, Output, Part, Role, Tool, ToolCall, ToolChoice, Turn, Workdir};
 
 fn text(text: &str) -> Vec<Part> {
@@ -15,8 +15,9 @@ fn turn(conversation: Vec<Item>) -> Turn {
 
 fn injected(turn: &Turn, at: usize, names: Names, hint: Option<String>, at_head: bool) -> Value {
     let conversation = turn.conversation.clone();
-    let (names, namespace) = (names.into(), None);
-    let items = InjectItems { thread_id: "T".into(), conversation, at, names, namespace, hint, at_head };
+    let (thread_id, names) = ("T".into(), names.into());
+    let (tools, custom, namespace) = Default::default();
+    let items = InjectItems { thread_id, conversation, at, names, namespace, tools, custom, hint, at_head };
     let written: Vec<u8> = items.pieces().flatten().collect();
     serde_json::from_slice(&written).unwrap()
 }
@@ -66,7 +67,7 @@ fn a_conversation_becomes_items_one_to_one() {
         Item::message(Role::Assistant, text("it is 3C")),
         Item::message(Role::Developer, text("go on")),
     ]);
-    let names = Names::new(&turn.tools, &turn.conversation, false);
+    let names = Names::new(&turn.tools, &turn.conversation, Taken::ByFunctions);
     let got = injected(&turn, 0, names, None, false);
     assert_eq!(
         got,
@@ -113,7 +114,7 @@ fn what_no_field_carries_is_said_at_one_end() {
 #[test]
 fn tools_keep_their_schema_text() {
     let tools = [Tool::function("a.b", "d", r#"{"b":1,"a":2.50}"#.into())];
-    let names = Names::new(&tools, &[], false);
+    let names = Names::new(&tools, &[], Taken::ByFunctions);
     let got = serde_json::to_string(&DynamicTool::all(&tools, &names).unwrap()).unwrap();
     assert_eq!(
         got,
