@@ -533,3 +533,54 @@ fn calls_that_come_late_are_given_with_the_next_request() {
     assert_eq!(kinds(&requests[3]), expect);
     assert!(requests.iter().all(|request| session(request) == session(&requests[0])));
 }
+
+/// Functions reach the upstream once, in the way that the model takes them.
+#[test]
+fn functions_are_offered_once_whatever_the_model() {
+    let Some((setup, upstream)) = workers() else { return };
+    let proxy = setup.start();
+    for model in ["gpt-5.5", "codex-local", "gpt-6.1-sol"] {
+        proxy.chat(json!({ "model": model, "messages": [user("hi")], "tools": tools() })).send().answer();
+        let request = upstream.requests().pop().unwrap();
+        let mut offered: Vec<String> =
+            request.tools().iter().map(|name| name.trim_start_matches("functions.").to_owned()).collect();
+        offered.sort();
+        assert_eq!(offered, ["client_exec_command", "get_weather"], "{model}: {:?}", request.tools());
+    }
+}
+
+/// A conversation put together anew looks to the upstream's cache as it did before.
+#[test]
+fn calls_look_the_same_when_their_thread_is_gone() {
+    let Some((setup, upstream)) = workers() else { return };
+    let proxy = setup.set("parked_conversations", 0).start();
+    for model in ["gpt-5.5", "codex-local"] {
+        let mut messages = vec![user(format!("weather, {model}?"))];
+        let ask = |messages: &mut Vec<Value>| {
+            let answer =
+                proxy.chat(json!({ "model": model, "messages": messages, "tools": tools() })).send().json();
+            let message = answer["choices"][0]["message"].clone();
+            messages.push(message.clone());
+            message
+        };
+        for _ in 0..3 {
+            upstream.reply(Reply::call("get_weather", "{\"city\":\"Oslo\"}"));
+            let message = ask(&mut messages);
+            results(&mut messages, &message, "cold");
+        }
+        upstream.reply(Reply::text("cold"));
+        ask(&mut messages);
+        let requests: Vec<Request> = upstream.requests();
+        let last = &requests[requests.len() - 4..];
+        let share = share(last);
+        assert!(share >= 0.98, "{model}: {share}");
+        let spaces: Vec<Value> = last[3]
+            .items()
+            .iter()
+            .filter(|item| item["type"] == "function_call")
+            .map(|item| item["namespace"].clone())
+            .collect();
+        let expect = if model == "gpt-5.5" { Value::Null } else { json!("functions") };
+        assert_eq!(spaces, [expect.clone(), expect.clone(), expect], "{model}");
+    }
+}
