@@ -8,6 +8,8 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 
+use serde_json::Value;
+
 use crate::turn::{CallKind, Event, Item, Part, Role, Saying, ToolCall, Turn};
 
 /// What the model said in one answer.
@@ -271,10 +273,27 @@ fn same_calls(a: &[&ToolCall], b: &[&ToolCall]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(same)
 }
 
-/// Clients parse arguments and write them anew.
+/// Clients parse arguments and write them anew, some with what they take where nothing is said: Claude
+/// Code gives each edit back with `"replace_all": false`.
 fn same_json(a: &str, b: &str) -> bool {
-    let read = |text: &str| serde_json::from_str::<serde_json::Value>(text);
-    matches!((read(a), read(b)), (Ok(a), Ok(b)) if a == b)
+    let read = |text: &str| serde_json::from_str::<Value>(text);
+    matches!((read(a), read(b)), (Ok(a), Ok(b)) if same_value(&a, &b))
+}
+
+/// Whether `b` says what `a` does, and no more than that something is off.
+fn same_value(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            b.iter().all(|(key, b)| match a.get(key) {
+                Some(a) => same_value(a, b),
+                None => matches!(b, Value::Null | Value::Bool(false)),
+            }) && a.keys().all(|key| b.contains_key(key))
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_value(a, b))
+        }
+        (a, b) => a == b,
+    }
 }
 
 fn entries(items: &[Item]) -> Vec<Entry<'_>> {

@@ -182,3 +182,20 @@ fn thoughts_that_come_back_must_be_those_that_were_told() {
         assert_eq!(goes(&past, &next), same, "{words:?}");
     }
 }
+
+#[test]
+fn arguments_are_the_same_when_a_client_writes_out_what_is_off() {
+    for (model, client, same) in [
+        (r#"{"a": 1}"#, r#"{"a":1,"all":false}"#, true),
+        (r#"{"a":{"b":[{}]}}"#, r#"{"a":{"b":[{"c":null}]},"d":null}"#, true),
+        (r#"{"a":1}"#, r#"{"a":1,"all":true}"#, false),
+        (r#"{"a":1}"#, r#"{"a":1,"all":""}"#, false),
+        (r#"{"a":1}"#, r#"{"a":1,"all":0}"#, false),
+        (r#"{"a":1,"all":false}"#, r#"{"a":1}"#, false),
+        (r#"{"a":null}"#, r#"{"a":false}"#, false),
+        (r#"{"a":[1]}"#, r#"{"a":[1,null]}"#, false),
+        ("{", "{", false),
+    ] {
+        assert_eq!(super::same_json(model, client), same, "{model} {client}");
+    }
+}
