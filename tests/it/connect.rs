@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::programs::{KEY, asked, client, installed, run, served, untroubled};
 use crate::support::proxy::{Proxy, Scratch};
-use crate::support::{Reply, real};
+use crate::support::{Reply, real, wait};
 
 /// The program as a user types it, whose settings name that server's port.
 fn connect(proxy: &Proxy, scratch: &Scratch, words: &[&str]) -> Command {
@@ -53,6 +53,8 @@ fn a_shell_runs_what_it_prints_for_curl() {
         let (answer, _) = text(&shell.wait_with_output().unwrap());
         let answer: Value = serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"));
         assert_eq!(answer["choices"][0]["message"]["content"], "pong", "{key}: {answer}");
+        // Its line may be read a moment after its answer.
+        wait::until("its line is logged", || !proxy.latency_lines().is_empty());
         untroubled(&proxy);
     }
 }
