@@ -3,6 +3,7 @@
 
 mod check;
 mod config_cmd;
+mod connect;
 mod doctor;
 mod exit;
 mod foreground;
@@ -48,6 +49,7 @@ fn command() -> Command {
         .subcommand(with_settings(restart::command()).mut_arg("config", |config| config.hide(true)))
         .subcommand(status::command())
         .subcommand(logs::command())
+        .subcommand(connect::command())
         .subcommand(with_settings(
             Command::new("serve")
                 .about("Run the server in the foreground; what the service manager runs")
@@ -65,7 +67,8 @@ fn command() -> Command {
             "First steps:\n  \
              codex login              log in to Codex (the program of codex_bin), once\n  \
              codex-api-proxy doctor   says what is missing, if anything\n  \
-             codex-api-proxy start    serves http://127.0.0.1:8765/v1 in the background\n\n\
+             codex-api-proxy start    serves http://127.0.0.1:8765/v1 in the background\n  \
+             codex-api-proxy connect  says how to point a client there\n\n\
              A turn is one answer of Codex to one request. More: man codex-api-proxy, \
              codex-api-proxy.toml (settings) and codex-api-proxy.service (operation).",
         )
@@ -89,6 +92,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(("restart", matches)) => restart::run(matches),
         Some(("status", matches)) => status::run(matches),
         Some(("logs", matches)) => logs::run(matches),
+        Some(("connect", matches)) => connect::run(matches),
         Some(("doctor", matches)) => doctor::run(matches),
         Some(("config", matches)) => config_cmd::run(matches),
         Some(("install", matches)) => install::install(matches),

@@ -167,4 +167,4 @@ pub fn show_json(loaded: &Loaded) -> String {
 #[cfg(test)]
 mod readme;
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -18,6 +18,7 @@ mod chat;
 mod completions;
 mod config;
 mod confined;
+mod connect;
 mod continuation;
 mod crossing;
 mod doubles;
