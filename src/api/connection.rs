@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection_io::{AnswerBody, ConnectionIo, Progress, Timeouts};
 use super::error;
 use super::peer::Peer;
+use super::request_body::RequestBody;
 use super::seats::Seat;
 
 /// How long a client may take to send a request's head, and how long an idle connection is kept.
@@ -73,7 +74,7 @@ pub(super) struct Host<S> {
 
 impl<S, B> Host<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible, Future: Send>,
     S: Clone + Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
@@ -180,18 +181,19 @@ struct Introduced<S> {
 
 impl<S, B> Service<Request<Incoming>> for Introduced<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible, Future: Send> + 'static,
 {
     type Response = Response<AnswerBody<B>>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (head, body) = request.into_parts();
+        let (body, read) = RequestBody::new(body);
+        let mut request = Request::from_parts(head, body);
         let target = Target(request.uri().clone());
         request.extensions_mut().insert(target);
         request.extensions_mut().insert(self.connection.clone());
-        let has_body = !request.body().is_end_stream();
-        let takes_body = request.method() == Method::POST;
         let progress = Arc::clone(&self.progress);
         let answering = (progress.answering(), self.seat.busy());
         let response = self.service.call(request);
@@ -199,11 +201,12 @@ where
             (self.stop.clone(), self.connection.0.last_answer.clone(), Arc::clone(&self.seat));
         Box::pin(async move {
             let mut response = response.await?;
-            if stop.is_cancelled() || last.is_cancelled() || seat.leave().is_cancelled() {
+            // After an answer to a body that nobody read hyper may close, and would not say so.
+            let unread = !read.get();
+            if unread || stop.is_cancelled() || last.is_cancelled() || seat.leave().is_cancelled() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            // A success of POST has read its body; whatever else may have left it in the socket.
-            progress.set_unread(has_body && !(takes_body && response.status().is_success()));
+            progress.set_unread(unread);
             Ok(response.map(|body| AnswerBody::new(body, answering)))
         })
     }

@@ -28,6 +28,7 @@ pub mod openapi;
 pub mod peer;
 mod raw;
 pub mod remembered;
+pub mod request_body;
 pub mod respond;
 pub mod responses;
 pub mod routes;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::service::Service;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{BoxError, Host};
 use super::connection_io::Timeouts;
 use super::peer::Peer;
+use super::request_body::RequestBody;
 use super::seats::{self, Connections, Holder, Refused, Seats};
 use crate::config::Live;
 use crate::observe::repeats;
@@ -72,7 +73,7 @@ pub fn serve<S, B>(
     backlog: Backlog,
 ) -> io::Result<impl Future<Output = ()> + Send>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible, Future: Send>,
     S: Clone + Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
@@ -116,7 +117,7 @@ struct Door<S> {
 
 impl<S, B> Door<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible, Future: Send>,
     S: Clone + Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {

@@ -4,11 +4,11 @@
 //! The scripts in `tests/sdk` do the asserting; here stands what the model says to each, and what of it
 //! was bought.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use crate::support::programs::{KEY, asked, client, python, run, served, untroubled};
-use crate::support::proxy::{Proxy, Scratch, skipped};
+use crate::support::programs::{KEY, asked, client, modules, python, run, served, untroubled};
+use crate::support::proxy::{Proxy, Scratch};
 use crate::support::{Reply, Upstream};
 
 /// A script of `tests/sdk`, with the environment that the libraries read.
@@ -99,16 +99,6 @@ fn langchain_runs_tool_loops_in_both_formats() {
 fn pydantic_ai_runs_tool_loops_in_both_formats() {
     let Some(python) = python("sdk-python", "pydantic_ai") else { return };
     both_formats(&python, "pydantic_ai.py", Path::new(""), Reply::call("final_result", REPORT));
-}
-
-/// What `make test-tools` gets for Node, or `None` after saying why the test is skipped.
-fn modules(package: &str) -> Option<PathBuf> {
-    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/sdk-node/node_modules");
-    if !modules.join(package).exists() {
-        skipped(&format!("{package} is not there: run `make test-tools`"));
-        return None;
-    }
-    Some(modules)
 }
 
 #[test]

@@ -46,6 +46,7 @@ mod responses;
 mod sdk;
 mod secrets;
 mod state;
+mod suites;
 mod systemd;
 mod threads;
 mod tool_transport;

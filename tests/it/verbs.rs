@@ -392,3 +392,35 @@ fn doctor_looks_at_everything_and_asks_the_real_codex() {
     assert!(text.contains("exec gave no answer: Codex failed to answer: "), "{text}");
     assert!(text.contains("The model is asleep in ***."), "{text}");
 }
+
+#[test]
+fn doctor_tries_functions_as_an_item_where_workers_run() {
+    for (last, part) in [
+        (
+            Reply::call("ping", "{}"),
+            "ok    items       functions arrive as an item (tool_transport = \"items\")",
+        ),
+        (Reply::text("pong"), "warn  items       the model did not call a function that came as an item"),
+        (
+            Reply::status(400, json!({ "message": "Unknown item type.", "type": "invalid_request_error" })),
+            "warn  items       a function as an item got no answer: ",
+        ),
+    ] {
+        let Some((setup, upstream)) = real() else { return };
+        let (setup, _systemd) = FakeSystemd::install(setup.set("engine", "app-server"));
+        upstream.reply(Reply::text("pong").usage(1500, 0, 5, 0));
+        upstream.reply(Reply::text("pong").usage(1600, 1408, 5, 0));
+        upstream.reply(last);
+        let flags = setup.flags();
+        let port = format!("--port={}", free_port());
+        let mut arguments = vec!["doctor", "--live", &port];
+        arguments.extend(flags.iter().map(String::as_str));
+        let output = setup.command(&arguments).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(part), "{part:?} in {text}");
+        let asked = upstream.requests();
+        assert_eq!(asked.len(), 3);
+        assert_eq!(asked[2].items()[0]["type"], "additional_tools", "{:?}", asked[2].items());
+        assert!(asked[2].text().contains("ping"));
+    }
+}

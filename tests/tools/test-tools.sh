@@ -68,7 +68,7 @@ from_pypi() {
     fresh "$1" "$2/installed.txt" && return
     echo "Installing into $2:" && grep -v '^#' "$1"
     python3 -m venv "$2"
-    "$2/bin/pip" install --quiet --disable-pip-version-check -r "$1"
+    "$2/bin/python" -m pip install --quiet --disable-pip-version-check -r "$1"
     cp "$1" "$2/installed.txt"
 }
 from_pypi tests/tools/requirements.txt target/tools

@@ -95,31 +95,32 @@ impl Serialize for Id<'_> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum WireBlock<'a> {
-    Thinking {
-        thinking: Cow<'a, str>,
-        signature: Cow<'a, str>,
-    },
-    /// Without `citations` as there are none: strict readers (the AI SDK) take a list or nothing, not null.
-    Text {
-        text: Cow<'a, str>,
-    },
-    ToolUse {
-        id: Cow<'a, str>,
-        name: Cow<'a, str>,
-        input: Box<RawValue>,
-    },
+    Thinking { thinking: Cow<'a, str>, signature: Cow<'a, str> },
+    Text { text: Cow<'a, str>, citations: Citations },
+    ToolUse { id: Cow<'a, str>, name: Cow<'a, str>, input: Box<RawValue>, caller: Caller },
+}
+
+/// None. A list all the same: the published schema wants the key, and strict readers (the AI SDK) take no null.
+type Citations = [(); 0];
+
+/// Who calls a tool: the model itself, no code that it had run.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Caller {
+    Direct,
 }
 
 impl<'a> WireBlock<'a> {
     /// As it begins: with nothing in it.
     fn begun(block: Block<'a>) -> WireBlock<'a> {
         match block {
-            Block::Text => WireBlock::Text { text: "".into() },
+            Block::Text => WireBlock::Text { text: "".into(), citations: [] },
             Block::Thinking => WireBlock::Thinking { thinking: "".into(), signature: "".into() },
             Block::ToolUse(call) => WireBlock::ToolUse {
                 id: outer_id(&call.id),
                 name: call.full_name(),
                 input: RawValue::NULL.to_owned(),
+                caller: Caller::Direct,
             },
         }
     }
@@ -130,9 +131,9 @@ impl<'a> WireBlock<'a> {
             WireBlock::Thinking { thinking, signature } => {
                 WireBlock::Thinking { thinking: owned(thinking), signature: owned(signature) }
             }
-            WireBlock::Text { text } => WireBlock::Text { text: owned(text) },
-            WireBlock::ToolUse { id, name, input } => {
-                WireBlock::ToolUse { id: owned(id), name: owned(name), input }
+            WireBlock::Text { text, citations } => WireBlock::Text { text: owned(text), citations },
+            WireBlock::ToolUse { id, name, input, caller } => {
+                WireBlock::ToolUse { id: owned(id), name: owned(name), input, caller }
             }
         }
     }
@@ -240,8 +241,8 @@ enum Event<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum BegunBlock<'a> {
     Thinking { thinking: &'static str, signature: &'static str },
-    Text { text: &'static str },
-    ToolUse { id: Cow<'a, str>, name: Cow<'a, str>, input: Nothing },
+    Text { text: &'static str, citations: Citations },
+    ToolUse { id: Cow<'a, str>, name: Cow<'a, str>, input: Nothing, caller: Caller },
 }
 
 /// `{}`.
@@ -279,11 +280,14 @@ pub(super) fn step(index: usize, step: Step, out: &mut Frames) {
         Step::Input(partial_json) => delta(Delta::InputJson { partial_json }),
         Step::Start(block) => {
             let content_block = match block {
-                Block::Text => BegunBlock::Text { text: "" },
+                Block::Text => BegunBlock::Text { text: "", citations: [] },
                 Block::Thinking => BegunBlock::Thinking { thinking: "", signature: "" },
-                Block::ToolUse(call) => {
-                    BegunBlock::ToolUse { id: outer_id(&call.id), name: call.full_name(), input: Nothing {} }
-                }
+                Block::ToolUse(call) => BegunBlock::ToolUse {
+                    id: outer_id(&call.id),
+                    name: call.full_name(),
+                    input: Nothing {},
+                    caller: Caller::Direct,
+                },
             };
             out.named("content_block_start", &Event::ContentBlockStart { index, content_block });
         }

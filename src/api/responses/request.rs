@@ -12,7 +12,7 @@ use crate::api::dialect::{GenerationRequest, Wanted, Wishes};
 use crate::api::fields::Fields;
 use crate::api::form;
 use crate::api::models;
-use crate::api::raw::Raw;
+use crate::api::raw::{Items, Raw};
 use crate::api::remembered::CallersItems;
 use crate::api::stop::Stops;
 use crate::config::{Config, ContinuationChoice, Profile, ReasoningOutput};
@@ -138,10 +138,10 @@ fn read(
         summary: reasoning.summary,
         safety_identifier: fields.string("safety_identifier")?.map(Cow::into_owned),
         service_tier,
-        format: echo(text.format)?,
+        format: text.format.map(|format| written(format_in_full(format))).transpose()?,
         verbosity: text.verbosity,
         tool_choice: echo(fields.get("tool_choice"))?,
-        tools: echo(fields.get("tools"))?,
+        tools: fields.array("tools")?.map(|tools| written(tools_in_full(tools))).transpose()?,
         auto_truncation: fields.string("truncation")?.as_deref() == Some("auto"),
         user: fields.string("user")?.map(Cow::into_owned),
     };
@@ -183,9 +183,39 @@ fn read(
 
 /// A value as it was written, to be repeated.
 fn echo(value: Option<Raw>) -> Result<Option<Box<RawValue>>, Failure> {
-    let written = |value: Raw| RawValue::from_string(value.json().as_str().to_owned());
+    value.map(|value| written(value.json().as_str().to_owned())).transpose()
+}
+
+fn written(json: String) -> Result<Box<RawValue>, Failure> {
     let broken = |error| Failure::Internal { detail: format!("repeating a field: {error}") };
-    value.map(written).transpose().map_err(broken)
+    RawValue::from_string(json).map_err(broken)
+}
+
+/// The tools to be repeated: the published schema wants every key of a function.
+fn tools_in_full(tools: Items) -> String {
+    let meant = [("description", "null"), ("parameters", "null"), ("strict", "false")];
+    let tools: Vec<String> = tools.map(|tool| in_full(tool, "function", &meant)).collect();
+    format!("[{}]", tools.join(","))
+}
+
+/// Likewise the form of the answer.
+fn format_in_full(format: Raw) -> String {
+    in_full(format, "json_schema", &[("description", "null"), ("strict", "false")])
+}
+
+/// The object as it was written; in one of that type, what was left out says what that meant.
+fn in_full(object: Raw, kind: &str, meant: &[(&str, &str)]) -> String {
+    let mut text = object.json().as_str().to_owned();
+    let Some(fields) = object.fields() else { return text };
+    let same = fields.get("type").and_then(Raw::string).is_some_and(|found| found == kind);
+    if same && text.ends_with('}') {
+        text.pop();
+        for (name, value) in meant.iter().filter(|(name, _)| fields.get(name).is_none()) {
+            text.push_str(&format!(",\"{name}\":{value}"));
+        }
+        text.push('}');
+    }
+    text
 }
 
 fn unsupported(path: &str, message: &str) -> Failure {

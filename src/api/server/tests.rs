@@ -1,5 +1,6 @@
 use super::*;
 use crate::api::connection::{Connection, MAX_BUFFER, Target};
+use crate::api::request_body::RequestBody;
 use crate::config::Config;
 use crate::os::listen;
 use crate::os::users::own_uid;
@@ -30,7 +31,7 @@ struct Fixture {
 const TRICK: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 
 async fn route(
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     gate: Arc<Semaphore>,
     cancelled: Arc<AtomicUsize>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -254,6 +255,33 @@ async fn expect_continue_is_answered_when_the_body_is_wanted() {
 }
 
 #[tokio::test]
+async fn an_answer_to_an_unread_body_says_that_the_connection_closes() {
+    let server = Fixture::start(100, vec![]);
+    for (path, framing, body, closes) in [
+        ("/length", "content-length: 3", "abc", false),
+        ("/length", "transfer-encoding: chunked", "3\r\nabc\r\n0\r\n\r\n", false),
+        ("/refuse", "content-length: 0", "", false),
+        ("/refuse", "content-length: 3", "abc", true),
+        ("/refuse", "transfer-encoding: chunked", "3\r\nabc\r\n0\r\n\r\n", true),
+        // A success as well.
+        ("/ok", "content-length: 3", "abc", true),
+    ] {
+        let mut client = server.connect().await;
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(body.as_bytes()).await.unwrap();
+        let (head, _) = answer(&mut client).await;
+        assert_eq!(head.contains("connection: close"), closes, "{path} {framing}: {head}");
+        if closes {
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "{path} {framing}");
+        } else {
+            client.write_all(b"GET /ok HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            assert_eq!(answer(&mut client).await.1, "ok", "{path} {framing}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn no_more_connections_than_allowed() {
     let server = Fixture::start(2, vec![]);
     let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
@@ -393,7 +421,7 @@ async fn who_waits_in_the_backlog_is_answered_unless_the_socket_lives_on() {
         let address = listeners[0].tcp_addr().unwrap();
         let kept = listeners[0].try_clone().unwrap();
         let service =
-            service_fn(|_: Request<Incoming>| async { Ok(Response::new(Full::<Bytes>::from("ok"))) });
+            service_fn(|_: Request<RequestBody>| async { Ok(Response::new(Full::<Bytes>::from("ok"))) });
         let stop = CancellationToken::new();
         let mut client = std::net::TcpStream::connect(address).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
@@ -532,17 +560,19 @@ async fn warp_routes_and_bodies_fit() {
     let done = tokio::spawn(serving);
     let mut client = TcpStream::connect(address).await.unwrap();
     let head = "POST /v1/echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
-    let mut check = async |rest: &str, status: u16, expect: &str| {
+    let check = async |client: &mut TcpStream, rest: &str, status: u16, expect: &str| {
         client.write_all(format!("{head}{rest}").as_bytes()).await.unwrap();
-        let (head, body) = answer(&mut client).await;
+        let (head, body) = answer(client).await;
         assert_eq!(head[9..12], status.to_string());
         assert!(body.contains(expect), "{body}");
     };
-    check("content-length: 2\r\n\r\n{}", 200, "{}").await;
-    check("transfer-encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", 200, "{}").await;
-    check("content-length: 10\r\n\r\n0123456789", 200, "0123456789").await;
-    check("content-length: 11\r\n\r\n01234567890", 413, "request_too_large").await;
-    check("transfer-encoding: chunked\r\n\r\n1\r\n{\r\nXX\r\n", 400, "invalid_value").await;
+    check(&mut client, "content-length: 2\r\n\r\n{}", 200, "{}").await;
+    check(&mut client, "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", 200, "{}").await;
+    check(&mut client, "content-length: 10\r\n\r\n0123456789", 200, "0123456789").await;
+    check(&mut client, "content-length: 11\r\n\r\n01234567890", 413, "request_too_large").await;
+    // That body was not read.
+    client = TcpStream::connect(address).await.unwrap();
+    check(&mut client, "transfer-encoding: chunked\r\n\r\n1\r\n{\r\nXX\r\n", 400, "invalid_value").await;
     stop.cancel();
     done.await.unwrap();
 }

@@ -1,5 +1,6 @@
 //! `--live`: one small conversation of two turns, through the running service or, if there is none,
 //! through the engine here. The second turn says what the upstream's prompt cache had of the first.
+//! Where workers run, one more says whether the upstream takes `tool_transport = items`.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,16 @@ use crate::api::error;
 use crate::cli::probe::HttpProbe;
 use crate::cli::readiness::addresses;
 use crate::cli::service::{Address, State, World};
-use crate::config::Config;
+use crate::config::{Config, Live, ToolTransport};
 use crate::engine::Engine;
 use crate::os::users::own_uid;
-use crate::turn::{Caller, Event, Failure, Item, Part, Role, Slot, Turn, Usage, Workdir};
+use crate::turn::{Caller, Event, Failure, Item, Part, Role, Slot, Tool, Turn, Usage, Workdir};
 
 /// Short to ask, short to answer.
 const QUESTION: &str = "Reply with exactly: pong";
+
+/// What the model is to call.
+const FUNCTION: &str = "ping";
 
 /// A minute more than any sensible answer takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -35,6 +39,8 @@ type Said = Vec<(Role, String)>;
 /// One answer.
 struct Answered {
     text: String,
+    /// Whether a function was called.
+    called: bool,
     /// What it took, if that was told.
     usage: Option<Usage>,
 }
@@ -60,15 +66,39 @@ pub(super) fn ask(world: &World, config: &Config, examined: &Examined) -> Vec<Fi
         Some(service) => ("the service", over_http(&addresses(&service, config), config)),
         None => (config.engine.name(), here(config, examined)),
     };
-    match held {
-        Ok(held) => {
-            let (text, took) = (held.turns[0].text.trim(), held.took.as_secs_f64());
-            vec![
-                Finding::good("live", format!("{through} answered {text:?} in {took:.1} s")),
-                cached(&held.turns),
-            ]
-        }
-        Err(why) => vec![Finding::broken("live", format!("{through} gave no answer: {why}"))],
+    let held = match held {
+        Ok(held) => held,
+        Err(why) => return vec![Finding::broken("live", format!("{through} gave no answer: {why}"))],
+    };
+    let (text, took) = (held.turns[0].text.trim(), held.took.as_secs_f64());
+    let mut found = vec![
+        Finding::good("live", format!("{through} answered {text:?} in {took:.1} s")),
+        cached(&held.turns),
+    ];
+    if config.engine.capabilities().tools {
+        found.push(items(config, examined));
+    }
+    found
+}
+
+/// Whether the upstream takes functions as an item, which no document says of every model.
+fn items(config: &Config, examined: &Examined) -> Finding {
+    let config = Config { tool_transport: ToolTransport::Items, ..config.clone() };
+    let asked = Here::start(&config, Live::new(config.clone()), examined).and_then(|here| {
+        let parameters = r#"{"type":"object","properties":{},"additionalProperties":false}"#;
+        let tool = Tool::function(FUNCTION, "Answers pong.", parameters.into());
+        let question = (Role::User, format!("Call the function {FUNCTION}, without a word."));
+        let answered = here.ask(Turn { tools: [tool].into(), ..here.turn(&[question]) });
+        here.end();
+        answered
+    });
+    let works = "functions arrive as an item (tool_transport = \"items\")";
+    match asked {
+        Ok(answered) if answered.called => Finding::good("items", works),
+        Ok(_) => Finding::mind("items", "the model did not call a function that came as an item")
+            .fix("leave tool_transport at \"dynamic\""),
+        Err(why) => Finding::mind("items", format!("a function as an item got no answer: {why}"))
+            .fix("leave tool_transport at \"dynamic\""),
     }
 }
 
@@ -135,7 +165,7 @@ fn over_http(places: &[Address], config: &Config) -> Result<Conversation, String
         match answer.status {
             200 => {
                 let text = text("/choices/0/message/content");
-                Ok(Answered { text: text.ok_or("an answer without text")?, usage })
+                Ok(Answered { text: text.ok_or("an answer without text")?, called: false, usage })
             }
             status => Err(format!("{status} {}", text("/error/message").unwrap_or_default())),
         }
@@ -143,46 +173,71 @@ fn over_http(places: &[Address], config: &Config) -> Result<Conversation, String
 }
 
 fn here(config: &Config, examined: &Examined) -> Result<Conversation, String> {
-    let explain = |failure: &Failure| match failure.detail() {
-        Some(detail) if failure.shown().is_none() => detail.to_owned(),
-        _ => error::answer(failure).message,
-    };
-    examined.usable.as_ref().map_err(explain)?;
-    let workdir = Workdir::resolve(None, &config.default_cwd, &config.allowed_roots);
-    let workdir = workdir.map_err(|failure| explain(&failure))?;
-    let engine = examined.runtime.block_on(async {
-        let (live, codex) = (examined.live.clone(), examined.codex.clone());
-        Engine::start(live, codex)
-    });
-    let held = conversation(|said| {
+    let here = Here::start(config, examined.live.clone(), examined)?;
+    let held = conversation(|said| here.ask(here.turn(said)));
+    here.end();
+    held
+}
+
+/// The engine in this process.
+struct Here<'a> {
+    examined: &'a Examined,
+    engine: Engine,
+    workdir: Workdir,
+    model: Option<String>,
+}
+
+impl<'a> Here<'a> {
+    fn start(config: &Config, live: Live, examined: &'a Examined) -> Result<Here<'a>, String> {
+        examined.usable.as_ref().map_err(explain)?;
+        let workdir = Workdir::resolve(None, &config.default_cwd, &config.allowed_roots);
+        let workdir = workdir.map_err(|failure| explain(&failure))?;
+        let engine = examined.runtime.block_on(async { Engine::start(live, examined.codex.clone()) });
+        Ok(Here { examined, engine, workdir, model: config.model.clone() })
+    }
+
+    /// A turn of the conversation so far.
+    fn turn(&self, said: &[(Role, String)]) -> Turn {
         let item =
             |(role, text): &(Role, String)| Item::message(*role, vec![Part::Text(text.as_str().into())]);
         let items: Vec<Item> = said.iter().map(item).collect();
-        let turn = Turn {
+        Turn {
             caller: Caller::User(own_uid()),
-            model: config.model.clone(),
-            ..Turn::new(items, workdir.clone())
-        };
-        let answer = async { tokio::time::timeout(PATIENCE, read(&engine, turn.clone())).await };
-        examined
-            .runtime
-            .block_on(answer)
+            model: self.model.clone(),
+            ..Turn::new(items, self.workdir.clone())
+        }
+    }
+
+    fn ask(&self, turn: Turn) -> Result<Answered, String> {
+        let answer = async { tokio::time::timeout(PATIENCE, read(&self.engine, turn.clone())).await };
+        let answer = self.examined.runtime.block_on(answer);
+        answer
             .unwrap_or(Err(Failure::TurnTimedOut { after: PATIENCE }))
             .map_err(|failure| explain(&failure.shown_to(&turn)))
-    });
-    examined.runtime.block_on(engine.shutdown());
-    held
+    }
+
+    fn end(self) {
+        self.examined.runtime.block_on(self.engine.shutdown());
+    }
+}
+
+fn explain(failure: &Failure) -> String {
+    match failure.detail() {
+        Some(detail) if failure.shown().is_none() => detail.to_owned(),
+        _ => error::answer(failure).message,
+    }
 }
 
 async fn read(engine: &Engine, turn: Turn) -> Result<Answered, Failure> {
     let (returned, done) = tokio::sync::oneshot::channel::<()>();
     let mut events = engine.run(turn, Slot::new(returned));
-    let mut text = String::new();
+    let (mut text, mut called) = (String::new(), false);
     let outcome = loop {
         match events.next().await {
             Some(Ok(Event::Text(more))) => text += &more,
+            Some(Ok(Event::ToolCall(_))) => called = true,
             Some(Err(failure)) => break Err(failure),
-            Some(Ok(Event::Done { usage, .. })) => break Ok(Answered { text, usage }),
+            Some(Ok(Event::Done { usage, .. })) => break Ok(Answered { text, called, usage }),
             None => break Err(Failure::Internal { detail: "the turn ended without an outcome".into() }),
             Some(Ok(_)) => {}
         }
@@ -200,7 +255,7 @@ mod tests {
 
     fn told(input: u64, cached_input: u64) -> Answered {
         let usage = Usage { input, cached_input, output: 5, ..Usage::default() };
-        Answered { text: "pong".into(), usage: Some(usage) }
+        Answered { text: "pong".into(), called: false, usage: Some(usage) }
     }
 
     #[test]
@@ -229,7 +284,7 @@ mod tests {
             );
             assert!(finding.text.ends_with(&ends), "{}", finding.text);
         }
-        let untold = cached(&[told(1500, 0), Answered { text: String::new(), usage: None }]);
+        let untold = cached(&[told(1500, 0), Answered { text: String::new(), called: false, usage: None }]);
         assert_eq!(untold.verdict, Verdict::Mind);
     }
 

@@ -25,7 +25,7 @@ pub fn command() -> Command {
         .after_help("Exit status: 0 all is well (warnings allowed), 1 something is broken.")
         .arg(Arg::new("live").long("live").action(ArgAction::SetTrue).help(
             "Also hold a conversation of two turns, through the running service if there is one, and say what of \
-             it was cached; this spends some 3,000 input tokens of your quota",
+             it was cached; this spends some 3,000 input tokens of your quota, and one small turn more with app-server",
         ))
 }
 

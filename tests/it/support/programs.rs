@@ -42,6 +42,16 @@ pub fn python(folder: &str, module: &str) -> Option<PathBuf> {
     Some(python)
 }
 
+/// The libraries that it gets for Node, that one among them, likewise.
+pub fn modules(package: &str) -> Option<PathBuf> {
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/sdk-node/node_modules");
+    if !modules.join(package).exists() {
+        skipped(&format!("{package} is not there: run `make test-tools`"));
+        return None;
+    }
+    Some(modules)
+}
+
 /// A program in the folder `project` of its own world: another user's home, and nothing outside this
 /// machine to be reached.
 pub fn client(program: &Path, scratch: &Scratch) -> Command {

@@ -6,6 +6,8 @@
 //! left out, as no model reads them. Beside it stands a client without Codex that sends the same
 //! conversations under one key each. What matters is the quotient of the two shares.
 
+mod other;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -83,6 +85,14 @@ fn real_codex() -> Option<PathBuf> {
     (found.status.success() && path.is_file()).then_some(path)
 }
 
+/// The format a client speaks.
+#[derive(Clone, Copy, PartialEq)]
+enum Api {
+    Chat,
+    Responses,
+    Messages,
+}
+
 /// One way of using the API.
 #[derive(Clone, Copy)]
 struct Scene {
@@ -90,6 +100,7 @@ struct Scene {
     /// Whether functions are offered.
     tools: bool,
     stream: bool,
+    api: Api,
     target: &'static str,
     play: fn(&mut Talk, Scene),
 }
@@ -98,6 +109,7 @@ const CHAT: Scene = Scene {
     name: "chat of 6 turns",
     tools: false,
     stream: false,
+    api: Api::Chat,
     target: ">= 0.98",
     play: |talk, scene| talk.chats(scene, 1, 6),
 };
@@ -129,7 +141,25 @@ const SCENES: &[Scene] = &[
         play: |talk, scene| talk.agents(scene),
         ..CHAT
     },
+    RESPONSES,
+    Scene {
+        name: "two tool loops of 6, /v1/responses",
+        tools: true,
+        play: |talk, scene| talk.loops(scene, 6),
+        ..RESPONSES
+    },
+    MESSAGES,
+    Scene {
+        name: "two tool loops of 6, /v1/messages",
+        tools: true,
+        play: |talk, scene| talk.loops(scene, 6),
+        ..MESSAGES
+    },
 ];
+
+/// The same conversations in the other formats.
+const RESPONSES: Scene = Scene { name: "chat of 6 turns, /v1/responses", api: Api::Responses, ..CHAT };
+const MESSAGES: Scene = Scene { name: "chat of 6 turns, /v1/messages", api: Api::Messages, ..CHAT };
 
 /// What was asked under one key, as text that only grows.
 type Asked = (String, String);
@@ -262,24 +292,33 @@ fn tools() -> Value {
 
 /// One request, whole or streamed: the message that came, what was asked, and how long it took.
 fn ask(address: SocketAddr, scene: Scene, key: &str, messages: &[Value]) -> (Value, Asked, f64) {
-    let mut body = json!({ "model": "codex-local", "stream": scene.stream, "messages": messages });
-    let mut text = String::new();
-    if scene.tools {
-        body["tools"] = tools();
-        text += &tools().to_string();
-    }
+    let mut text = if scene.tools { tools().to_string() } else { String::new() };
     messages.iter().for_each(|message| text += &message.to_string());
+    let offered = if scene.tools { tools() } else { json!([]) };
+    let (path, body) = match scene.api {
+        Api::Chat => ("chat/completions", json!({ "messages": messages, "tools": offered })),
+        Api::Responses => ("responses", other::response_request(messages, &offered)),
+        Api::Messages => ("messages", other::message_request(messages, &offered)),
+    };
+    let mut body = body;
+    (body["model"], body["stream"]) = (json!("codex-local"), json!(scene.stream));
     let start = Instant::now();
-    let answer = post(address, &body.to_string());
+    let answer = post(address, path, &body.to_string());
     let took = crate::milliseconds(start);
-    (if scene.stream { folded(&answer) } else { whole(&answer) }, (key.to_owned(), text), took)
+    let said = match scene.api {
+        Api::Chat if scene.stream => folded(&answer),
+        Api::Chat => whole(&answer),
+        Api::Responses => other::response(&answer),
+        Api::Messages => other::message(&answer),
+    };
+    (said, (key.to_owned(), text), took)
 }
 
-fn post(address: SocketAddr, body: &str) -> String {
+fn post(address: SocketAddr, path: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
-        "POST /v1/chat/completions HTTP/1.0\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /v1/{path} HTTP/1.0\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .unwrap();

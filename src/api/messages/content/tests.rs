@@ -42,7 +42,8 @@ fn a_conversation_becomes_items_in_its_order() {
                 {"type": "redacted_thinking", "data": "x"},
                 {"type": "text", "text": "Let me see.", "citations": null},
                 {"type": "text", "text": ""},
-                {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"b": 1.50, "a": 2}},
+                {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"b": 1.50, "a": 2},
+                    "caller": {"type": "direct"}},
                 {"type": "tool_use", "id": "other", "name": "look", "input": {}},
             ]},
             {"role": "user", "content": [

@@ -108,11 +108,11 @@ fn a_stream_has_anthropics_events() {
     assert_eq!(
         events(&mut out),
         [
-            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "", "citations": []}}),
             json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}}),
             json!({"type": "content_block_stop", "index": 0}),
             json!({"type": "content_block_start", "index": 1,
-                "content_block": {"type": "tool_use", "id": "toolu_9", "name": "f", "input": {}}}),
+                "content_block": {"type": "tool_use", "id": "toolu_9", "name": "f", "input": {}, "caller": {"type": "direct"}}}),
             json!({"type": "content_block_delta", "index": 1,
                 "delta": {"type": "input_json_delta", "partial_json": "{\"a\": 1}"}}),
             json!({"type": "content_block_stop", "index": 1}),
@@ -247,9 +247,9 @@ fn a_whole_message_has_the_same_content() {
     assert!(std::str::from_utf8(&body).unwrap().contains("{\"b\": 1.50, \"a\": 2}"));
     let content = json!([
         {"type": "thinking", "thinking": "hm", "signature": SIGNED},
-        {"type": "text", "text": "a"},
-        {"type": "text", "text": "b"},
-        {"type": "tool_use", "id": "toolu_9", "name": "f", "input": {"b": 1.50, "a": 2}},
+        {"type": "text", "text": "a", "citations": []},
+        {"type": "text", "text": "b", "citations": []},
+        {"type": "tool_use", "id": "toolu_9", "name": "f", "input": {"b": 1.50, "a": 2}, "caller": {"type": "direct"}},
     ]);
     let expect = message(content, json!("tool_use"), Value::Null, usage(6, 4, 5, 2));
     assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expect);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::api::remembered::Remembered;
+use crate::api::responses::object::{State, Status};
 use crate::config::EngineKind;
 use crate::turn::{Format, Item, Part, Role, Saying, Tool, ToolCall, ToolChoice};
 use serde_json::{Value, json};
@@ -355,6 +356,58 @@ fn wishes_reach_the_turn() {
     assert_eq!((turn.service_tier, turn.client_name.as_deref()), (Some(ServiceTier::Priority), Some("mine")));
     let plain = read(json!({})).request.turn;
     assert_eq!((plain.reasoning, plain.want_encrypted, plain.output), (Summary::None, false, Output::Text));
+}
+
+/// The response to that request.
+fn repeated(extra: Value) -> Value {
+    let echo = read(extra).answered.echo;
+    let state =
+        State { status: Status::Completed, completed_at: None, output: &[], usage: None, error: None };
+    serde_json::to_value(echo.response("resp_1", 0, "m", state)).unwrap()
+}
+
+#[test]
+fn tools_and_format_are_repeated_in_full() {
+    let body = json!({
+        "tools": [
+            {"type": "function", "name": "f"},
+            {"type": "function", "name": "g", "description": "d", "parameters": {"type": "object"}, "strict": true},
+            {"strict": null, "name": "h", "type": "function"},
+            {"type": "custom", "name": "c"},
+        ],
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
+    });
+    let response = repeated(body);
+    assert_eq!(
+        response["tools"],
+        json!([
+            {"type": "function", "name": "f", "description": null, "parameters": null, "strict": false},
+            {"type": "function", "name": "g", "description": "d", "parameters": {"type": "object"}, "strict": true},
+            {"type": "function", "name": "h", "description": null, "parameters": null, "strict": null},
+            {"type": "custom", "name": "c"},
+        ])
+    );
+    let format = json!({"type": "json_schema", "name": "n", "schema": {"type": "object"}, "description": null,
+        "strict": false});
+    assert_eq!(response["text"]["format"], format);
+    assert_eq!(
+        repeated(json!({"text": {"format": {"type": "json_object"}}}))["text"]["format"],
+        json!({"type": "json_object"})
+    );
+    assert_eq!(repeated(json!({"tools": []}))["tools"], json!([]));
+}
+
+#[test]
+fn what_codex_does_not_send_is_told_as_the_upstream_has_it() {
+    for (sent, tier) in [
+        (json!({}), "auto"),
+        (json!({"temperature": 0.2, "top_p": 0.5, "service_tier": "priority"}), "priority"),
+    ] {
+        let response = repeated(sent);
+        let told = ["temperature", "top_p", "presence_penalty", "frequency_penalty", "service_tier"]
+            .map(|name| response[name].clone());
+        assert_eq!(told, [json!(1.0), json!(1.0), json!(0.0), json!(0.0), json!(tier)]);
+    }
 }
 
 #[test]
