@@ -17,6 +17,7 @@ pub mod folders;
 mod hidden;
 pub mod home;
 pub mod locate;
+pub mod places;
 pub mod rollout;
 pub mod surroundings;
 mod survey;

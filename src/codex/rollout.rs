@@ -17,6 +17,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::places::Place;
+
 /// Where in a `CODEX_HOME` they lie: `codex exec fork` looks anywhere below `sessions`.
 const FOLDER: &str = "sessions/codex-api-proxy";
 
@@ -58,6 +60,7 @@ pub struct Rollout {
     id: String,
     // Keeps the lock.
     _file: File,
+    _place: Place,
 }
 
 impl Rollout {
@@ -68,20 +71,30 @@ impl Rollout {
     pub fn write(home: &Path, session: &Session<'_>) -> Result<Rollout> {
         let folder = home.join(FOLDER);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        for number in 0..MOST {
-            let id = recording(number);
+        // Those of others, if another server uses the same home.
+        let mut theirs = Vec::new();
+        loop {
+            let place = Place::take(&folder);
+            if place.number() >= MOST {
+                break;
+            }
+            let id = recording(place.number());
             let path = folder.join(format!("rollout-{NAME_TIME}-{id}.jsonl"));
             let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    theirs.push(place);
+                    continue;
+                }
                 file => file?,
             };
             // A sweep may have come between and taken it for left over.
             let locked = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
             if !locked || file.metadata()?.nlink() == 0 {
+                theirs.push(place);
                 continue;
             }
             // From here on it is removed whatever happens.
-            let rollout = Rollout { path, id, _file: file.try_clone()? };
+            let rollout = Rollout { path, id, _file: file.try_clone()?, _place: place };
             let mut line = serde_json::to_vec(&Line::of(session, &rollout.id))?;
             line.push(b'\n');
             file.write_all(&line)?;

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::read::DecoderReader;
 
 use crate::codex::folders;
+use crate::codex::places::Place;
 use crate::turn::failure::Folder;
 use crate::turn::{Failure, Image};
 
@@ -16,6 +17,7 @@ use crate::turn::{Failure, Image};
 #[derive(Debug)]
 pub(super) struct TurnFiles {
     folder: PathBuf,
+    _place: Place,
     /// The schema's file.
     pub(super) schema: Option<PathBuf>,
     /// The images' files.
@@ -39,9 +41,10 @@ impl TurnFiles {
         if schema.is_none() && images.peek().is_none() {
             return Ok(None);
         }
-        let folder = make_folder(tmp).map_err(|error| folders::not_writable(Folder::State, tmp, &error))?;
+        let (folder, place) =
+            make_folder(tmp).map_err(|error| folders::not_writable(Folder::State, tmp, &error))?;
         let failed = |error: std::io::Error| folders::not_writable(Folder::State, &folder, &error);
-        let mut files = TurnFiles { folder: folder.clone(), schema: None, images: Vec::new() };
+        let mut files = TurnFiles { folder: folder.clone(), _place: place, schema: None, images: Vec::new() };
         if let Some(schema) = schema {
             files.schema = Some(put(&folder, "schema.json", schema.as_bytes()).map_err(failed)?);
         }
@@ -63,18 +66,22 @@ impl TurnFiles {
 
 /// The first that is free: Codex tells the model where a picture lies, and what it tells should be the
 /// same at the next turn of a conversation, for the upstream's cache goes by it.
-fn make_folder(tmp: &Path) -> std::io::Result<PathBuf> {
+fn make_folder(tmp: &Path) -> std::io::Result<(PathBuf, Place)> {
     let mut private = std::fs::DirBuilder::new();
     private.mode(0o700);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(tmp)?;
-    for number in 0..MOST {
-        let folder = tmp.join(format!("turn-{}-{number}", std::process::id()));
+    // What could not be removed stays in its place.
+    let mut stuck = Vec::new();
+    loop {
+        let place = Place::take(tmp);
+        let folder = tmp.join(format!("turn-{}-{}", std::process::id(), place.number()));
         match private.create(&folder) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            made => return made.map(|()| folder),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && place.number() < MOST => {
+                stuck.push(place)
+            }
+            made => return made.map(|()| (folder, place)),
         }
     }
-    Err(std::io::Error::other(format!("{MOST} turns have files in it")))
 }
 
 fn put(folder: &Path, name: &str, mut bytes: impl Read) -> std::io::Result<PathBuf> {
