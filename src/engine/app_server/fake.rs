@@ -1,12 +1,14 @@
 //! An app-server in memory, for tests: answers as the real one was seen to, or misbehaves where
 //! it is told to.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, WriteHalf, duplex, split};
 use tokio::sync::{mpsc, watch};
+
+mod model;
 
 use super::Link;
 
@@ -40,6 +42,8 @@ pub enum Play {
     Flood(usize),
     /// Calls of these functions, asked for in reverse order.
     Calls(Vec<&'static str>),
+    /// What the conversation asks for: see [`model`].
+    Model,
 }
 
 /// The fake's rules and its memory, over all its processes.
@@ -49,6 +53,8 @@ pub struct Fake {
     play: Arc<Mutex<Play>>,
     /// Everything it was told, in order.
     pub heard: Arc<Mutex<Vec<Value>>>,
+    /// The conversation of each request to the upstream, where it plays a [`Play::Model`].
+    pub asked: Arc<Mutex<Vec<Vec<String>>>>,
     /// How many processes were started.
     pub started: Arc<AtomicUsize>,
     /// How many of them run.
@@ -64,6 +70,7 @@ impl Fake {
             mishap: Arc::default(),
             play: Arc::new(Mutex::new(play)),
             heard: Arc::default(),
+            asked: Arc::default(),
             started: Arc::default(),
             running: watch::Sender::new(0),
             starting: Arc::default(),
@@ -111,7 +118,14 @@ impl Fake {
                     }
                 }
             });
-            let process = Process { fake: fake.clone(), say, interrupts: watch::Sender::new(Vec::new()) };
+            let interrupts = watch::Sender::new(Vec::new());
+            let process = Process {
+                fake: fake.clone(),
+                say,
+                interrupts,
+                threads: Arc::default(),
+                dead: Arc::default(),
+            };
             let mut lines = BufReader::new(read).lines();
             let mut greeted = false;
             while let Ok(Some(line)) = lines.next_line().await {
@@ -163,6 +177,9 @@ struct Process {
     say: mpsc::UnboundedSender<Vec<u8>>,
     /// Threads interrupted; an empty name is all of them.
     interrupts: watch::Sender<Vec<String>>,
+    threads: Arc<Mutex<model::Threads>>,
+    /// What still comes in finds nobody.
+    dead: Arc<AtomicBool>,
 }
 
 impl Process {
@@ -179,8 +196,12 @@ impl Process {
         let mut planned = self.fake.mishap.lock().unwrap();
         let (_, mishap) = planned.take_if(|(at, _)| *at == method)?;
         match mishap {
-            Mishap::Dies => self.say.send(vec![]).unwrap_or_default(),
+            Mishap::Dies => {
+                self.dead.store(true, Ordering::SeqCst);
+                self.say.send(vec![]).unwrap_or_default();
+            }
             Mishap::DiesMidLine => {
+                self.dead.store(true, Ordering::SeqCst);
                 let _ = self.say.send(format!("{{\"id\":{id},\"resu").into_bytes());
                 let _ = self.say.send(vec![]);
             }
@@ -206,6 +227,14 @@ impl Process {
     /// False: the process is to end.
     fn hear(&self, message: Value) -> bool {
         let (method, id) = (message["method"].as_str().unwrap_or_default(), &message["id"]);
+        if self.dead.load(Ordering::SeqCst) {
+            return true;
+        }
+        if method.is_empty() {
+            self.answered(&message);
+            self.fake.heard.lock().unwrap().push(message);
+            return true;
+        }
         if let Some(refusal) = refusal(method, &message["params"]) {
             self.say(json!({"id": id, "error": {"code": -32600, "message": refusal}}));
             return true;
@@ -225,6 +254,9 @@ impl Process {
             "turn/interrupt" | "thread/inject_items" | "thread/unsubscribe" => json!({}),
             _ => return true,
         };
+        if method == "thread/inject_items" {
+            self.injected(&thread, &message["params"]["items"]);
+        }
         self.say(json!({"id": id, "result": result}));
         match method {
             "turn/start" => {
@@ -264,6 +296,7 @@ impl Process {
             return;
         }
         match play {
+            Play::Model => return self.model(&thread).await,
             Play::Answer(deltas) => {
                 for text in &deltas {
                     delta(text);

@@ -11,6 +11,8 @@ use crate::config::EngineKind;
 use crate::config::choices::ProfileChoice;
 use crate::turn::{At, Event, Finish, Item, Part, Role, Tool, Workdir};
 
+mod crossing;
+
 const FAST: Timing = Timing {
     handshake: Duration::from_millis(300),
     rpc: Duration::from_millis(300),
@@ -62,8 +64,13 @@ fn installation(config: &Config) -> Arc<Installation> {
 }
 
 fn house(play: Play, config: Config) -> House {
+    let installation = installation(&config);
+    house_of(play, config, installation)
+}
+
+fn house_of(play: Play, config: Config, installation: Arc<Installation>) -> House {
     let fake = Fake::new(play);
-    let latest = watch::Sender::new(Some(installation(&config)));
+    let latest = watch::Sender::new(Some(installation));
     let obstacle: Arc<Mutex<Option<Failure>>> = Arc::default();
     let (launcher, current, stands) = (fake.clone(), latest.clone(), Arc::clone(&obstacle));
     let (logged_out, tries) = (watch::Sender::new(None), Arc::new(AtomicUsize::new(0)));
