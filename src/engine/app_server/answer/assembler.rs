@@ -8,19 +8,22 @@
 //!                    of the end of a response, until no more calls are expected
 //! ```
 
+mod calls;
+mod rest;
+
 use std::sync::Arc;
 
-use serde::de::IgnoredAny;
+pub use rest::Progress;
+use rest::{Rest, less};
 
 use super::guard::{Conversation, Reasoning, Text};
 use crate::codex::errors::{classify, is_output_limit};
 use crate::engine::app_server::tool_names::Names;
 use crate::engine::app_server::wire::{
-    DeltaNotification, ErrorNotification, ItemNotification, RawItem, RawResponseCompletedNotification,
-    RawResponseItemNotification, SummaryText, ThreadItem, TokenUsageNotification, TurnError,
-    TurnNotification, unwrapped,
+    DeltaNotification, ErrorNotification, ItemNotification, RawResponseCompletedNotification, ThreadItem,
+    TokenUsageNotification, TurnError, TurnNotification,
 };
-use crate::turn::{CallKind, Event, Failure, Finish, Outcome, Saying, Thought, Tool, ToolCall, Usage};
+use crate::turn::{Event, Failure, Finish, Outcome, Saying, Tool, Usage};
 
 /// What the answer is measured against.
 #[derive(Debug)]
@@ -56,21 +59,6 @@ pub enum Action {
     End(Outcome),
 }
 
-/// Where a thread is left when it is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The turn that waits for results of its calls, if one does.
-    pub held: Option<String>,
-    /// Whether it has raw events.
-    raw: bool,
-    /// The namespace that the model's calls have, where they have one.
-    pub namespace: Option<String>,
-    /// What was told of the thread's cost so far.
-    accounted: Usage,
-    /// Messages of the turn that waits.
-    known: Vec<String>,
-}
-
 /// What came of one turn so far.
 #[derive(Debug)]
 pub struct Assembler {
@@ -100,24 +88,6 @@ pub struct Assembler {
     finish: Option<Finish>,
     actions: Vec<Action>,
     rest: Rest,
-}
-
-/// Whether the thread may be kept.
-#[derive(Debug, Default)]
-struct Rest {
-    wanted: bool,
-    /// Responses themselves are told of, not only what they cost.
-    raw: bool,
-    /// Codex has something in its history that neither the caller sent nor the model said to it, or
-    /// may have.
-    spoilt: bool,
-    /// Messages of the caller that are still to be repeated to us as of this turn.
-    echoes: usize,
-    /// How many requests to the upstream were answered, as far as told: with raw events at their
-    /// ends, without when the calls in them are answered too.
-    responses: usize,
-    /// Where the thread was left before.
-    from: Progress,
 }
 
 /// The piece that is open.
@@ -183,79 +153,6 @@ impl Assembler {
             actions: Vec::new(),
             rest: Rest::default(),
         }
-    }
-
-    /// The thread, with raw events or without, may be kept.
-    pub fn may_rest(&mut self, raw: bool) {
-        (self.rest.wanted, self.rest.raw) = (true, raw);
-    }
-
-    /// The thread has what the caller's conversation has not.
-    pub fn spoil(&mut self) {
-        self.rest.spoilt = true;
-    }
-
-    /// The thread was kept, and left there. So many `messages` are put in besides.
-    pub fn goes_on(&mut self, from: &Progress, messages: usize) {
-        self.turn_id.clone_from(&from.held);
-        if from.held.is_some() {
-            self.conversation.taken();
-            // What is put in while a turn waits is repeated as its own.
-            self.rest.echoes = messages;
-        }
-        self.may_rest(from.raw);
-        self.rest.from = from.clone();
-    }
-
-    /// Where the thread is left.
-    pub fn progress(&self) -> Progress {
-        let mut accounted = self.rest.from.accounted;
-        accounted += self.usage().unwrap_or_default();
-        let called = self.finish == Some(Finish::ToolCalls);
-        let messages = self.messages.iter().map(|message| message.id.clone());
-        let known = self.rest.from.known.iter().cloned().chain(messages);
-        Progress {
-            held: self.turn_id.clone().filter(|_| called),
-            raw: self.rest.raw,
-            namespace: self.namespace.clone().or_else(|| self.rest.from.namespace.clone()),
-            accounted,
-            known: if called { known.collect() } else { Vec::new() },
-        }
-    }
-
-    /// A complete answer. More than one request to the upstream means that Codex answered the model
-    /// by itself in between.
-    fn complete(&mut self, finish: Finish) -> Option<Outcome> {
-        self.finish = Some(finish);
-        let called_before = !self.rest.raw && self.rest.from.held.is_some();
-        let this = self.rest.raw || finish != Finish::ToolCalls;
-        let own = usize::from(called_before) + usize::from(this);
-        let rests = self.rest.wanted && !self.rest.spoilt && self.rest.responses <= own;
-        let outcome = Ok(Event::Done { finish, usage: self.usage() });
-        if !rests {
-            return Some(outcome);
-        }
-        self.actions.push(Action::Rest { outcome, held: finish == Finish::ToolCalls });
-        None
-    }
-
-    /// Codex asks for the result of a call. With raw events it was told of before.
-    pub fn asked_for(&mut self, call_id: &str, tool: &str, arguments: &str) {
-        if self.rest.wanted && !self.rest.raw {
-            self.check_order();
-            self.call(call_id.to_owned(), tool, arguments.to_owned());
-        }
-    }
-
-    /// Whether there are calls, and nothing will tell when they are all.
-    pub fn waits_for_more_calls(&self) -> bool {
-        self.rest.wanted && !self.rest.raw && self.called && self.finish.is_none()
-    }
-
-    /// No more calls are to come, as far as anybody can tell.
-    pub fn calls_are_all(&mut self) {
-        self.hand_over();
-        self.end_with_calls();
     }
 
     /// What is to be done, in order; then nothing is, until more is heard.
@@ -429,79 +326,6 @@ impl Assembler {
         self.fail(Failure::ContextLength);
     }
 
-    fn raw_item(&mut self, params: &str) {
-        let Ok(RawResponseItemNotification { turn_id, item }) = serde_json::from_str(params) else { return };
-        // The history is echoed in the same form, as of another turn.
-        let ours = match &self.turn_id {
-            Some(id) => *id == turn_id.0,
-            None => !turn_id.0.starts_with("auto-compact"),
-        };
-        if !ours {
-            return;
-        }
-        match &*item.kind.0 {
-            "function_call" => {
-                if let (Some(id), Some(name)) = (item.call_id, item.name) {
-                    let written = item.arguments.map(|arguments| arguments.get()).unwrap_or("\"\"");
-                    let arguments =
-                        serde_json::from_str::<String>(written).unwrap_or_else(|_| written.to_owned());
-                    self.namespace = item.namespace;
-                    self.call(id, &name.0, arguments);
-                }
-            }
-            "custom_tool_call" => {
-                if let (Some(id), Some(name), Some(input)) = (item.call_id, item.name, item.input) {
-                    self.call_of(id, &name.0, |_| input);
-                }
-            }
-            "reasoning" if self.context.want_encrypted => self.thought(item),
-            // Repeated from what we sent.
-            "reasoning" | "function_call_output" | "custom_tool_call_output" | "additional_tools" => {}
-            "message" if item.role.as_ref().is_none_or(|role| role.0 == "assistant") => {}
-            "message" if self.rest.echoes > 0 => self.rest.echoes -= 1,
-            // Neither the caller nor the model said it.
-            _ => self.rest.spoilt = true,
-        }
-    }
-
-    fn thought(&mut self, item: RawItem<'_>) {
-        let summary = item.summary.map(|parts| serde_json::from_str::<Vec<SummaryText>>(parts.get()));
-        let summary = summary.and_then(Result::ok).unwrap_or_default();
-        let thought = Thought {
-            id: item.id.map(|id| id.0.into_owned()).unwrap_or_default(),
-            summary: summary.into_iter().map(|part| part.text).collect(),
-            encrypted: item.encrypted_content.filter(|content| !content.is_empty()),
-        };
-        if thought.bytes() > 0 {
-            self.held.push(Event::Thought(thought));
-        }
-    }
-
-    fn call(&mut self, id: String, name: &str, arguments: String) {
-        // The same with arguments that are no JSON.
-        let broken = serde_json::from_str::<IgnoredAny>(&arguments).is_err();
-        self.rest.spoilt |= broken && self.context.names.offered(name).is_some();
-        self.call_of(
-            id,
-            name,
-            |kind| if kind == CallKind::Custom { unwrapped(arguments) } else { arguments },
-        );
-    }
-
-    /// A call with what it says, which may depend on the kind of tool.
-    fn call_of(&mut self, id: String, name: &str, arguments: impl FnOnce(CallKind) -> String) {
-        // A name nobody offered: Codex tells the model so and lets it try again.
-        let offered = self.context.names.offered(name).and_then(|index| self.context.tools.get(index));
-        let Some(tool) = offered else {
-            self.rest.spoilt = true;
-            return;
-        };
-        let (name, namespace, kind) = (tool.name.clone(), tool.namespace.clone(), tool.call_kind());
-        let arguments = arguments(kind);
-        self.called = true;
-        self.held.push(Event::ToolCall(ToolCall { id, name, namespace, kind, arguments }));
-    }
-
     /// One request to the upstream is answered. With calls of the client's functions in it, that
     /// is the end: whatever Codex did next would be without their results.
     fn response_completed(&mut self, params: &str) {
@@ -512,14 +336,6 @@ impl Assembler {
         self.hand_over();
         self.response_ended();
         self.end_with_calls();
-    }
-
-    fn end_with_calls(&mut self) {
-        if self.called
-            && let Some(outcome) = self.complete(Finish::ToolCalls)
-        {
-            self.actions.push(Action::Stop(outcome));
-        }
     }
 
     fn response_ended(&mut self) {
@@ -606,15 +422,6 @@ impl Assembler {
     fn usage(&self) -> Option<Usage> {
         let spent = |usage: &Usage| usage.input + usage.output;
         self.thread.into_iter().chain(self.responses).max_by_key(spent)
-    }
-}
-
-fn less(all: Usage, before: Usage) -> Usage {
-    Usage {
-        input: all.input.saturating_sub(before.input),
-        cached_input: all.cached_input.saturating_sub(before.cached_input),
-        output: all.output.saturating_sub(before.output),
-        reasoning_output: all.reasoning_output.saturating_sub(before.reasoning_output),
     }
 }
 
