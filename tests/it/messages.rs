@@ -91,7 +91,7 @@ fn a_question_is_answered_by_either_engine() {
                 &json!("assistant"),
                 &json!("claude-opus-4-8"),
                 &json!("end_turn"),
-                &json!([{ "type": "text", "text": "pong" }])
+                &json!([{ "type": "text", "text": "pong", "citations": [] }])
             )
         );
         let usage = &body["usage"];

@@ -64,9 +64,9 @@ fn a_whole_response_has_every_key_and_the_real_usage() {
                 "content": [{"type": "output_text", "text": "pong", "annotations": [], "logprobs": []}],
             }],
             "parallel_tool_calls": true, "previous_response_id": null, "prompt_cache_key": null,
-            "reasoning": {"effort": null, "summary": null}, "safety_identifier": null, "service_tier": null,
-            "store": false, "temperature": null, "text": {"format": {"type": "text"}}, "tool_choice": "auto",
-            "tools": [], "top_logprobs": 0, "top_p": null, "truncation": "disabled",
+            "reasoning": {"effort": null, "summary": null}, "safety_identifier": null, "service_tier": "auto",
+            "store": false, "temperature": 1.0, "text": {"format": {"type": "text"}}, "tool_choice": "auto",
+            "tools": [], "top_logprobs": 0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "truncation": "disabled",
             "usage": {
                 "input_tokens": 100, "input_tokens_details": {"cached_tokens": 20}, "output_tokens": 30,
                 "output_tokens_details": {"reasoning_tokens": 4}, "total_tokens": 130,
