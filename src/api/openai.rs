@@ -86,3 +86,37 @@ pub(super) fn stop(fields: &Fields) -> Result<Stops, Failure> {
         },
     }
 }
+
+/// What tests of both formats have the answers told with, and how they read them.
+#[cfg(test)]
+pub(super) mod told {
+    use serde_json::{Value, json};
+
+    use crate::api::dialect::{Frames, Heading};
+    use crate::turn::Usage;
+
+    pub fn heading() -> Heading {
+        Heading { unique: "1".into(), created: 7, fingerprint: "fp".into(), ..Heading::default() }
+    }
+
+    pub const USAGE: Usage = Usage { input: 10, cached_input: 4, output: 5, reasoning_output: 2 };
+
+    pub fn usage() -> Value {
+        json!({
+            "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
+            "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 0,
+                "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
+        })
+    }
+
+    pub fn read(out: &mut Frames) -> Vec<Value> {
+        let mut events = Vec::new();
+        while let Some(event) = out.pop() {
+            let event = std::str::from_utf8(&event).unwrap().to_owned();
+            let data = event.strip_prefix("data: ").unwrap().trim_end();
+            events.push(serde_json::from_str(data).unwrap_or_else(|_| json!(data)));
+        }
+        events
+    }
+}

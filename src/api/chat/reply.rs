@@ -221,22 +221,8 @@ impl Chunks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::openai::told::{USAGE, heading, usage};
     use serde_json::{Value, json};
-
-    fn heading() -> Heading {
-        Heading { unique: "1".into(), created: 7, fingerprint: "fp".into(), ..Heading::default() }
-    }
-
-    const USAGE: Usage = Usage { input: 10, cached_input: 4, output: 5, reasoning_output: 2 };
-
-    fn usage() -> Value {
-        json!({
-            "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
-            "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 0,
-                "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
-        })
-    }
 
     fn call() -> ToolCall {
         ToolCall::function("call_1", "f", "{\"a\": 1}")

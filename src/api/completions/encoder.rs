@@ -163,23 +163,11 @@ fn text(pieces: WholeAnswer) -> (String, Option<Finish>) {
 mod tests {
     use super::*;
     use crate::api::error::answer;
+    use crate::api::openai::told::{USAGE, heading, read, usage};
     use serde_json::{Value, json};
 
     fn encoder(n: usize, include_usage: bool) -> CompletionsEncoder {
-        let heading =
-            Heading { unique: "1".into(), created: 7, fingerprint: "fp".into(), ..Heading::default() };
-        CompletionsEncoder { heading, model: "m".into(), include_usage, n }
-    }
-
-    const USAGE: Usage = Usage { input: 10, cached_input: 4, output: 5, reasoning_output: 2 };
-
-    fn usage() -> Value {
-        json!({
-            "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
-            "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 0,
-                "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
-        })
+        CompletionsEncoder { heading: heading(), model: "m".into(), include_usage, n }
     }
 
     fn object(choices: Value) -> Value {
@@ -219,16 +207,6 @@ mod tests {
         );
         let half = vec![vec![Piece::Text("half".into())]];
         assert!(matches!(encoder(1, false).whole(half, None), Err(Failure::Internal { .. })));
-    }
-
-    fn read(out: &mut Frames) -> Vec<Value> {
-        let mut events = Vec::new();
-        while let Some(event) = out.pop() {
-            let event = std::str::from_utf8(&event).unwrap().to_owned();
-            let data = event.strip_prefix("data: ").unwrap().trim_end();
-            events.push(serde_json::from_str(data).unwrap_or_else(|_| json!(data)));
-        }
-        events
     }
 
     #[test]

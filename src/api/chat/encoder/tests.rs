@@ -1,5 +1,6 @@
 use super::*;
 use crate::api::dialect::{Dialect, RequestParts, Wanted};
+use crate::api::openai::told::read;
 use crate::api::remembered::Remembered;
 use crate::config::Config;
 use crate::turn::{Caller, Finish, Saying, Thought};
@@ -40,16 +41,6 @@ fn pieces() -> Vec<Piece> {
         text("z"),
         Piece::Finish(Finish::Stop),
     ]
-}
-
-fn read(out: &mut Frames) -> Vec<Value> {
-    let mut events = Vec::new();
-    while let Some(event) = out.pop() {
-        let event = std::str::from_utf8(&event).unwrap().to_owned();
-        let data = event.strip_prefix("data: ").unwrap().trim_end();
-        events.push(serde_json::from_str(data).unwrap_or_else(|_| json!(data)));
-    }
-    events
 }
 
 #[test]
