@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod body;
+mod callers;
 mod calls;
 pub mod chat;
 mod completions;
@@ -51,6 +52,7 @@ use crate::engine::Engine;
 use crate::observe::Observer;
 
 use body::Buffers;
+use callers::Callers;
 use gate::Rules;
 use remembered::Remembered;
 use seats::Connections;
@@ -75,6 +77,8 @@ pub struct App {
     pub remembered: Remembered,
     /// The open connections.
     pub connections: Connections,
+    /// What callers are called.
+    callers: Callers,
     /// The end of the drain: whatever still runs gets its error and ends.
     pub cut: CancellationToken,
     started: Instant,
@@ -97,6 +101,7 @@ impl App {
             buffers: Buffers::before(move || keeps.give_way()),
             remembered: Remembered::new(config.response_items_bytes),
             connections: Connections::default(),
+            callers: Callers::default(),
             cut: CancellationToken::new(),
             started: Instant::now(),
             started_unix: now.as_secs(),
@@ -115,6 +120,7 @@ impl App {
         self.remembered.resize(config.response_items_bytes);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         self.live.set(config);
+        self.callers.look_again();
         self.codex.look_again();
         self.engine.reload();
     }

@@ -257,15 +257,19 @@ async fn answer<B: Buf, E>(
                 n: 1,
             };
             let mut trace = Trace::start(info, Arc::clone(&app.observer), arrived);
-            match rules.check(request.head(), request.connection.peer(), *access) {
-                Ok(pass) => {
+            let peer = request.connection.peer();
+            let checked = rules.check(request.head(), peer, *access);
+            let caller = checked.as_ref().map_or_else(|_| peer.caller(), |pass| pass.caller.clone());
+            trace.called_by(app.callers.name(&caller).await);
+            match checked {
+                Ok(_) => {
                     let call = Call {
                         app: &app,
                         dialect: *dialect,
                         uri: &request.uri,
                         headers: &request.headers,
                         connection: &request.connection,
-                        caller: pass.caller,
+                        caller,
                         config: app.live.get(),
                         trace,
                     };

@@ -143,9 +143,10 @@ impl Turns {
         match item {
             Err(failure) => {
                 let failure = failure.shown_to(&self.turn);
+                self.over(index, !failure.may_have_cost());
                 return self.fail(index, failure);
             }
-            Ok(Event::Done { .. }) => self.end(index),
+            Ok(Event::Done { usage, .. }) => self.over(index, usage.is_some()),
             Ok(_) => {}
         }
         Some((index, item))
@@ -153,9 +154,17 @@ impl Turns {
 
     /// Ends one turn: leaves the queue, or interrupts it.
     pub fn end(&mut self, index: usize) {
+        self.over(index, false);
+    }
+
+    /// One turn is over, and `told` whether what it cost is known.
+    fn over(&mut self, index: usize, told: bool) {
         self.moved = Instant::now();
         if let Run::Running { granted, .. } = std::mem::replace(&mut self.runs[index], Run::Over) {
             self.trace.phase(self.phase, granted.elapsed());
+            if !told {
+                self.trace.cost_unknown();
+            }
         }
     }
 

@@ -43,6 +43,7 @@ pub struct RequestInfo {
 #[derive(Debug)]
 pub struct Trace {
     info: RequestInfo,
+    caller: Option<Arc<str>>,
     observer: Arc<Observer>,
     started: Instant,
     phases: [Option<Duration>; PHASES],
@@ -52,6 +53,7 @@ pub struct Trace {
     first_sse: Option<Duration>,
     first_content_sse: Option<Duration>,
     usage: Option<Usage>,
+    tokens_unknown: u32,
     finished: bool,
     unwritten: bool,
 }
@@ -62,6 +64,7 @@ impl Trace {
         observer.started();
         let mut trace = Trace {
             info: request,
+            caller: None,
             observer,
             started: at,
             phases: [None; PHASES],
@@ -70,11 +73,22 @@ impl Trace {
             first_sse: None,
             first_content_sse: None,
             usage: None,
+            tokens_unknown: 0,
             finished: false,
             unwritten: false,
         };
         shorten(&mut trace.info.model);
         trace
+    }
+
+    /// Says who asked, by the name that people read.
+    pub fn called_by(&mut self, name: Arc<str>) {
+        self.caller = Some(name);
+    }
+
+    /// One turn of the request ended without Codex telling what it cost.
+    pub fn cost_unknown(&mut self) {
+        self.tokens_unknown += 1;
     }
 
     /// Fills in what only the decoded body tells, for a trace that was started before it.
@@ -190,6 +204,11 @@ impl Trace {
         self.write(status, error_type, http_status);
     }
 
+    /// How many turns did not tell their cost, if any.
+    fn unknown(&self) -> Option<u32> {
+        (self.tokens_unknown > 0).then_some(self.tokens_unknown)
+    }
+
     fn took(&self, phase: Phase) -> Option<Duration> {
         self.phases[phase as usize]
     }
@@ -219,6 +238,7 @@ impl Trace {
             error_type,
             http_status,
             stream = self.info.stream,
+            caller = self.caller.as_deref(),
             model = self.info.model,
             api = self.info.api,
             engine = self.info.engine,
@@ -249,6 +269,7 @@ impl Trace {
             prompt_tokens = self.usage.map(|usage| usage.input),
             cached_tokens = self.usage.map(|usage| usage.cached_input),
             completion_tokens = self.usage.map(|usage| usage.output),
+            tokens_unknown = self.unknown(),
             "{TARGET} {json}"
         );
     }
@@ -259,6 +280,7 @@ impl Trace {
         line.text("error_type", error_type);
         line.value("http_status", http_status);
         line.value("stream", self.info.stream);
+        line.text("caller", self.caller.as_deref());
         line.text("model", Some(self.info.model.as_str()).filter(|model| !model.is_empty()));
         line.text("api", Some(self.info.api));
         line.text("engine", Some(self.info.engine));
@@ -276,6 +298,9 @@ impl Trace {
             line.value("prompt_tokens", usage.input);
             line.value("cached_tokens", usage.cached_input);
             line.value("completion_tokens", usage.output);
+        }
+        if let Some(unknown) = self.unknown() {
+            line.value("tokens_unknown", unknown);
         }
         line.end()
     }

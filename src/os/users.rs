@@ -3,7 +3,7 @@
 //! share one id, nobody's.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -95,23 +95,52 @@ fn resolve_user(user: &str) -> Result<u32, String> {
     }
 }
 
+/// The name of the user with that id, if there is such a user.
+///
+/// Asks the system's user database, which may block.
+///
+/// # Errors
+/// The database cannot be asked.
+pub fn name_of(uid: u32) -> io::Result<Option<String>> {
+    entry(
+        |entry, buffer, length, found| {
+            // SAFETY: every pointer is valid for the call and the length is the buffer's own.
+            unsafe { libc::getpwuid_r(uid, entry, buffer, length, found) }
+        },
+        |entry| {
+            // SAFETY: an entry that was found has a name, a C string in the buffer, which still lives.
+            unsafe { CStr::from_ptr(entry.pw_name) }.to_string_lossy().into_owned()
+        },
+    )
+}
+
 fn look_up(user: &str) -> io::Result<Option<u32>> {
     let Ok(name) = CString::new(user) else { return Ok(None) };
+    entry(
+        |entry, buffer, length, found| {
+            // SAFETY: every pointer is valid for the call and the length is the buffer's own.
+            unsafe { libc::getpwnam_r(name.as_ptr(), entry, buffer, length, found) }
+        },
+        |entry| entry.pw_uid,
+    )
+}
+
+/// What `read` takes from the entry that `ask`, one of getpwnam_r(3), finds.
+fn entry<T>(
+    ask: impl Fn(*mut libc::passwd, *mut libc::c_char, usize, *mut *mut libc::passwd) -> libc::c_int,
+    read: impl FnOnce(&libc::passwd) -> T,
+) -> io::Result<Option<T>> {
     let mut buffer: Vec<libc::c_char> = vec![0; 1024];
     loop {
         // SAFETY: passwd is plain data for which all zeroes is a valid value.
         let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
         let mut found = std::ptr::null_mut();
-        // SAFETY: every pointer is valid for the call and the length is the buffer's own.
-        let error = unsafe {
-            libc::getpwnam_r(name.as_ptr(), &mut entry, buffer.as_mut_ptr(), buffer.len(), &mut found)
-        };
-        match error {
+        match ask(&raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found) {
             0 if found.is_null() => return Ok(None),
-            0 => return Ok(Some(entry.pw_uid)),
+            0 => return Ok(Some(read(&entry))),
             libc::ERANGE if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 2, 0),
             libc::EINTR => {}
-            // getpwnam_r(3) lists these as further ways to say "no such user".
+            // The manual lists these as further ways to say "no such user".
             libc::ENOENT | libc::ESRCH => return Ok(None),
             error => return Err(io::Error::from_raw_os_error(error)),
         }
@@ -142,6 +171,12 @@ mod tests {
         check("", &[], &[0, 65_534]);
         check("x y z\n0 0\n", &[], &[0]);
         assert!(!Users::new("", 7).knows(7) && Users::new("0 0 4294967295", 7).knows(7));
+    }
+
+    #[test]
+    fn ids_have_names() {
+        assert_eq!(name_of(0).unwrap().as_deref(), Some("root"));
+        assert_eq!(name_of(u32::MAX - 7).unwrap(), None);
     }
 
     #[test]

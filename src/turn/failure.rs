@@ -367,6 +367,59 @@ impl Failure {
         said_of!(self)
     }
 
+    /// Whether a turn that failed so may have cost tokens, of which nobody was told: not where it did not
+    /// begin, or the upstream refused it.
+    pub fn may_have_cost(&self) -> bool {
+        match self {
+            Failure::LoginChanged
+            | Failure::UpstreamUnreachable { .. }
+            | Failure::UpstreamOverloaded { .. }
+            | Failure::CodexFailed { .. }
+            | Failure::CodexExited { .. }
+            | Failure::NoAnswer
+            | Failure::InvalidJsonOutput
+            | Failure::InvalidToolArguments
+            | Failure::ToolChoiceNotHonoured
+            | Failure::TurnTimedOut { .. }
+            | Failure::FirstEventTimedOut { .. }
+            | Failure::ClientTooSlow
+            | Failure::Draining
+            | Failure::Internal { .. } => true,
+            Failure::BadRequest { .. }
+            | Failure::BadImage { .. }
+            | Failure::Unsupported { .. }
+            | Failure::ContextLength
+            | Failure::Unauthorized { .. }
+            | Failure::Forbidden { .. }
+            | Failure::NoRoute { .. }
+            | Failure::NotFound { .. }
+            | Failure::MethodNotAllowed { .. }
+            | Failure::NoModel { .. }
+            | Failure::BodyTimeout { .. }
+            | Failure::BodyTooLarge { .. }
+            | Failure::UnsupportedMediaType { .. }
+            | Failure::Overloaded
+            | Failure::QueueFull { .. }
+            | Failure::QueueTimeout { .. }
+            | Failure::Misconfigured
+            | Failure::RateLimited { .. }
+            | Failure::UsageLimit { .. }
+            | Failure::CodexMissing { .. }
+            | Failure::CodexRefused { .. }
+            | Failure::CodexTooOld { .. }
+            | Failure::CodexLacks { .. }
+            | Failure::NotLoggedIn { .. }
+            | Failure::LoginNotPortable
+            | Failure::ReadsNotConfined { .. }
+            | Failure::HomeRefused { .. }
+            | Failure::StateRefused { .. }
+            | Failure::StateNotWritable { .. }
+            | Failure::UpstreamAuth { .. }
+            | Failure::UpstreamRejected { .. }
+            | Failure::LeanRequestRefused { .. } => false,
+        }
+    }
+
     /// What only the log may see of it: never the words of Codex or the upstream.
     pub fn detail(&self) -> Option<&str> {
         match self {

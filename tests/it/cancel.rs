@@ -34,6 +34,7 @@ fn leaving_stops_the_turn_whole_or_streamed() {
         assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong");
         let line = proxy.latency_line("chat_completion_latency", "left");
         assert_eq!((&line["status"], &line["http_status"]), (&json!("cancelled"), &json!(499)), "{line}");
+        assert_eq!(line["tokens_unknown"], 1, "what was spent, nobody told: {line}");
     }
 }
 
@@ -56,7 +57,7 @@ fn leaving_the_queue_leaves_no_trace() {
     std::thread::scope(|scope| {
         let first = scope.spawn(|| proxy.ask("first").send());
         wait::until("the first runs", || fake.turns().len() == 1);
-        let second = proxy.ask("second").send_only();
+        let second = proxy.ask("second").header("x-request-id", "second").send_only();
         wait::until("the second waits", || proxy.metrics()["turns_queued"] == 1);
         drop(second);
         wait::until("the second has left", || proxy.metrics()["turns_queued"] == 0);
@@ -65,6 +66,8 @@ fn leaving_the_queue_leaves_no_trace() {
     });
     assert_eq!(proxy.ask("third").send().answer(), "pong");
     assert_eq!(fake.turns().len(), 2, "the second never ran");
+    let line = proxy.latency_line("chat_completion_latency", "second");
+    assert_eq!((&line["status"], line.get("tokens_unknown")), (&json!("cancelled"), None), "{line}");
 }
 
 #[test]

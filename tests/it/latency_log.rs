@@ -50,6 +50,7 @@ fn an_answered_request_has_every_phase_once() {
         for phase in EXEC {
             assert!(line["phases_ms"][phase].is_number(), "{phase} in {line}");
         }
+        assert_eq!(line.get("tokens_unknown"), None, "{line}");
         check_times(&line);
         if stream {
             assert!(proxy.latency_line("chat_completion_first_sse", &id)["time_to_first_sse_ms"].is_number());
@@ -87,6 +88,7 @@ fn a_refused_or_failed_request_has_its_line_too() {
         for phase in phases {
             assert!(line["phases_ms"][phase].is_number(), "{phase} in {line}");
         }
+        assert_eq!(line.get("tokens_unknown"), None, "nothing was spent: {line}");
         if !phases.contains(&"codex_exec") {
             for phase in ["queue_wait", "codex_exec", "codex_process_spawn"] {
                 assert_eq!(line["phases_ms"].get(phase), None, "not reached, not there: {line}");

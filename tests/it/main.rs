@@ -13,6 +13,7 @@ mod app_server;
 mod auth;
 mod bad_http;
 mod bad_input;
+mod callers;
 mod cancel;
 mod chat;
 mod completions;

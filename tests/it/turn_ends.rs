@@ -28,8 +28,13 @@ fn a_stop_string_ends_the_turn_upstream() {
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
     let_go(&upstream);
     upstream.reply(Reply::nothing().then_partial(&deltas).then_hang());
-    let (chunks, done) = proxy.chat(body(true)).open().chunks();
+    let (chunks, done) = proxy.chat(body(true)).header("x-request-id", "cut").open().chunks();
     assert!(done);
+    let line = proxy.latency_line("chat_completion_latency", "cut");
+    assert_eq!(
+        (&line["status"], &line["tokens_unknown"], line.get("prompt_tokens")),
+        (&json!("ok"), &json!(1), None)
+    );
     assert_eq!(joined(&chunks, 0), ("one two ".into(), Some("stop".into())));
     let_go(&upstream);
     assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong", "the only slot is free");

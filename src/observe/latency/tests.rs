@@ -102,7 +102,7 @@ fn a_whole_answer() {
             (52.5, Finish(Status::Ok, None, 200)),
         ],
         &[
-            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"codex-local","api":"chat_completions","engine":"exec","n":1,"phases_ms":{"cwd_resolve":0.10,"prompt_build":0.20,"queue_wait":2.00,"codex_exec":49.70,"codex_process_spawn":1.23,"total":52.50},"proxy_overhead_ms":0.80,"prompt_tokens":10,"cached_tokens":5,"completion_tokens":5}"#,
+            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":false,"caller":null,"model":"codex-local","api":"chat_completions","engine":"exec","n":1,"phases_ms":{"cwd_resolve":0.10,"prompt_build":0.20,"queue_wait":2.00,"codex_exec":49.70,"codex_process_spawn":1.23,"total":52.50},"proxy_overhead_ms":0.80,"prompt_tokens":10,"cached_tokens":5,"completion_tokens":5}"#,
         ],
     );
 }
@@ -124,7 +124,7 @@ fn a_stream_and_its_marks_once_each() {
         &[
             r#"{"event":"chat_completion_first_sse","request_id":"req-1","stream":true,"model":"codex-local","api":"chat_completions","engine":"app-server","time_to_first_sse_ms":15.00}"#,
             r#"{"event":"chat_completion_first_content_sse","request_id":"req-1","stream":true,"model":"codex-local","api":"chat_completions","engine":"app-server","time_to_first_content_sse_ms":20.00}"#,
-            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":true,"model":"codex-local","api":"chat_completions","engine":"app-server","n":1,"phases_ms":{"queue_wait":0.00,"app_server_exec":29.00,"total":31.01},"time_to_first_sse_ms":15.00,"time_to_first_content_sse_ms":20.00,"proxy_overhead_ms":2.00}"#,
+            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":true,"caller":null,"model":"codex-local","api":"chat_completions","engine":"app-server","n":1,"phases_ms":{"queue_wait":0.00,"app_server_exec":29.00,"total":31.01},"time_to_first_sse_ms":15.00,"time_to_first_content_sse_ms":20.00,"proxy_overhead_ms":2.00}"#,
         ],
     );
 }
@@ -142,7 +142,7 @@ fn several_turns_add_up_and_the_overhead_is_never_negative() {
             (71.0, Finish(Status::Ok, None, 200)),
         ],
         &[
-            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"codex-local","api":"chat_completions","engine":"exec","n":2,"phases_ms":{"codex_exec":130.00,"total":71.00},"proxy_overhead_ms":0.00,"prompt_tokens":20,"cached_tokens":10,"completion_tokens":3}"#,
+            r#"{"event":"chat_completion_latency","request_id":"req-1","status":"ok","error_type":null,"http_status":200,"stream":false,"caller":null,"model":"codex-local","api":"chat_completions","engine":"exec","n":2,"phases_ms":{"codex_exec":130.00,"total":71.00},"proxy_overhead_ms":0.00,"prompt_tokens":20,"cached_tokens":10,"completion_tokens":3}"#,
         ],
     );
 }
@@ -151,7 +151,7 @@ fn several_turns_add_up_and_the_overhead_is_never_negative() {
 fn refusals_and_failures() {
     let line = |model: &str, error: &str, rest: &str| {
         format!(
-            r#"{{"event":"chat_completion_latency","request_id":"req-1","status":"error","error_type":"{error}",{rest},"stream":false,"model":{model},"api":"chat_completions","engine":"exec","n":1,"phases_ms":{{"total":0.05}}}}"#
+            r#"{{"event":"chat_completion_latency","request_id":"req-1","status":"error","error_type":"{error}",{rest},"stream":false,"caller":null,"model":{model},"api":"chat_completions","engine":"exec","n":1,"phases_ms":{{"total":0.05}}}}"#
         )
     };
     // Refused before the body told a model.
@@ -173,6 +173,21 @@ fn refusals_and_failures() {
             r#""http_status":400"#,
         )],
     );
+}
+
+#[test]
+fn who_asked_and_what_nobody_told_are_in_the_line() {
+    let events = capture(|| {
+        let mut trace = Trace::start(info(false, 3), Arc::new(Observer::new()), Instant::now());
+        trace.called_by("al\"ice".into());
+        trace.cost_unknown();
+        trace.cost_unknown();
+        trace.finish(Status::Ok, None, 200, trace.started);
+    });
+    let (caller, unknown) = (&events[0]["caller"], &events[0]["tokens_unknown"]);
+    assert_eq!((caller.as_str(), unknown.as_str()), ("\"al\\\"ice\"", "2"));
+    let line = &events[0]["message"];
+    assert!(line.contains(r#","caller":"al\"ice","#) && line.ends_with(r#","tokens_unknown":2}"#), "{line}");
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn run(settings: &str) -> (ExitStatus, String) {
     (output.status, String::from_utf8(output.stderr).unwrap())
 }
 
-const LATENCY: &str = r#"codex_api_proxy.latency {"event":"chat_completion_latency","request_id":"r1","status":"ok","error_type":null,"http_status":200,"stream":false,"model":"m","api":"chat_completions","engine":"exec","n":1,"phases_ms":{"total":2.00}}"#;
+const LATENCY: &str = r#"codex_api_proxy.latency {"event":"chat_completion_latency","request_id":"r1","status":"ok","error_type":null,"http_status":200,"stream":false,"caller":null,"model":"m","api":"chat_completions","engine":"exec","n":1,"phases_ms":{"total":2.00}}"#;
 
 #[test]
 fn text_is_one_plain_line_an_event() {
