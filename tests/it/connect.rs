@@ -1,26 +1,14 @@
-//! `connect`: what it prints is run by a shell, and what it starts is the real client.
+//! `connect`: what it prints is run by a shell. The clients that it starts are in `agents`.
 
-use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::support::programs::{KEY, asked, client, installed, run, served, untroubled};
-use crate::support::proxy::{Proxy, Scratch};
-use crate::support::{Reply, real, wait};
-
-/// The program as a user types it, whose settings name that server's port.
-fn connect(proxy: &Proxy, scratch: &Scratch, words: &[&str]) -> Command {
-    let mut command = client(Path::new(env!("CARGO_BIN_EXE_codex-api-proxy")), scratch);
-    command.arg("connect").args(words);
-    command.env("CODEX_PROXY_PORT", proxy.address().port().to_string());
-    // A shell behind a proxy, which would not find this machine's loopback addresses.
-    command.env_remove("NO_PROXY").env_remove("no_proxy");
-    command
-}
+use crate::support::programs::{KEY, client, connect, untroubled};
+use crate::support::proxy::Scratch;
+use crate::support::{real, wait};
 
 fn text(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -57,39 +45,6 @@ fn a_shell_runs_what_it_prints_for_curl() {
         wait::until("its line is logged", || !proxy.latency_lines().is_empty());
         untroubled(&proxy);
     }
-}
-
-#[test]
-fn claude_code_is_started_and_edits_a_file() {
-    let Some(package) = installed("@anthropic-ai/claude-code") else { return };
-    let Some((setup, upstream)) = served() else { return };
-    let (proxy, scratch) = (setup.start(), Scratch::new());
-    let file = scratch.write("project/greeting.txt", "Hello, world.\n");
-    let edit = json!({ "file_path": file, "old_string": "world", "new_string": "Oslo" });
-    upstream.when("a concise, sentence-case title", [Reply::text(r#"{"title": "Greeting Oslo"}"#)]);
-    upstream.when(
-        "mark-connect",
-        [
-            Reply::call("Read", &json!({ "file_path": file }).to_string()),
-            Reply::call("Edit", &edit.to_string()),
-            Reply::text("All is done."),
-        ],
-    );
-    let script = format!("#!/bin/sh\nexec node '{}' \"$@\"\n", package.join("cli-wrapper.cjs").display());
-    let program = scratch.write("bin/claude", &script);
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let words = ["claude-code", "--", "-p", "mark-connect: greet Oslo"];
-    let mut claude = connect(&proxy, &scratch, &words);
-    claude.args(["--allowedTools", "Read,Edit", "--output-format", "json"]);
-    let path = std::env::var("PATH").unwrap();
-    claude.env("PATH", format!("{}:{path}", program.parent().unwrap().display()));
-    // It would win over the key.
-    claude.env("CODEX_PROXY_API_KEY", KEY).env("ANTHROPIC_AUTH_TOKEN", "not-the-key");
-    let result: Value = serde_json::from_str(&run(claude, &scratch)).unwrap();
-    assert_eq!((&result["result"], &result["is_error"]), (&json!("All is done."), &json!(false)), "{result}");
-    assert_eq!(fs::read_to_string(&file).unwrap(), "Hello, Oslo.\n");
-    untroubled(&proxy);
-    assert!(!asked(&upstream, "mark-connect").is_empty());
 }
 
 #[test]

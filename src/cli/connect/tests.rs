@@ -43,8 +43,7 @@ fn names_are_unique_and_every_mark_is_filled() {
                 assert!(!text.contains(mark), "{mark} in {text}");
             }
             assert!(text.contains("http://127.0.0.1:9000"), "{text}");
-            // Claude Code's own names are ours too; libraries are told in the code.
-            assert!(text.contains(MODEL) || client.name == "claude-code", "{text}");
+            assert!(text.contains(MODEL), "{text}");
             assert!(text.ends_with('\n') && !text.contains("\n\n"), "{text}");
         }
         let told = client.window.contains("272,000");
@@ -83,13 +82,16 @@ fn snippets_are_what_their_files_hold() {
 fn variables_come_as_a_shell_takes_them() {
     let claude = Client::find("claude-code").unwrap();
     let unset = "unset ANTHROPIC_AUTH_TOKEN CLAUDE_CODE_USE_BEDROCK CLAUDE_CODE_USE_VERTEX\n";
+    let rest = "export ANTHROPIC_MODEL=codex-local\nexport ANTHROPIC_DEFAULT_OPUS_MODEL=codex-local\n\
+                export ANTHROPIC_DEFAULT_SONNET_MODEL=codex-local\nexport ANTHROPIC_DEFAULT_HAIKU_MODEL=codex-local\n\
+                export CLAUDE_CODE_MAX_CONTEXT_TOKENS=272000\nexport CLAUDE_CODE_DISABLE_1M_CONTEXT=1\nclaude\n";
     assert_eq!(
         text(claude, &target(None), false),
         format!(
             "# Claude Code speaks messages with http://127.0.0.1:9000\n\
              # key: none is set here; where a client wants one, any word will do: unused\n\
-             # context window: takes 200,000\n{unset}\
-             export ANTHROPIC_BASE_URL=http://127.0.0.1:9000\nexport ANTHROPIC_API_KEY=unused\nclaude\n"
+             # context window: is told 272,000\n{unset}\
+             export ANTHROPIC_BASE_URL=http://127.0.0.1:9000\nexport ANTHROPIC_API_KEY=unused\n{rest}"
         )
     );
     assert_eq!(
@@ -97,10 +99,10 @@ fn variables_come_as_a_shell_takes_them() {
         format!(
             "# Claude Code speaks messages with http://127.0.0.1:9000\n\
              # key: api_key of /f; this shell must have it in CODEX_PROXY_API_KEY\n\
-             # context window: takes 200,000\n\
+             # context window: is told 272,000\n\
              export NO_PROXY=\"${{NO_PROXY:+$NO_PROXY,}}127.0.0.1\" no_proxy=\"${{no_proxy:+$no_proxy,}}127.0.0.1\"\n{unset}\
              export ANTHROPIC_BASE_URL=http://127.0.0.1:9000\n\
-             export ANTHROPIC_API_KEY=\"$CODEX_PROXY_API_KEY\"\nclaude\n"
+             export ANTHROPIC_API_KEY=\"$CODEX_PROXY_API_KEY\"\n{rest}"
         )
     );
     for (word, expect) in

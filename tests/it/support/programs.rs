@@ -1,15 +1,17 @@
 //! Other people's programs as clients of the proxy: installed, kept to themselves, and watched.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::proxy::{Scratch, signal, skipped};
+use super::proxy::{Scratch, processes_of, signal, skipped};
 use super::upstream::Request;
-use super::{Proxy, Setup, Upstream, real, wait};
+use super::{Ended, Proxy, Reply, Setup, Upstream, real, wait};
+use crate::threads::session;
 
 /// The key they are given.
 pub const KEY: &str = "agent-key";
@@ -66,26 +68,68 @@ pub fn client(program: &Path, scratch: &Scratch) -> Command {
     command
 }
 
-/// A program that does not outlive its test.
+/// The program as a user types it, whose settings name that server's port; what is [`on_path`] comes first.
+pub fn connect(proxy: &Proxy, scratch: &Scratch, words: &[&str]) -> Command {
+    let mut command = client(Path::new(env!("CARGO_BIN_EXE_codex-api-proxy")), scratch);
+    command.arg("connect").args(words);
+    command.env("CODEX_PROXY_PORT", proxy.address().port().to_string());
+    command.env("PATH", format!("{}:{}", scratch.dir("bin").display(), std::env::var("PATH").unwrap()));
+    // A shell behind a proxy, which would not find this machine's loopback addresses.
+    command.env_remove("NO_PROXY").env_remove("no_proxy");
+    command
+}
+
+/// Makes a client's program be found by its name: these words of a shell begin its command line.
+pub fn on_path(scratch: &Scratch, name: &str, words: &str) {
+    let program = scratch.write(&format!("bin/{name}"), &format!("#!/bin/sh\nexec {words} \"$@\"\n"));
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A program that does not outlive its test, nor does what it started in its group.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        signal("KILL", self.0.id());
+        signal("KILL", format!("-{}", self.0.id()));
         let _ = self.0.wait();
     }
 }
 
+/// Starts it in a process group of its own; what it prints goes to a file.
+fn start(mut command: Command, printed: &Path) -> Running {
+    command.stdin(Stdio::null()).stdout(fs::File::create(printed).unwrap()).process_group(0);
+    Running(command.spawn().unwrap())
+}
+
 /// Runs it to its end, which must be a good one, and gives what it printed.
-pub fn run(mut command: Command, scratch: &Scratch) -> String {
+pub fn run(command: Command, scratch: &Scratch) -> String {
     let printed = scratch.path().join("printed");
-    let file = fs::File::create(&printed).unwrap();
-    command.stdin(Stdio::null()).stdout(file).process_group(0);
-    let mut running = Running(command.spawn().unwrap());
+    let mut running = start(command, &printed);
     let status = wait::until_some("the client ends", || running.0.try_wait().unwrap());
     let printed = fs::read_to_string(printed).unwrap();
     assert!(status.success(), "{status}: {printed}");
     printed
+}
+
+/// Kills it in the middle of the answer to that word: its turn ends, and nothing of either stays behind.
+pub fn killed(command: Command, proxy: &Proxy, upstream: &Upstream, scratch: &Scratch, marker: &str) {
+    upstream.when(marker, [Reply::nothing().then_partial(&["half"]).then_hang()]);
+    let running = start(command, &scratch.path().join("printed"));
+    // Not a title that it asks for beside it.
+    let speaks =
+        |request: &Request| request.raw.contains(marker) && request.deltas > 0 && !request.tools().is_empty();
+    let turn = || upstream.requests().into_iter().find(speaks);
+    wait::until("the model speaks", || turn().is_some());
+    drop(running);
+    let ended = wait::until_some("its turn ends", || turn()?.ended);
+    assert_eq!(ended.0, Ended::ClientClosed);
+    wait::until("its place is free", || {
+        let metrics = proxy.get("/metrics").header("authorization", format!("Bearer {KEY}")).send().json();
+        metrics["requests_in_flight"] == 0
+    });
+    let cancelled = |line: &Value| line["status"] == "cancelled" && line["http_status"] == 499;
+    wait::until("its line is logged", || proxy.latency_lines().iter().any(cancelled));
+    wait::until("no process of it is left", || processes_of(scratch.path()).is_empty());
 }
 
 /// What reached the upstream with that word in it; and that nothing came twice.
@@ -102,6 +146,20 @@ pub fn asked(upstream: &Upstream, marker: &str) -> Vec<Request> {
 pub fn untroubled(proxy: &Proxy) {
     let lines = proxy.latency_lines();
     assert!(!lines.is_empty() && lines.iter().all(|line| line["status"] != "error"), "{lines:?}");
+}
+
+/// That each request holds the whole of the one before it, in the same session: the upstream has all of
+/// that in its cache.
+pub fn grows(requests: &[Request]) {
+    let tools = |request: &Request| request.body["tools"].clone();
+    for pair in requests.windows(2) {
+        let [before, now] = pair else { unreachable!() };
+        assert_eq!((session(before), tools(before)), (session(now), tools(now)));
+        let (before, now) = (said(before), said(now));
+        let same = before.iter().zip(&now).take_while(|(before, now)| before == now).count();
+        assert_eq!(same, before.len(), "{:?} became {:?}", before.get(same), now.get(same));
+        assert!(now.len() > before.len(), "{now:?}");
+    }
 }
 
 /// The conversation without the numbers that differ from request to request.

@@ -374,22 +374,10 @@ impl Proxy {
         wait::until_some("the program ends", || self.exited())
     }
 
-    /// Processes that belong to this run, other than the program itself: whatever carries its folder in
-    /// its environment or on its command line. Tools run in sessions of their own, so neither
-    /// the process group nor the parent's id would find them all.
+    /// Processes that belong to this run, other than the program itself.
     pub fn descendants(&self) -> Vec<(u32, String)> {
-        let mark = self.scratch.path().to_string_lossy().into_owned().into_bytes();
-        let carries = |bytes: &[u8]| bytes.windows(mark.len()).any(|window| window == mark);
-        let mut found = vec![];
-        let Ok(processes) = std::fs::read_dir("/proc") else { return found };
-        for process in processes.flatten() {
-            let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            let read = |name: &str| std::fs::read(process.path().join(name)).unwrap_or_default();
-            let command = read("cmdline");
-            if pid != self.pid() && (carries(&command) || carries(&read("environ"))) {
-                found.push((pid, String::from_utf8_lossy(&command).replace('\0', " ")));
-            }
-        }
+        let mut found = processes_of(self.scratch.path());
+        found.retain(|(pid, _)| *pid != self.pid());
         found
     }
 
@@ -399,9 +387,27 @@ impl Proxy {
     }
 }
 
-/// Sends a signal by name.
-pub fn signal(name: &str, pid: u32) {
-    let _ = Command::new("sh").args(["-c", &format!("kill -{name} {pid} 2>/dev/null")]).status();
+/// Processes that carry that folder in their environment or on their command line. Tools run in sessions of
+/// their own, so neither the process group nor the parent's id would find them all.
+pub fn processes_of(folder: &Path) -> Vec<(u32, String)> {
+    let mark = folder.to_string_lossy().into_owned().into_bytes();
+    let carries = |bytes: &[u8]| bytes.windows(mark.len()).any(|window| window == mark);
+    let mut found = vec![];
+    let Ok(processes) = std::fs::read_dir("/proc") else { return found };
+    for process in processes.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let read = |name: &str| std::fs::read(process.path().join(name)).unwrap_or_default();
+        let command = read("cmdline");
+        if carries(&command) || carries(&read("environ")) {
+            found.push((pid, String::from_utf8_lossy(&command).replace('\0', " ")));
+        }
+    }
+    found
+}
+
+/// Sends a signal by name: to a process, or to the group of `-ID`.
+pub fn signal(name: &str, pid: impl std::fmt::Display) {
+    let _ = Command::new("sh").args(["-c", &format!("kill -s {name} -- {pid} 2>/dev/null")]).status();
 }
 
 impl Drop for Proxy {

@@ -1,55 +1,16 @@
-//! Coding agents as whole programs, unmodified, with the proxy as their model: what they do to files, and
-//! what reached the upstream, is the proof.
+//! Codex itself as a client.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::programs::{KEY, asked, client, installed, run, served, untroubled};
+use crate::support::programs::{KEY, asked, client, run, served, untroubled};
 use crate::support::proxy::{Proxy, Scratch};
 use crate::support::{Reply, require_codex};
 
 const PATCH: &str =
     "*** Begin Patch\n*** Update File: greeting.txt\n@@\n-Hello, world.\n+Hello, Oslo.\n*** End Patch\n";
-
-#[test]
-fn claude_code_reads_a_file_edits_it_and_runs_a_command() {
-    let Some(package) = installed("@anthropic-ai/claude-code") else { return };
-    let Some((setup, upstream)) = served() else { return };
-    let (proxy, scratch) = (setup.start(), Scratch::new());
-    let file = scratch.write("project/greeting.txt", "Hello, world.\n");
-    let edit = json!({ "file_path": file, "old_string": "world", "new_string": "Oslo" });
-    let count = json!({ "command": "wc -c < greeting.txt > size.txt", "description": "Count" });
-    upstream.when("a concise, sentence-case title", [Reply::text(r#"{"title": "Greeting Oslo"}"#)]);
-    upstream.when(
-        "mark-claude",
-        [
-            Reply::call("Read", &json!({ "file_path": file }).to_string()),
-            Reply::call("Edit", &edit.to_string()),
-            Reply::call("Bash", &count.to_string()),
-            Reply::text("All is done."),
-        ],
-    );
-    let mut claude = client(Path::new("node"), &scratch);
-    claude.arg(package.join("cli-wrapper.cjs")).args(["-p", "mark-claude: greet Oslo and count the bytes"]);
-    claude.args(["--allowedTools", "Read,Edit,Bash", "--output-format", "json"]);
-    claude.env("ANTHROPIC_BASE_URL", proxy.url()).env("ANTHROPIC_API_KEY", KEY);
-    let result: Value = serde_json::from_str(&run(claude, &scratch)).unwrap();
-    assert_eq!((&result["result"], &result["is_error"]), (&json!("All is done."), &json!(false)), "{result}");
-    assert_eq!(fs::read_to_string(&file).unwrap(), "Hello, Oslo.\n");
-    assert_eq!(fs::read_to_string(scratch.path().join("project/size.txt")).unwrap().trim(), "13");
-    untroubled(&proxy);
-    let requests = asked(&upstream, "mark-claude");
-    // The title is asked for beside the first question, without a tool, if there is time for it.
-    let (titles, requests): (Vec<_>, Vec<_>) =
-        requests.into_iter().partition(|request| request.tools().is_empty());
-    assert!(titles.len() <= 1 && requests.len() == 4, "{} titles, {}", titles.len(), requests.len());
-    let outputs = requests[3].tool_outputs();
-    assert!(outputs[0].contains("Hello, world."), "{outputs:?}");
-    assert!(outputs[1].contains("has been updated"), "{outputs:?}");
-    assert_eq!(outputs.len(), 3, "{outputs:?}");
-}
 
 /// Codex's own command line for a client: everything of it is below the scratch folder.
 fn codex(codex: &Path, scratch: &Scratch, proxy: &Proxy, arguments: &[&str]) -> Vec<Value> {
