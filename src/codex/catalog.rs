@@ -22,7 +22,7 @@ use super::cli::{ModelList, own_catalog};
 use super::survey::off_runtime;
 
 /// Counts changes of [`lean`], so that a file of an older program is not taken for ours.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// Which models can be given the caller's functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +140,10 @@ fn lean(mut list: Value) -> Value {
         ] {
             model.insert(key.into(), value);
         }
+        // Nine tenths of the list, which Codex reads again for every thread; none of it is said here.
+        for (key, value) in [("base_instructions", json!("")), ("model_messages", Value::Null)] {
+            model.entry(key).and_modify(|said| *said = value);
+        }
     }
     list
 }
@@ -182,7 +186,8 @@ mod tests {
     fn list() -> Value {
         json!({"models": [
             {"slug": "old", "priority": 9, "visibility": "list", "tool_mode": null, "shell_type": "unified_exec"},
-            {"slug": "new", "priority": 1, "visibility": "list", "tool_mode": "code_mode_only", "context_window": 5, "kept": {"a": 1}},
+            {"slug": "new", "priority": 1, "visibility": "list", "tool_mode": "code_mode_only", "context_window": 5, "kept": {"a": 1},
+             "base_instructions": "You are an agent.", "model_messages": {"permissions": "Ask first."}},
             {"slug": "secret", "priority": 0, "visibility": "hide", "tool_mode": null},
         ], "kept": true})
     }
@@ -198,6 +203,8 @@ mod tests {
         );
         assert_eq!((&model["tool_mode"], &model["shell_type"]), (&Value::Null, &json!("disabled")));
         assert_eq!(model["context_window"], 100_000_000);
+        assert_eq!((&model["base_instructions"], &model["model_messages"]), (&json!(""), &Value::Null));
+        assert!(lean["models"][0].get("model_messages").is_none(), "older lists have no such thing");
         assert!(
             matches!(without(&lean, ""), Functions::NotWith { models, default: false, .. } if models.is_empty())
         );

@@ -135,6 +135,34 @@ fn the_choice_of_functions_is_kept_or_it_is_an_error() {
     assert!(upstream.requests().last().unwrap().tools().is_empty());
 }
 
+/// Codex refuses the call by itself and asks the model again, at the caller's expense.
+#[test]
+fn a_model_that_calls_what_was_not_offered_is_not_paid_for_forever() {
+    let Some((setup, upstream)) = one_slot() else { return };
+    let proxy = setup.start();
+    let tool = json!({ "type": "function", "function": { "name": "f", "parameters": { "type": "object" } } });
+    for (tools, be) in
+        [(json!([]), ["be wrong", "be stubborn"]), (json!([tool]), ["be false", "be obstinate"])]
+    {
+        let before = upstream.requests().len();
+        let stubborn = || Reply::call("made_up", "{}");
+        let ask = |question: &str| proxy.chat(json!({ "messages": [user(question)], "tools": tools })).send();
+        upstream.when(be[0], (0..3).map(|_| stubborn()).chain([Reply::text("Sorry.")]));
+        assert_eq!(ask(be[0]).answer(), "Sorry.", "the model may correct itself");
+        assert_eq!(upstream.requests().len() - before, 4);
+        upstream.when(be[1], (0..100).map(|_| stubborn()));
+        let refused = ask(be[1]);
+        assert_eq!((refused.status, refused.header("x-should-retry")), (502, Some("false")));
+        let error = &refused.json()["error"];
+        assert_eq!(error["code"], "codex_failed", "{error}");
+        wait::until("nothing runs", || proxy.metrics()["turns_running"] == 0);
+        // The fifth may be under way when the fourth is counted.
+        let bought = upstream.requests().len() - before - 4;
+        assert!((4..=6).contains(&bought), "{bought}");
+    }
+    assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong", "the only slot is free");
+}
+
 #[test]
 fn lines_of_many_megabytes_pass_in_both_directions() {
     let Some((setup, upstream)) = one_slot() else { return };

@@ -25,6 +25,11 @@ use crate::engine::app_server::wire::{
 };
 use crate::turn::{Event, Failure, Finish, Outcome, Saying, Tool, Usage};
 
+/// How many requests to the upstream one answer may take where all tools are the caller's. One is due, and
+/// one more for each call of a tool that was not offered, which Codex refuses by itself: a model that goes
+/// on calling it would be paid for until the time is over.
+const MOST_RESPONSES: usize = 4;
+
 /// What the answer is measured against.
 #[derive(Debug)]
 pub struct TurnContext {
@@ -234,10 +239,14 @@ impl Assembler {
             "rawResponseItem/completed" => self.raw_item(params),
             "rawResponse/completed" => self.response_completed(params),
             "thread/tokenUsage/updated" => {
-                if let Ok(news) = serde_json::from_str::<TokenUsageNotification>(params) {
-                    self.thread = Some(less(news.token_usage.total.into(), self.rest.from.accounted));
+                match serde_json::from_str::<TokenUsageNotification>(params) {
+                    Ok(news) => {
+                        self.thread = Some(less(news.token_usage.total.into(), self.rest.from.accounted));
+                        self.count_response(!self.rest.raw);
+                    }
+                    // What it tells of cannot be known.
+                    Err(_) => self.rest.spoilt = true,
                 }
-                self.rest.responses += usize::from(!self.rest.raw);
                 self.response_ended();
             }
             "error" => self.heard_error(params),
@@ -332,10 +341,22 @@ impl Assembler {
         if let Ok(RawResponseCompletedNotification { usage: Some(usage) }) = serde_json::from_str(params) {
             *self.responses.get_or_insert_default() += usage.into();
         }
-        self.rest.responses += usize::from(self.rest.raw);
+        self.count_response(self.rest.raw);
         self.hand_over();
         self.response_ended();
         self.end_with_calls();
+    }
+
+    /// A request to the upstream was answered, if this is what `tells` of it on this thread.
+    fn count_response(&mut self, tells: bool) {
+        self.rest.responses += usize::from(tells);
+        // Where Codex works with tools of its own, many are as it should be.
+        if tells && self.context.lean && self.rest.responses > MOST_RESPONSES {
+            self.fail(Failure::codex_failed(format!(
+                "the model did not end its answer within {MOST_RESPONSES} requests; it keeps calling tools that it was \
+                 not offered"
+            )));
+        }
     }
 
     fn response_ended(&mut self) {

@@ -577,3 +577,27 @@ fn noise_changes_nothing() {
     }
     case.delta("m1", "ok").end("completed", None).check(Stage::Over, &["M:m1", "T:ok", "Stop"]);
 }
+
+#[test]
+fn an_answer_takes_so_many_responses_and_no_more() {
+    for raw in [true, false] {
+        let mut case = case(&["f"]);
+        if raw {
+            case.answer.may_rest(true);
+        }
+        let one = |case: &mut Case| {
+            if raw {
+                case.response(1, 1);
+            } else {
+                case.hear(
+                    "thread/tokenUsage/updated",
+                    json!({"tokenUsage": {"total": {"inputTokens": 1, "outputTokens": 1}, "last": {}}}),
+                );
+            }
+        };
+        (0..4).for_each(|_| one(&mut case));
+        assert_eq!(case.answer.stage(), Stage::Running, "raw: {raw}");
+        one(&mut case);
+        case.check(Stage::Unwanted, &["CodexFailed"]);
+    }
+}
