@@ -42,8 +42,9 @@
 //!
 //! | where | may name | what |
 //! |---|---|---|
-//! | [`cli`] | api, admission, engine, codex, process, observe, os, turn, config | the command line, one file for each verb and for each thing verbs share; `serve` is the start-up page: settings, log, listeners, engine, ready, drain; `service` is systemd and launchd as the verbs see them; `doctor` looks at everything |
-//! | [`api`] | admission, engine, codex, observe, os, turn, config | the HTTP edge: accept loop, who may call, bodies, one folder for each format, the one error table |
+//! | [`cli`] | api, clients, admission, engine, codex, process, observe, os, turn, config | the command line, one file for each verb and for each thing verbs share; `serve` is the start-up page: settings, log, listeners, engine, ready, drain; `service` is systemd and launchd as the verbs see them; `doctor` looks at everything |
+//! | [`api`] | clients, admission, engine, codex, observe, os, turn, config | the HTTP edge: accept loop, who may call, bodies, one folder for each format, the one error table |
+//! | [`clients`] | nobody | the table of known clients, and the text that points one here |
 //! | [`admission`] | turn | slots and the bounded queue |
 //! | [`engine`] | codex, process, os, turn, config | `exec`: one process per turn; `app_server`: long-lived workers |
 //! | [`codex`] | process, observe, os, turn, config | the installed CLI: found, surveyed, isolated, confined; its arguments and its errors |
@@ -124,6 +125,7 @@
 mod admission;
 mod api;
 mod cli;
+mod clients;
 mod codex;
 mod config;
 mod engine;

@@ -35,6 +35,7 @@ pub mod responses;
 pub mod routes;
 pub mod seats;
 pub mod server;
+mod setup;
 pub mod sse;
 pub mod status;
 pub mod stop;

@@ -10,7 +10,7 @@ use crate::turn::Failure;
 use super::fields::Fields;
 
 /// The name that always works: the configured model, or Codex's own default.
-pub const DEFAULT: &str = "codex-local";
+pub const DEFAULT: &str = crate::clients::MODEL;
 
 /// Every name, the default first, then the aliases, then what the CLI lists.
 pub fn names(config: &Config, listed: &[String]) -> Vec<String> {

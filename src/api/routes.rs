@@ -27,7 +27,7 @@ use super::generate::{Call, generate};
 use super::messages::{self, MESSAGES};
 use super::respond::note_failure;
 use super::responses::{self, RESPONSES};
-use super::{App, error, ids, models, openapi, status};
+use super::{App, error, ids, models, openapi, setup, status};
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 
@@ -54,6 +54,7 @@ static ROUTES: &[Route] = &[
     page("metrics", Access::Open, |visit| metrics(visit).boxed()),
     page("metrics/prometheus", Access::Open, |visit| prometheus(visit).boxed()),
     page("openapi.json", Access::Open, |_| async { Ok(json_text(openapi::document())) }.boxed()),
+    page("clients", Access::Key, |visit| clients(visit).boxed()),
     page("", Access::Open, |_| async { Ok(json(&status::root())) }.boxed()),
     // What clients of such services ask for as well.
     absent("chat/completions", None, "Nothing is stored: there is no chat completion with this id."),
@@ -404,6 +405,10 @@ async fn metrics(visit: Visit<'_>) -> Result<Response, Failure> {
 
 async fn prometheus(visit: Visit<'_>) -> Result<Response, Failure> {
     Ok(status::prometheus(visit.app, visit.trusted))
+}
+
+async fn clients(visit: Visit<'_>) -> Result<Response, Failure> {
+    Ok(json(&setup::list(&visit.config, visit.headers, visit.app.engine.name())))
 }
 
 /// A JSON page. Never cached: it is true now.

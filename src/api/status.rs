@@ -38,7 +38,7 @@ pub fn root() -> Value {
         "version": VERSION,
         "endpoints": [
             "POST /v1/chat/completions", "POST /v1/completions", "POST /v1/responses", "POST /v1/messages", "GET /v1/models",
-            "GET /health", "GET /ready", "GET /metrics", "GET /openapi.json",
+            "GET /health", "GET /ready", "GET /metrics", "GET /clients", "GET /openapi.json",
         ],
     })
 }

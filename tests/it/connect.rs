@@ -95,3 +95,40 @@ fn what_stands_in_the_way_is_said_with_its_mend() {
     let why = "error: /no/such (openai for Python) cannot be started: No such file or directory (os error 2); it must be on PATH\n";
     assert_eq!((code, said.as_str()), (Some(1), why));
 }
+
+#[test]
+fn the_service_tells_the_same_text() {
+    for key in ["no key", "a file"] {
+        let Some((mut setup, _upstream)) = real() else { return };
+        let scratch = Scratch::new();
+        let file = scratch.write("keys", &format!("# NAME KEY\nann {KEY}\n")).display().to_string();
+        let variable = (key == "a file").then_some(("CODEX_PROXY_API_KEY_FILE", file.as_str()));
+        if let Some((name, value)) = variable {
+            setup = setup.env(name, value);
+        }
+        let proxy = setup.start();
+        if variable.is_some() {
+            proxy.get("/clients").send().error(401, "invalid_request_error", "invalid_api_key");
+        }
+        let answer = proxy.get("/clients").header("authorization", format!("Bearer {KEY}")).send();
+        assert!(!answer.text().contains(KEY), "{key}");
+        let clients = answer.json()["clients"].clone();
+        let clients = clients.as_array().unwrap();
+        let (listed, _) = text(&connect(&proxy, &scratch, &[]).envs(variable).output().unwrap());
+        assert_eq!(listed.lines().filter(|line| line.starts_with("  ")).count(), clients.len());
+        for name in ["curl", "codex", "zed"] {
+            let told = clients.iter().find(|client| client["name"] == name).unwrap();
+            let mut command = connect(&proxy, &scratch, &[name]);
+            for proxy in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
+            {
+                command.env_remove(proxy);
+            }
+            let (printed, said) = text(&command.envs(variable).output().unwrap());
+            assert_eq!(told["text"], printed, "{key}");
+            match told["needs"].as_str() {
+                Some(needs) => assert!(said.contains(needs), "{said} {needs}"),
+                None => assert_eq!(said, ""),
+            }
+        }
+    }
+}

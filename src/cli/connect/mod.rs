@@ -1,6 +1,5 @@
 //! `connect`: the settings that point a client here, or the client itself, started with them.
 
-mod clients;
 #[cfg(test)]
 mod readme;
 mod target;
@@ -12,14 +11,8 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::exit::Exit;
 use super::output::{out, warn};
-use clients::{CLIENTS, Client, Needs, Start, WINDOW};
+use crate::clients::{CLIENTS, Client, NO_KEY, Start};
 use target::Target;
-
-/// The model's name for clients: what the settings, or Codex, take by default.
-const MODEL: &str = "codex-local";
-
-/// What stands for the key where none is wanted; clients insist on one.
-const NO_KEY: &str = "unused";
 
 /// Variables that send requests through a proxy, which does not know this machine's loopback addresses.
 const PROXIES: [&str; 6] =
@@ -73,7 +66,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
         None => {
             let target = Target::look()?;
             warn(&warnings(client, &target));
-            out(&text(client, &target, proxied()))
+            out(&client.text(&target.place(proxied())))
         }
         Some(arguments) => {
             let arguments: Vec<std::ffi::OsString> = arguments.collect();
@@ -84,7 +77,8 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
             }
             warn(&warnings(client, &target));
             let mut command = std::process::Command::new(program);
-            command.args(fixed.iter().map(|argument| filled(argument, &target))).args(given);
+            let place = target.place(false);
+            command.args(fixed.iter().map(|argument| place.filled(argument))).args(given);
             environment(&mut command, client, &target);
             let error = command.exec();
             Err(Exit::Failure(format!(
@@ -132,33 +126,11 @@ fn list() -> String {
             "  {:<17} {} ({}): {}{starts}\n",
             client.name,
             client.title,
-            client.speaks(),
+            client.speaks().join(", "),
             client.takes
         );
     }
     text
-}
-
-/// A template with everything but the key in its place.
-fn filled(template: &str, target: &Target) -> String {
-    let base = format!("http://{}", target.address);
-    [
-        ("@v1@", format!("{base}/v1")),
-        ("@base@", base),
-        ("@model@", MODEL.into()),
-        ("@window@", WINDOW.to_string()),
-    ]
-    .iter()
-    .fold(template.to_owned(), |text, (mark, value)| text.replace(mark, value))
-}
-
-/// A word as a shell takes it literally.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
 }
 
 fn warnings(client: &Client, target: &Target) -> Vec<String> {
@@ -169,66 +141,13 @@ fn warnings(client: &Client, target: &Target) -> Vec<String> {
             target.address
         ));
     }
-    if !client.needs.met(&target.engine, &target.profile) {
-        let why = match client.needs {
-            Needs::Tools => "brings tools of its own",
-            Needs::Model | Needs::Nothing => "wants a plain chat model",
-        };
-        lines.push(format!(
-            "{} {why}, but engine = {} and profile = {} are in force; to set what it needs: codex-api-proxy {} {}",
-            client.title,
-            target.engine,
-            target.profile,
-            target.verb,
-            client.needs.flags()
-        ));
-    }
+    lines.extend(client.unmet(&target.engine, &target.profile, target.verb));
     lines
 }
 
 /// Whether this shell sends requests through a proxy.
 fn proxied() -> bool {
     PROXIES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
-}
-
-/// The settings as the client takes them; what is no code stands behind `#`.
-fn text(client: &Client, target: &Target, proxied: bool) -> String {
-    let mut text = format!("# {} speaks {} with http://{}\n", client.title, client.speaks(), target.address);
-    let key = target.key.as_ref().map_or(NO_KEY, |key| &key.shell);
-    text += &match &target.key {
-        Some(key) if key.shell.contains(target::KEY_VARIABLE) => {
-            format!("# key: {}; this shell must have it in {}\n", key.from, target::KEY_VARIABLE)
-        }
-        Some(key) => format!("# key: the first of {}\n", key.from),
-        None => format!("# key: none is set here; where a client wants one, any word will do: {NO_KEY}\n"),
-    };
-    if !client.window.is_empty() {
-        text += &format!("# context window: {}\n", client.window);
-    }
-    if proxied {
-        let ip = target.address.ip();
-        text += &format!(
-            "export NO_PROXY=\"${{NO_PROXY:+$NO_PROXY,}}{ip}\" no_proxy=\"${{no_proxy:+$no_proxy,}}{ip}\"\n"
-        );
-    }
-    if !client.unset.is_empty() {
-        text += &format!("unset {}\n", client.unset.join(" "));
-    }
-    for (name, value) in client.env {
-        let value = if *value == "@key@" { key.to_owned() } else { quoted(&filled(value, target)) };
-        text += &format!("export {name}={value}\n");
-    }
-    if let Start::Program(program, fixed) = client.start {
-        let words = fixed.iter().map(|word| quoted(&filled(word, target)));
-        text += &std::iter::once(program.to_owned()).chain(words).collect::<Vec<_>>().join(" ");
-        text += "\n";
-    }
-    let curl = match &target.key {
-        // By a pipe: other users can see the words of a command.
-        Some(key) => format!("printf 'Authorization: Bearer %s\\n' {} | curl -H @-", key.shell),
-        None => "curl".into(),
-    };
-    text + &filled(client.text, target).replace("@curl@", &curl)
 }
 
 /// The environment of a client that is started.
@@ -243,10 +162,11 @@ fn environment(command: &mut std::process::Command, client: &Client, target: &Ta
     for name in client.unset {
         command.env_remove(name);
     }
+    let place = target.place(false);
     for (name, value) in client.env {
         match *value {
             "@key@" => command.env(name, target.key.as_ref().map_or(NO_KEY, |key| key.secret.expose())),
-            template => command.env(name, filled(template, target)),
+            template => command.env(name, place.filled(template)),
         };
     }
 }

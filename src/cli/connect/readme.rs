@@ -1,6 +1,6 @@
 //! The table of clients in the README.
 
-use super::clients::{CLIENTS, Needs, Start};
+use crate::clients::{CLIENTS, Needs, Start};
 
 /// It, as Markdown.
 pub fn markdown() -> String {
@@ -22,7 +22,7 @@ pub fn markdown() -> String {
             "| {} | `{}` | {} | {} | {needs} | {} | {starts} |\n",
             client.title,
             client.name,
-            client.speaks(),
+            client.speaks().join(", "),
             client.takes,
             if client.window.is_empty() { "–" } else { client.window },
         );

@@ -9,23 +9,19 @@ use super::super::foreground::Foreground;
 use super::super::probe::HttpProbe;
 use super::super::readiness::{addresses, addresses_of};
 use super::super::service::{Address, Manager, State, World};
+use crate::clients::{KEY_VARIABLE, KeyWords, Place};
 use crate::config::{Config, Loaded, Secret, load};
 
 /// For each part of its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The variable of a person's shell that holds the key, where no file does.
-pub const KEY_VARIABLE: &str = "CODEX_PROXY_API_KEY";
 
 /// The key that callers present.
 #[derive(Debug)]
 pub struct Key {
     /// What is presented.
     pub secret: Secret,
-    /// Where it was found, for people.
-    pub from: String,
-    /// Words of a shell that give it, the key itself not among them.
-    pub shell: String,
+    /// How a shell comes by it.
+    pub words: KeyWords,
 }
 
 /// A server, and what clients have to know of it.
@@ -88,6 +84,15 @@ impl Target {
         Ok(target)
     }
 
+    /// What the client's text is made of; `proxied`: this shell sends requests through a proxy.
+    pub fn place(&self, proxied: bool) -> Place {
+        Place {
+            authority: self.address.to_string(),
+            key: self.key.as_ref().map(|key| key.words.clone()),
+            unproxied: proxied.then(|| self.address.ip().to_string()),
+        }
+    }
+
     fn of(places: &[Address], verb: &'static str, loaded: &Loaded) -> Result<Target, Exit> {
         let config = &loaded.config;
         let Some(address) = places.iter().find_map(Address::reachable).filter(|address| address.port() != 0)
@@ -124,7 +129,7 @@ impl Target {
                         None => format!(
                             "{address} wants a key, and none is known here; have it in {KEY_VARIABLE}"
                         ),
-                        Some(Key { ref from, .. }) => {
+                        Some(Key { words: KeyWords { ref from, .. }, .. }) => {
                             format!(
                                 "{address} does not take the key of {from}; have its key in {KEY_VARIABLE}"
                             )
@@ -150,25 +155,19 @@ fn by_hand(config: &Config) -> Option<Foreground> {
 /// The first key of the settings, else what this shell has.
 fn key(loaded: &Loaded, variable: Option<String>) -> Option<Key> {
     let config = &loaded.config;
-    let by_variable = || format!("\"${KEY_VARIABLE}\"");
     let Some(first) = config.keys.first() else {
         let secret = Secret::new(variable.filter(|value| !value.is_empty())?);
-        return Some(Key { secret, from: KEY_VARIABLE.into(), shell: by_variable() });
+        return Some(Key { secret, words: KeyWords::of_variable(KEY_VARIABLE.into()) });
     };
-    let (from, shell) = match (&config.api_key, &config.api_key_file) {
-        (None, Some(file)) => {
-            let file = file.display().to_string();
-            let shell =
-                format!("\"$(awk '!/^[ \\t]*(#|$)/ {{ print $NF; exit }}' {})\"", super::quoted(&file));
-            (format!("api_key_file {file}"), shell)
-        }
+    let words = match (&config.api_key, &config.api_key_file) {
+        (None, Some(file)) => KeyWords::of_file(&file.display().to_string()),
         _ => {
             let origin =
                 loaded.origins.get("api_key").map_or(String::new(), |origin| format!(" of {origin}"));
-            (format!("api_key{origin}"), by_variable())
+            KeyWords::of_variable(format!("api_key{origin}"))
         }
     };
-    Some(Key { secret: first.secret.clone(), from, shell })
+    Some(Key { secret: first.secret.clone(), words })
 }
 
 #[cfg(test)]
@@ -186,10 +185,10 @@ mod tests {
         assert!(key(&loaded(&[]), None).is_none());
         assert!(key(&loaded(&[]), Some(String::new())).is_none());
         let found = key(&loaded(&[]), Some("s3cret".into())).unwrap();
-        assert_eq!((found.secret.expose(), found.from.as_str()), ("s3cret", KEY_VARIABLE));
+        assert_eq!((found.secret.expose(), found.words.from.as_str()), ("s3cret", KEY_VARIABLE));
         let found = key(&loaded(&[(KEY_VARIABLE, "s3cret")]), Some("other".into())).unwrap();
         assert_eq!(
-            (found.secret.expose(), found.from.as_str(), found.shell.as_str()),
+            (found.secret.expose(), found.words.from.as_str(), found.words.shell.as_str()),
             ("s3cret", "api_key of environment CODEX_PROXY_API_KEY", "\"$CODEX_PROXY_API_KEY\"")
         );
     }
@@ -204,9 +203,11 @@ mod tests {
         let secret = Secret::new("first-key");
         loaded.config.keys = vec![crate::config::Key { name: "ann".into(), secret }];
         let found = key(&loaded, None).unwrap();
-        assert!(found.from.starts_with("api_key_file /"), "{}", found.from);
-        let said =
-            std::process::Command::new("sh").arg("-c").arg(format!("printf %s {}", found.shell)).output();
+        assert!(found.words.from.starts_with("api_key_file /"), "{}", found.words.from);
+        let said = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(format!("printf %s {}", found.words.shell))
+            .output();
         assert_eq!(String::from_utf8(said.unwrap().stdout).unwrap(), found.secret.expose());
     }
 

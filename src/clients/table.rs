@@ -1,5 +1,4 @@
-//! The clients that `connect` knows: one table, from which come its text, what it starts, and the table
-//! of the README.
+//! The table of known clients: from it come their text, what `connect` starts, and the README's table.
 
 /// The API format that a client speaks.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +56,7 @@ pub struct Client {
     /// How it is started.
     pub start: Start,
     /// What else there is to do or to know, a template; a line that is no code begins with `#`.
-    pub text: &'static str,
+    pub(super) text: &'static str,
 }
 
 /// Tokens of a conversation with the models of the Codex CLI's own list, the least of them: what a client
@@ -408,13 +407,13 @@ impl Client {
     }
 
     /// What it speaks, for people.
-    pub fn speaks(&self) -> String {
+    pub fn speaks(&self) -> Vec<&'static str> {
         let name = |dialect: &Dialect| match dialect {
             Dialect::Chat => "chat",
             Dialect::Responses => "responses",
             Dialect::Messages => "messages",
         };
-        self.dialects.iter().map(name).collect::<Vec<_>>().join(", ")
+        self.dialects.iter().map(name).collect()
     }
 }
 
