@@ -77,7 +77,7 @@ pub fn list(names: &[String], created: u64) -> Value {
 pub fn anthropic_object(name: &str, created: u64) -> Value {
     let created = i64::try_from(created).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
     let created = created.unwrap_or_default().to_string();
-    json!({"type": "model", "id": name, "display_name": name, "created_at": created})
+    json!({"type": "model", "id": name, "display_name": name, "created_at": created, "lifecycle": "active"})
 }
 
 /// The whole list, which is one page of it.
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn either_list_has_its_shape() {
         let names = ["a".to_owned(), "b".to_owned()];
-        let entry = |name: &str| json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:07Z"});
+        let entry = |name: &str| json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:07Z", "lifecycle": "active"});
         let expect =
             json!({"data": [entry("a"), entry("b")], "has_more": false, "first_id": "a", "last_id": "b"});
         assert_eq!(anthropic_list(&names, 7), expect);

@@ -206,7 +206,8 @@ pub static CLIENTS: &[Client] = &[
         start: Start::Never("llm takes models with a URL of their own from a file only"),
         text: "# Run `llm keys set codex-local` and paste the key, then add to extra-openai-models.yaml in the\n\
                # folder of `llm logs path`, and use it with `llm -m @model@ '…'`:\n\
-               - model_id: @model@\n  model_name: @model@\n  api_base: @v1@\n  api_key_name: codex-local\n",
+               - model_id: @model@\n  model_name: @model@\n  api_base: @v1@\n  api_key_name: codex-local\n  \
+               supports_schema: true\n  supports_tools: true\n  vision: true\n",
     },
     Client {
         name: "aider",

@@ -51,6 +51,7 @@ mod suites;
 mod systemd;
 mod threads;
 mod tool_transport;
+mod toolkits;
 mod turn_ends;
 mod untouched;
 mod verbs;

@@ -8,15 +8,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::proxy::skipped;
+use crate::support::programs::{modules, python};
 use crate::support::upstream::Request;
 use crate::support::{Ended, Reply, real, wait};
 
 /// Runs a script against a server that has a key.
 fn drive(program: &Path, script: &str, library: &Path) {
-    if !program.exists() && program.is_absolute() || !library.exists() {
-        return skipped(&format!("{} is not there: run `make test-tools`", library.display()));
-    }
     let Some((setup, upstream)) = real() else { return };
     let proxy = setup.env("CODEX_PROXY_API_KEY", "sdk-key").set("max_concurrency", 4).start();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -48,27 +45,32 @@ fn drive(program: &Path, script: &str, library: &Path) {
     proxy.until_childless();
 }
 
-#[test]
-fn openai_python() {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
-    drive(&tools.join("bin/python"), "openai_python.py", &tools);
+/// openai-python of that folder below `target`.
+fn openai_python_of(folder: &str) {
+    let Some(python) = python(folder, "openai") else { return };
+    drive(&python, "openai_python.py", Path::new(""));
 }
 
 #[test]
-fn anthropic_python() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tools = root.join("target/tools");
-    let has = Command::new(tools.join("bin/python")).args(["-c", "import anthropic"]).output();
-    if !has.is_ok_and(|output| output.status.success()) {
-        return skipped("anthropic-python is not there: run `make test-tools`");
-    }
+fn openai_python() {
+    openai_python_of("tools");
+}
+
+#[test]
+fn openai_python_1() {
+    openai_python_of("older-python");
+}
+
+/// anthropic-python of that folder.
+fn anthropic_python_of(folder: &str) {
+    let Some(python) = python(folder, "anthropic") else { return };
     let Some((setup, upstream)) = real() else { return };
     let proxy = setup.set("engine", "app-server").env("CODEX_PROXY_API_KEY", "sdk-key").start();
     let call = Reply::call("weather", r#"{"city": "Oslo"}"#);
     upstream.when("[[anthropic-tool]]", [call.clone(), Reply::text("It rains.")]);
     upstream.when("[[anthropic-runner]]", [call, Reply::text("It rains on.")]);
-    let status = Command::new(tools.join("bin/python"))
-        .arg(root.join("tests/sdk/anthropic_python.py"))
+    let status = Command::new(python)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/anthropic_python.py"))
         .env("ANTHROPIC_BASE_URL", proxy.url())
         .env("ANTHROPIC_API_KEY", "sdk-key")
         .env_remove("ANTHROPIC_AUTH_TOKEN")
@@ -86,7 +88,22 @@ fn anthropic_python() {
 }
 
 #[test]
+fn anthropic_python() {
+    anthropic_python_of("tools");
+}
+
+#[test]
+fn anthropic_python_1() {
+    anthropic_python_of("libraries-python");
+}
+
+#[test]
+fn anthropic_python_0() {
+    anthropic_python_of("older-python");
+}
+
+#[test]
 fn openai_node() {
-    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/sdk-node/node_modules");
+    let Some(modules) = modules("openai") else { return };
     drive(Path::new("node"), "openai_node.mjs", &modules);
 }

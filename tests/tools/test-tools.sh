@@ -73,6 +73,9 @@ from_pypi() {
 }
 from_pypi tests/tools/requirements.txt target/tools
 from_pypi tests/sdk/requirements.txt target/sdk-python
+from_pypi tests/sdk/libraries.txt target/libraries-python
+from_pypi tests/sdk/older.txt target/older-python
+from_pypi tests/sdk/aider.txt target/aider
 
 # Installs the packages of a list from npm into a folder. None runs a script of its own: agents' only
 # copy or link the program that came with them.
