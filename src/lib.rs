@@ -109,7 +109,7 @@
 //! | jsonschema | answers checked against schemas that the upstream does not enforce; fetches nothing |
 //! | icu_properties, icu_normalizer | what Unicode says of a character: which print nothing, which look alike |
 //! | hmac, sha2, getrandom | the identity of a conversation, and the key it is made with |
-//! | jiff | Codex tells the end of a limit in local time, and a model that works in a folder is told the day |
+//! | jiff | Codex tells the end of a limit in local time, a model that works in a folder is told the day, and sums are of local days |
 //! | percent-encoding | model names in paths |
 //! | rustix | directories opened and entered by descriptor, links not followed; files locked while their owner lives |
 //! | sd-notify | readiness, and sockets of systemd |

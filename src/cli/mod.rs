@@ -16,6 +16,7 @@ mod managed;
 mod output;
 mod probe;
 mod readiness;
+mod records;
 mod restart;
 mod serve;
 mod service;
@@ -24,6 +25,7 @@ mod start;
 mod status;
 mod stop;
 mod unit_files;
+mod usage;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -49,6 +51,7 @@ fn command() -> Command {
         .subcommand(with_settings(restart::command()).mut_arg("config", |config| config.hide(true)))
         .subcommand(status::command())
         .subcommand(logs::command())
+        .subcommand(usage::command())
         .subcommand(connect::command())
         .subcommand(with_settings(
             Command::new("serve")
@@ -92,6 +95,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(("restart", matches)) => restart::run(matches),
         Some(("status", matches)) => status::run(matches),
         Some(("logs", matches)) => logs::run(matches),
+        Some(("usage", matches)) => usage::run(matches),
         Some(("connect", matches)) => connect::run(matches),
         Some(("doctor", matches)) => doctor::run(matches),
         Some(("config", matches)) => config_cmd::run(matches),

@@ -1,5 +1,6 @@
 //! `serve`: settings, log, listeners, engine, ready, serve, drain. Each step fails in its own words.
 
+mod earlier;
 mod misconfigured;
 mod notifier;
 mod reload;
@@ -22,7 +23,7 @@ use crate::engine::Engine;
 use crate::observe::log::{self, LogHandle};
 use crate::observe::message_ids;
 use crate::os::listen::{self, Listener};
-use crate::os::{descriptors, memory, process};
+use crate::os::{descriptors, memory, process, systemd};
 use crate::process::Spawner;
 
 use super::check;
@@ -187,6 +188,7 @@ impl Server {
             warn(&[open_to_strangers(listener)]);
         }
 
+        let unit = if self.log.target() == "journald" { systemd::unit() } else { None };
         let live = Live::new(config);
         let spawner = Spawner::start().map_err(failed("cannot start the spawner threads"))?;
         let codex = Codex::start(live.clone(), spawner, std::env::vars_os().collect());
@@ -211,6 +213,9 @@ impl Server {
             tracing::info!("listening on {address}");
         }
         let notifier = Notifier::start(Arc::clone(&app), worries, &addresses);
+        if let Some(unit) = unit {
+            tokio::spawn(earlier::remember(Arc::clone(&app), unit, notifier.started()));
+        }
 
         loop {
             tokio::select! {

@@ -11,6 +11,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ledger::Entry;
 use super::metrics::{Finished, Observer, Status};
 use crate::turn::{Event, Outcome, Phase, Saying, Usage};
 
@@ -201,6 +202,17 @@ impl Trace {
             first_content: self.first_content,
             overhead: self.overhead(),
         });
+        // What has no line of its own is in no sum: the journal knows as much as the service.
+        if !self.unwritten {
+            self.observer.spent(&Entry {
+                model: Some(&self.info.model),
+                caller: self.caller.as_deref(),
+                status,
+                http_status,
+                usage: self.usage,
+                tokens_unknown: self.tokens_unknown,
+            });
+        }
         self.write(status, error_type, http_status);
     }
 
@@ -327,7 +339,7 @@ impl Drop for Trace {
 }
 
 /// Whether the level in force lets these lines through; building one costs more than asking.
-fn heard() -> bool {
+pub fn heard() -> bool {
     tracing::enabled!(target: TARGET, tracing::Level::INFO)
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::ledger::{Entry, Ledger};
+use super::today::Today;
 use crate::turn::Usage;
 
 /// Upper bounds in seconds of a request from read to written, and of its first content.
@@ -51,10 +53,17 @@ pub struct Gauges {
 }
 
 /// Counts generation requests. Share one behind an `Arc`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Observer {
     // One short lock instead of atomics, so that a scrape never sees a sum that does not add up.
     totals: Mutex<Totals>,
+    today: Mutex<Today>,
+}
+
+impl Default for Observer {
+    fn default() -> Observer {
+        Observer { totals: Mutex::default(), today: Mutex::new(Today::start(&jiff::ZonedDateTime::now())) }
+    }
 }
 
 /// How a request ended.
@@ -69,6 +78,11 @@ pub enum Status {
 }
 
 impl Status {
+    /// The one of that name.
+    pub(super) fn named(name: &str) -> Option<Status> {
+        [Status::Ok, Status::Error, Status::Cancelled].into_iter().find(|status| status.name() == name)
+    }
+
     /// The value of `status` in the latency line.
     pub fn name(self) -> &'static str {
         match self {
@@ -134,6 +148,28 @@ impl Observer {
     pub(super) fn totals(&self) -> MutexGuard<'_, Totals> {
         // Only additions happen under the lock; what a panic elsewhere left behind is still true.
         self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn day(&self) -> MutexGuard<'_, Today> {
+        // As above.
+        let mut today = self.today.lock().unwrap_or_else(PoisonError::into_inner);
+        today.turn(jiff::Timestamp::now());
+        today
+    }
+
+    /// What was spent today.
+    pub fn today(&self) -> Today {
+        self.day().clone()
+    }
+
+    /// Adds what was spent between that midnight and the start.
+    pub fn earlier(&self, midnight: jiff::Timestamp, ledger: &Ledger) {
+        self.day().earlier(midnight, ledger);
+    }
+
+    /// Counts a request that has its line.
+    pub(super) fn spent(&self, entry: &Entry) {
+        self.day().add(entry);
     }
 
     pub(super) fn started(&self) {

@@ -6,12 +6,15 @@
 //! keep it.
 
 pub mod latency;
+pub mod ledger;
 pub mod log;
 pub mod message_ids;
 pub mod metrics;
 pub mod prometheus;
 mod queue;
+pub mod recorded;
 pub mod repeats;
+pub mod today;
 mod writer;
 
 pub use latency::{RequestInfo, Trace};

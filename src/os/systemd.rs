@@ -71,9 +71,57 @@ pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
+/// The unit that a process belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// As `codex-api-proxy.service`.
+    pub name: String,
+    /// Whether a user's own manager started it.
+    pub of_user: bool,
+}
+
+/// The unit that this process belongs to, if it is one's.
+pub fn unit() -> Option<Unit> {
+    unit_of(&std::fs::read_to_string("/proc/self/cgroup").ok()?)
+}
+
+/// From `/proc/PID/cgroup`, see cgroups(7): `0::/system.slice/NAME.service`, or below `…/user@1000.service/`.
+fn unit_of(cgroups: &str) -> Option<Unit> {
+    let paths = cgroups.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        // The one hierarchy, or the one that systemd keeps beside those of the first version.
+        matches!(parts.next()?, "" | "name=systemd").then(|| parts.next())?
+    });
+    let mut units = paths.filter_map(|path| {
+        let (of_user, below) = match path.split_once("/user@") {
+            Some((_, below)) => (true, below.split_once('/')?.1),
+            None => (false, path),
+        };
+        let name = below.split('/').find(|name| name.ends_with(".service"))?;
+        Some(Unit { name: name.to_owned(), of_user })
+    });
+    units.next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_knows_its_unit() {
+        let unit = |name: &str, of_user| Some(Unit { name: name.into(), of_user });
+        let ours = "/user.slice/user-1000.slice/user@1000.service/app.slice/codex-api-proxy.service";
+        for (cgroups, expect) in [
+            (format!("0::{ours}\n"), unit("codex-api-proxy.service", true)),
+            (format!("12:pids:/x\n1:name=systemd:{ours}\n0::/\n"), unit("codex-api-proxy.service", true)),
+            ("0::/system.slice/system-a.slice/a@me.service/below\n".into(), unit("a@me.service", false)),
+            ("0::/user.slice/user-1000.slice/session-2.scope\n".into(), None),
+            ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/vte.scope\n".into(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(unit_of(&cgroups), expect, "{cgroups}");
+        }
+    }
 
     #[test]
     fn a_status_line_tells_where_the_service_listens() {

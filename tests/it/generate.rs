@@ -13,12 +13,13 @@ const PAGES: [&str; 4] =
     ["codex-api-proxy.1", "codex-api-proxy.toml.5", "codex-api-proxy-api.7", "codex-api-proxy.service.8"];
 
 /// Every verb as it is typed.
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
     "start",
     "stop",
     "restart",
     "status",
     "logs",
+    "usage",
     "serve",
     "doctor",
     "install",

@@ -296,6 +296,7 @@ fn without_a_service_manager_serve_is_named() {
     {
         run(&setup, line).says(code, &["no systemctl on PATH", "codex-api-proxy serve"]);
     }
+    run(&setup, "usage").says(1, &["no journalctl on PATH"]);
     run(&setup, "doctor").says(1, &["no systemctl on PATH", "FAIL  codex", "npm install -g @openai/codex"]);
 }
 

@@ -1,7 +1,6 @@
 //! What the service manager hears of the server: ready, status, stopping, and that nothing hangs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -23,8 +22,8 @@ const EXTENSION: Duration = Duration::from_secs(20);
 pub struct Notifier {
     app: Arc<App>,
     notes: watch::Sender<Notes>,
-    /// Whether READY was said.
-    started: Arc<AtomicBool>,
+    /// Whether READY was said, if anybody listens.
+    started: watch::Sender<bool>,
 }
 
 /// What stands in the status line besides the numbers.
@@ -41,9 +40,9 @@ impl Notifier {
     pub fn start(app: Arc<App>, worries: Vec<String>, listeners: &[String]) -> Notifier {
         let listening = systemd::listening(listeners);
         let notes = watch::Sender::new(Notes { worries, reload: None, listening });
-        let started = Arc::new(AtomicBool::new(false));
+        let started = watch::Sender::new(!systemd::listens());
         if systemd::listens() {
-            tokio::spawn(report(Arc::clone(&app), notes.subscribe(), Arc::clone(&started)));
+            tokio::spawn(report(Arc::clone(&app), notes.subscribe(), started.clone()));
         }
         let queue = app.admission.clone();
         feed_watchdog(move || {
@@ -52,9 +51,14 @@ impl Notifier {
         Notifier { app, notes, started }
     }
 
+    /// Tells whether READY was said; where nobody listens, there is nothing to wait for.
+    pub fn started(&self) -> watch::Receiver<bool> {
+        self.started.subscribe()
+    }
+
     /// A reload begins. Before READY there is nothing it could be told apart from.
     pub fn reloading(&self) {
-        if self.started.load(Ordering::Acquire) {
+        if *self.started.borrow() {
             systemd::reloading();
         }
     }
@@ -66,7 +70,7 @@ impl Notifier {
             notes.reload = outcome;
             notes.worries = worries.unwrap_or_else(|| std::mem::take(&mut notes.worries));
         });
-        if self.started.load(Ordering::Acquire) {
+        if *self.started.borrow() {
             systemd::ready(&line(&self.app, &self.notes.borrow()));
         }
     }
@@ -105,7 +109,7 @@ pub fn feed_watchdog(prove: impl Fn() + Clone + Send + 'static) -> Option<JoinHa
 }
 
 /// Follows the server for as long as it runs; wakes only when something has changed.
-async fn report(app: Arc<App>, mut notes: watch::Receiver<Notes>, started: Arc<AtomicBool>) {
+async fn report(app: Arc<App>, mut notes: watch::Receiver<Notes>, started: watch::Sender<bool>) {
     let mut surveys = app.codex.surveys();
     let mut workers = app.engine.changes();
     let mut said = String::new();
@@ -115,17 +119,17 @@ async fn report(app: Arc<App>, mut notes: watch::Receiver<Notes>, started: Arc<A
             workers.mark_unchanged();
         }
         let line = line(&app, &notes.borrow_and_update());
-        if !started.load(Ordering::Acquire) && status::settled(&app) {
+        if !*started.borrow() && status::settled(&app) {
             tracing::info!("started; {line}");
             systemd::ready(&line);
-            started.store(true, Ordering::Release);
+            started.send_replace(true);
             said = line;
         } else if line != said {
             systemd::status(&line);
             said = line;
         }
         // READY itself must not wait for that.
-        if started.load(Ordering::Acquire) {
+        if *started.borrow() {
             tokio::time::sleep(STATUS_PAUSE).await;
         }
         tokio::select! {

@@ -12,7 +12,7 @@ import traceback
 
 from machine import CHECKS, UNIT, add_user, run, user
 
-for subject in ("service", "sandbox", "journal", "sockets", "verbs", "system"):
+for subject in ("service", "sandbox", "journal", "ledger", "sockets", "verbs", "system"):
     importlib.import_module(subject)
 
 

@@ -21,7 +21,7 @@ def a_turn_shows_in_status_and_journal():
     line = lines[0]
     wanted = {"CODEX_EVENT": "chat_completion_latency", "CODEX_STATUS": "ok", "CODEX_ENGINE": "exec",
               "PRIORITY": "6", "SYSLOG_IDENTIFIER": UNIT, "_TRANSPORT": "journal", "CODEX_HTTP_STATUS": "200",
-              "CODEX_CALLER": user.name, "CODEX_PROMPT_TOKENS": "11", "CODEX_CACHED_TOKENS": "3",
+              "CODEX_CALLER": "root", "CODEX_PROMPT_TOKENS": "11", "CODEX_CACHED_TOKENS": "3",
               "CODEX_COMPLETION_TOKENS": "7"}
     for name, value in wanted.items():
         assert line.get(name) == value, (name, line.get(name))
