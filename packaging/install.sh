@@ -81,9 +81,12 @@ put 644 "$made/bash" "$bash"
 put 644 "$made/zsh" "$zsh"
 put 644 "$made/fish" "$fish"
 for file in README.md CHANGELOG.md LICENSE; do put 644 $file "$doc/$file"; done
-guide=MIGRATION.md
-[ -e $guide ] || guide=packaging/$guide
-put 644 $guide "$doc/MIGRATION.md"
+for page in MIGRATION.md REFERENCE.md; do
+    # In a release archive beside the others.
+    from=$page
+    [ -e $from ] || from=packaging/$page
+    put 644 "$from" "$doc/$page"
+done
 [ ! -e "$CRATES" ] || put 644 "$CRATES" "$doc/crates.txt"
 
 if [ "$(uname)" = Darwin ]; then

@@ -5,6 +5,7 @@ mod misconfigured;
 mod notifier;
 mod reload;
 mod signals;
+mod welcome;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ use crate::process::Spawner;
 use super::check;
 use super::exit::Exit;
 use super::output::warn;
+use super::service::Address;
 use notifier::Notifier;
 use signals::{Instruction, Signals};
 
@@ -216,6 +218,9 @@ impl Server {
         if let Some(unit) = unit {
             tokio::spawn(earlier::remember(Arc::clone(&app), unit, notifier.started()));
         }
+        let reachable = addresses.iter().find_map(|address| Address::parse(address)?.reachable());
+        let url = reachable.map(|address| format!("http://{address}"));
+        welcome::start(Arc::clone(&app), url, self.log.target() == "stderr");
 
         loop {
             tokio::select! {
@@ -243,7 +248,11 @@ impl Server {
         }
 
         let load = app.admission.load();
-        tracing::info!(running = load.running, waiting = load.waiting, "stopping");
+        let patience = match load.running {
+            0 => String::new(),
+            1.. => format!("; turns that run have {drain:?} to end, and a second signal (Ctrl-C) cuts them"),
+        };
+        tracing::info!(running = load.running, waiting = load.waiting, "stopping{patience}");
         app.admission.drain();
         notifier.stopping();
         let _extending = notifier.extend(drain + LAST_WORDS + LAST_PROCESSES);

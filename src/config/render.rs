@@ -1,4 +1,4 @@
-//! What people read of the settings: the commented example, the README table, `config show`.
+//! What people read of the settings: the commented example, the tables of the reference, `config show`.
 
 use serde_json::{Value as Json, json};
 
@@ -165,6 +165,6 @@ pub fn show_json(loaded: &Loaded) -> String {
 }
 
 #[cfg(test)]
-mod readme;
+mod reference;
 #[cfg(test)]
 pub mod tests;

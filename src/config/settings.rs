@@ -1,6 +1,6 @@
 //! The settings table: every setting is declared here, once.
 //!
-//! Flags, variables, file keys, help text, man page, the commented example in `etc/`, the README
+//! Flags, variables, file keys, help text, man page, the commented example in `etc/`, the reference
 //! table and `config show` are all made from it.
 
 use std::net::IpAddr;

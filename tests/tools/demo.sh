@@ -1,12 +1,17 @@
 #!/bin/sh
-# `make demo`: this server and the real Codex CLI against the scripted upstream on loopback; no
-# login, no network, nothing kept. Arguments go to `serve`.
+# `make demo`: the release program and the real Codex CLI against the scripted upstream on loopback; no
+# login, no network, nothing kept. It answers once, then stays to be tried; at the end of a pipe it ends.
+# Arguments go to `serve`.
 set -eu
 cd "$(dirname "$0")/../.."
 tests/tools/need-cargo.sh
 command -v curl >/dev/null || { echo "curl is not installed; the demo asks with it." >&2; exit 1; }
 codex=$(tests/tools/get-codex.sh any)
-cargo build --bins --example scripted-upstream
+if [ ! -e target/release/codex-api-proxy ]; then
+    echo "The first build takes some seven minutes on two cores."
+fi
+packaging/build.sh
+cargo build --example scripted-upstream
 
 work=$PWD/target/demo
 rm -rf "$work"
@@ -41,7 +46,7 @@ target/debug/examples/scripted-upstream >"$work/upstream" 2>"$work/upstream.log"
 upstream=$!
 model=$(await 'http://[0-9.:]*/v1' "$work/upstream" "$upstream")
 
-env -u CODEX_HOME HOME="$work/home" XDG_CONFIG_HOME="$work/config" target/debug/codex-api-proxy serve \
+env -u CODEX_HOME HOME="$work/home" XDG_CONFIG_HOME="$work/config" target/release/codex-api-proxy serve \
     --port=0 --engine=app-server "--codex-bin=$codex" --codex-config='model_provider="mock"' \
     --codex-config="model_providers.mock={name=\"mock\",base_url=\"$model\",wire_api=\"responses\"}" \
     "$@" >"$work/server.log" 2>&1 &
@@ -52,16 +57,34 @@ for _ in $(seq 200); do
     sleep 0.1
 done
 
-question='[[delay=30]] Good morning! Who answers here?'
-echo "\$ curl -N $url/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":\"codex-local\",\"stream\":true,…}'"
+# The text of the deltas, as it comes. This answer needs no escapes.
+words() {
+    while IFS= read -r line; do
+        case $line in
+            *'"delta":{"content":"'*)
+                text=${line#*'"delta":{"content":"'}
+                printf '%s' "${text%%'"}'*}"
+                ;;
+            'data: [DONE]'*) done=yes ;;
+        esac
+    done
+    echo
+    [ -n "${done-}" ]
+}
+ask() { printf '{"model":"codex-local","stream":true,"messages":[{"role":"user","content":"%s"}]}' "$1"; }
+
+answer='This is the answer of a scripted model. Everything else is real: your request came to codex-api-proxy, the Codex CLI took it on, and each word travels back the moment it is there.'
+echo
+echo "Who answers here?"
 if ! curl -sSN --fail-with-body "$url/v1/chat/completions" -H 'Content-Type: application/json' \
-    -d "{\"model\":\"codex-local\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"$question\"}]}" |
-    tee "$work/answer"; then
-    echo "demo: the request failed; the server's log is $work/server.log" >&2
+    -d "$(ask "[[delay=90]]Reply with exactly: $answer")" | tee "$work/answer" | words; then
+    echo "demo: the answer is not complete; it is in $work/answer, the server's log in $work/server.log" >&2
     exit 1
 fi
-if ! grep -q '^data: \[DONE\]' "$work/answer"; then
-    echo "demo: the answer is not complete; the server's log is $work/server.log" >&2
-    exit 1
-fi
-echo "demo: complete. The answer came from the real Codex CLI ($codex), the model behind it was scripted."
+echo
+echo "Base URL  $url/v1     (the page for a browser: $url/)"
+echo "Try       curl -sS $url/v1/chat/completions -H 'Content-Type: application/json' \\"
+echo "            -d '{\"model\":\"codex-local\",\"messages\":[{\"role\":\"user\",\"content\":\"Reply with exactly: pong\"}]}'"
+[ -t 1 ] || exit 0
+echo "Stop      Ctrl-C"
+wait "$server"

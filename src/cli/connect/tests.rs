@@ -16,7 +16,7 @@ fn target() -> Target {
 
 #[test]
 fn the_clients_of_the_readme_are_fresh() {
-    section_is_fresh("clients", &readme::markdown());
+    section_is_fresh("README.md", "clients", &readme::markdown());
 }
 
 #[test]

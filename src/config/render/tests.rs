@@ -22,22 +22,22 @@ fn the_example_is_fresh() {
     fresh(&root().join("etc/codex-api-proxy.toml"), &example());
 }
 
-/// Compares a generated section of the README likewise.
-pub fn section_is_fresh(name: &str, expect: &str) {
+/// Compares a generated section of a page likewise.
+pub fn section_is_fresh(page: &str, name: &str, expect: &str) {
     // Tests run side by side, and each may write the file.
     static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (begin, end) = (format!("<!-- {name}:begin -->\n"), format!("<!-- {name}:end -->"));
-    let path = root().join("README.md");
+    let path = root().join(page);
     let text = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = text.split_once(&begin).expect("README.md has the mark where the section begins");
-    let (_, after) = rest.split_once(&end).expect("README.md has the mark where the section ends");
+    let (before, rest) = text.split_once(&begin).expect("the page has the mark where the section begins");
+    let (_, after) = rest.split_once(&end).expect("the page has the mark where the section ends");
     fresh(&path, &format!("{before}{begin}{expect}\n{end}{after}"));
 }
 
 #[test]
-fn the_table_of_the_readme_is_fresh() {
-    section_is_fresh("settings", &super::readme::markdown());
+fn the_tables_of_the_reference_are_fresh() {
+    section_is_fresh("packaging/REFERENCE.md", "settings", &super::reference::markdown());
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! The part of the README about the settings, which a test keeps as it is made here.
+//! The part of `packaging/REFERENCE.md` about the settings, which a test keeps as it is made here.
 
 use super::*;
 use crate::config::schema::Restart;
 
-/// What stands above the tables of the README.
+/// What stands above the tables.
 const PREFACE: &str = "
 Every setting has one name: `max_queue_size` in a file is the flag `--max-queue-size` and the variable
 `CODEX_PROXY_MAX_QUEUE_SIZE`. Later layers win, and a list replaces the list of an earlier layer:
