@@ -274,7 +274,7 @@ pub static CLIENTS: &[Client] = &[
     Client {
         name: "opencode",
         title: "opencode",
-        dialects: &[Responses],
+        dialects: &[Responses, Chat, Messages],
         takes: "variables",
         needs: Needs::Tools,
         window: TOLD,
@@ -299,11 +299,13 @@ pub static CLIENTS: &[Client] = &[
         dialects: &[Messages],
         takes: "variables and flags",
         needs: Needs::Tools,
-        window: "",
+        window: "takes 131,072; by a file 272,000",
         env: ANTHROPIC,
         unset: ANTHROPIC_ELSE,
         start: Start::Program("qwen", &["--auth-type", "anthropic", "--model", "@model@"]),
-        text: "",
+        text: "# It takes a context window of 131,072 tokens for a name it does not know; the whole of it by\n\
+               # ~/.qwen/settings.json (what is there already stays):\n\
+               # {\"model\":{\"generationConfig\":{\"contextWindowSize\":@window@}}}\n",
     },
     Client {
         name: "continue",
@@ -317,7 +319,7 @@ pub static CLIENTS: &[Client] = &[
         start: Start::Never("Continue takes models from a file only"),
         text: "# Write `CODEX_LOCAL_API_KEY=` and the key into ~/.continue/.env, and this into\n\
                # ~/.continue/config.yaml (what is there already stays, `models` grows by this entry):\n\
-               models:\n  - name: Codex\n    provider: openai\n    model: @model@\n    apiBase: @v1@/\n    \
+               name: Local\nversion: 1.0.0\nschema: v1\nmodels:\n  - name: Codex\n    provider: openai\n    model: @model@\n    apiBase: @v1@/\n    \
                apiKey: ${{ secrets.CODEX_LOCAL_API_KEY }}\n    roles: [chat, edit, apply]\n    \
                capabilities: [tool_use, image_input]\n    defaultCompletionOptions:\n      contextLength: @window@\n",
     },
@@ -325,15 +327,21 @@ pub static CLIENTS: &[Client] = &[
         name: "cline",
         title: "Cline",
         dialects: &[Chat],
-        takes: "its settings page",
+        takes: "its settings page; the CLI a file, the key as a variable",
         needs: Needs::Tools,
         window: TOLD,
         env: &[],
         unset: &[],
-        start: Start::Never("Cline is set on its settings page"),
-        text: "# 1. Open Cline's settings and choose the API provider \"OpenAI Compatible\".\n\
+        start: Start::Never("Cline takes the URL from its settings only"),
+        text: "# In an editor:\n# 1. Open Cline's settings and choose the API provider \"OpenAI Compatible\".\n\
                # 2. Base URL: @v1@\n# 3. API key: the key\n# 4. Model ID: @model@\n\
-               # 5. Model configuration: context window @window@, images supported.\n",
+               # 5. Model configuration: context window @window@, images supported.\n\
+               # The CLI: have the key in the variable OPENAI_API_KEY, and this in ~/.cline/data/settings/providers.json\n\
+               # (what is there already stays, `providers` grows by this entry):\n\
+               {\n  \"version\": 1,\n  \"lastUsedProvider\": \"openai-compatible\",\n  \"providers\": {\n    \
+               \"openai-compatible\": {\n      \"settings\": { \"provider\": \"openai-compatible\", \"model\": \"@model@\",\n        \
+               \"baseUrl\": \"@v1@\", \"contextWindow\": @window@ },\n      \
+               \"updatedAt\": \"2026-01-01T00:00:00.000Z\"\n    }\n  }\n}\n",
     },
     Client {
         name: "open-webui",

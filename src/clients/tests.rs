@@ -40,7 +40,7 @@ fn names_are_unique_and_every_mark_is_filled() {
 
 #[test]
 fn snippets_are_what_their_files_hold() {
-    for name in ["zed", "openclaw"] {
+    for name in ["zed", "openclaw", "cline"] {
         let text = Client::find(name).unwrap().text(&place(None));
         let json: String = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(serde_json::from_str::<Value>(&json).is_ok(), "{json}");

@@ -81,7 +81,7 @@ from_pypi tests/sdk/aider.txt target/aider
 # copy or link the program that came with them.
 from_npm() {
     fresh "$1" "$2/installed.json" && return
-    echo "Installing into $2:" && sed -n '/"dependencies"/,/}/s/^ *\("[^"]*": "[0-9].*\)/  \1/p' "$1"
+    echo "Installing into $2:" && sed -n '/ependencies"/,/}/s/^ *\("[^"]*": "[0-9].*\)/  \1/p' "$1"
     mkdir -p "$2"
     cp "$1" "$2/package.json"
     npm install --prefix "$2" --ignore-scripts --no-audit --no-fund --loglevel=error

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::LONG;
 use crate::support::programs::{
     KEY, asked, connect, grows, installed, killed, on_path, run, served, untroubled,
 };
@@ -60,7 +61,7 @@ fn ten_steps_read_edit_and_run_and_are_paid_for_once() {
         (3..10).map(|step| Reply::call("Bash", &shell(&format!("echo step {step} | tee -a steps.txt")))),
     );
     replies.push(Reply::text("All is done."));
-    upstream.when("mark-claude", replies);
+    upstream.when("mark-claude", replies.into_iter().map(|reply| reply.usage(LONG, LONG - 100, 50, 0)));
     let words = ["-p", "mark-claude: greet Oslo and count the bytes", "--output-format", "json"];
     let mut command = claude(&proxy, &scratch, &words);
     command.args(["--allowedTools", "Read,Edit,Bash"]);

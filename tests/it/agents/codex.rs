@@ -9,7 +9,7 @@ use crate::support::programs::{KEY, asked, client, run, served, untroubled};
 use crate::support::proxy::{Proxy, Scratch};
 use crate::support::{Reply, require_codex};
 
-const PATCH: &str =
+pub(super) const PATCH: &str =
     "*** Begin Patch\n*** Update File: greeting.txt\n@@\n-Hello, world.\n+Hello, Oslo.\n*** End Patch\n";
 
 /// Codex's own command line for a client: everything of it is below the scratch folder.

@@ -33,6 +33,21 @@ pub fn installed(package: &str) -> Option<PathBuf> {
     Some(path)
 }
 
+/// An agent that comes as a program for each system, likewise: this system's, whose name begins so.
+pub fn native(package: &str) -> Option<PathBuf> {
+    let path = Path::new(package);
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/agents/node_modules").join(path.parent()?);
+    let begin = path.file_name()?.to_str()?;
+    let is_it = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(begin))
+    };
+    let found = fs::read_dir(all).ok().and_then(|all| all.flatten().map(|entry| entry.path()).find(is_it));
+    if found.is_none() {
+        skipped(&format!("{package}… is not there: run `make test-tools`"));
+    }
+    found
+}
+
 /// The Python of that folder below `target`, with the module in it, likewise.
 pub fn python(folder: &str, module: &str) -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(folder).join("bin/python");
