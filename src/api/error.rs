@@ -68,6 +68,7 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
                 Rule::Origin => "origin_not_allowed",
                 Rule::Peer => "peer_not_allowed",
                 Rule::Forwarded => "forwarded_not_allowed",
+                Rule::Turn => "turn_not_allowed",
             };
             refused(StatusCode::FORBIDDEN, "permission_error", code, message)
         }
@@ -151,6 +152,21 @@ fn answer_at(failure: &Failure, now: SystemTime) -> ErrorReply {
                 ),
             ),
             SOON,
+        ),
+        Failure::EventsFull { open } => wait(
+            limited(
+                "rate_limit_error",
+                "events_full",
+                format!("{open} streams of events are open, which is all there may be. Try again later."),
+            ),
+            SOON,
+        ),
+        // As gRPC's CANCELLED over HTTP: no client sends again by itself what somebody has ended.
+        Failure::Interrupted => refused(
+            StatusCode::from_u16(499).unwrap_or(StatusCode::CONFLICT),
+            "api_error",
+            "interrupted",
+            "The request was interrupted on the server before its answer was complete.",
         ),
         Failure::Draining => wait(
             unavailable("draining", "The server is stopping and takes no new requests. Try again shortly."),

@@ -356,6 +356,11 @@ fn check_forwarded(headers: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
+/// Whether a proxy has forwarded the request: its peer speaks for somebody else.
+pub fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.keys().any(is_of_a_proxy)
+}
+
 /// Whether proxies add a header of that name, and clients do not.
 ///
 /// Most tell the client's address, and end accordingly: `true-client-ip`, `cf-connecting-ipv6`,

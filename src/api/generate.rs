@@ -28,7 +28,8 @@ use super::dialect::{Decoded, Dialect, Encoder, GenerationRequest, Heading, Requ
 use super::error::{self, ErrorReply};
 use super::remembered::CallersItems;
 use super::respond::{Reply, StreamBody, WholeBody, note_failure};
-use super::turns::{Run, Turns};
+use super::running::Asker;
+use super::turns::{Ends, Run, Turns};
 use super::{App, ids, status};
 
 const IGNORED: HeaderName = HeaderName::from_static("x-codex-proxy-ignored");
@@ -250,10 +251,16 @@ fn run(admitted: Admitted<'_>) -> Running<'_> {
         Some(Err(failure)) => Run::Waiting(Box::pin(std::future::ready(Err(failure)))),
         None => Run::Waiting(Box::pin(begin(place, Arc::clone(engine), turn.clone()))),
     };
+    let entered = call.app.running.enter(Asker {
+        request_id: call.trace.request_id().to_owned(),
+        caller: call.caller.clone(),
+        name: call.trace.caller(),
+        model: call.trace.model().to_owned(),
+    });
     let runs = places.into_iter().map(start).collect();
-    let (timeout, cut) = (call.config.queue_timeout(), call.app.cut.clone());
+    let ends = Ends { queue_timeout: call.config.queue_timeout(), cut: call.app.cut.clone(), entered };
     let reply = Reply {
-        turns: Turns::new(turn.clone(), runs, joined, timeout, cut, engine.phase(), call.trace),
+        turns: Turns::new(turn.clone(), runs, joined, ends, engine.phase(), call.trace),
         answers: vec![answer; n],
         dialect: call.dialect,
         encoder,

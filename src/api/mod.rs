@@ -16,12 +16,14 @@ pub mod connection_io;
 mod count;
 pub mod dialect;
 pub mod error;
+pub mod events;
 mod fields;
 mod form;
 pub mod gate;
 mod generate;
 pub mod ids;
 mod image;
+mod interrupt;
 mod messages;
 pub mod models;
 mod openai;
@@ -33,6 +35,7 @@ pub mod request_body;
 pub mod respond;
 pub mod responses;
 pub mod routes;
+pub mod running;
 pub mod seats;
 pub mod server;
 mod setup;
@@ -40,6 +43,7 @@ pub mod sse;
 pub mod status;
 pub mod stop;
 pub mod turns;
+mod usage;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -51,11 +55,14 @@ use crate::codex::Codex;
 use crate::config::{Config, Live};
 use crate::engine::Engine;
 use crate::observe::Observer;
+use crate::os::systemd::Unit;
 
 use body::Buffers;
 use callers::Callers;
+use events::Events;
 use gate::Rules;
 use remembered::Remembered;
+use running::Running;
 use seats::Connections;
 
 /// What the routes need of the program.
@@ -78,6 +85,12 @@ pub struct App {
     pub remembered: Remembered,
     /// The open connections.
     pub connections: Connections,
+    /// Those whose turns run or wait.
+    pub running: Running,
+    /// Those who watch.
+    pub events: Events,
+    /// The unit that this is, where the log goes to the journal.
+    unit: Option<Unit>,
     /// What callers are called.
     callers: Callers,
     /// The end of the drain: whatever still runs gets its error and ends.
@@ -88,7 +101,7 @@ pub struct App {
 
 impl App {
     /// Puts the parts together.
-    pub fn new(live: Live, rules: Rules, engine: Engine, codex: Codex) -> App {
+    pub fn new(live: Live, rules: Rules, engine: Engine, codex: Codex, unit: Option<Unit>) -> App {
         let config = live.get();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let engine = Arc::new(engine);
@@ -102,6 +115,9 @@ impl App {
             buffers: Buffers::before(move || keeps.give_way()),
             remembered: Remembered::new(config.response_items_bytes),
             connections: Connections::default(),
+            running: Running::default(),
+            events: Events::default(),
+            unit,
             callers: Callers::default(),
             cut: CancellationToken::new(),
             started: Instant::now(),

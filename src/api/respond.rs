@@ -295,5 +295,6 @@ pub fn note_failure(trace: &mut Trace, failure: &Failure, reply: &ErrorReply, st
             crate::observe::escape(detail)
         );
     }
-    trace.finish(Status::Error, Some(&reply.code), status.as_u16(), Instant::now());
+    let ended = if matches!(failure, Failure::Interrupted) { Status::Cancelled } else { Status::Error };
+    trace.finish(ended, Some(&reply.code), status.as_u16(), Instant::now());
 }

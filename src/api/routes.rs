@@ -14,7 +14,7 @@ use warp::reply::Response;
 
 use crate::config::Config;
 use crate::observe::{RequestInfo, Trace, repeats};
-use crate::turn::Failure;
+use crate::turn::{Caller, Failure};
 
 use super::chat::CHAT;
 use super::completions::COMPLETIONS;
@@ -27,7 +27,8 @@ use super::generate::{Call, generate};
 use super::messages::{self, MESSAGES};
 use super::respond::note_failure;
 use super::responses::{self, RESPONSES};
-use super::{App, error, ids, models, openapi, setup, status};
+use super::usage::Looker;
+use super::{App, error, events, ids, interrupt, models, openapi, setup, status, usage};
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 
@@ -51,6 +52,9 @@ static ROUTES: &[Route] = &[
     page("models/*", Access::Key, |visit| model(visit).boxed()),
     page(HEALTH, Access::Open, |visit| health(visit).boxed()),
     page("ready", Access::Open, |visit| ready(visit).boxed()),
+    page("usage", Access::Key, |visit| usage(visit).boxed()),
+    page("events", Access::Key, |visit| events(visit).boxed()),
+    Route { path: "turns/*", methods: "POST, OPTIONS", access: Access::Key, handler: Handler::Interrupt },
     page("metrics", Access::Open, |visit| metrics(visit).boxed()),
     page("metrics/prometheus", Access::Open, |visit| prometheus(visit).boxed()),
     page("openapi.json", Access::Open, |_| async { Ok(json_text(openapi::document())) }.boxed()),
@@ -111,6 +115,8 @@ enum Handler {
     Generation(&'static dyn Dialect),
     /// A body that is read and answered in this format, without a turn.
     Counting(&'static dyn Dialect, Count),
+    /// The end of a request whose name is in the path.
+    Interrupt,
     /// Nobody: why not, in this format, or in that of the client.
     Absent(Option<&'static dyn Dialect>, &'static str),
     /// Something that needs no body.
@@ -168,7 +174,7 @@ fn dialect(route: Option<&Route>, headers: &HeaderMap) -> &'static dyn Dialect {
     let formats = || {
         ROUTES.iter().filter_map(|route| match route.handler {
             Handler::Generation(dialect) => Some(dialect),
-            Handler::Counting(..) | Handler::Absent(..) | Handler::Page(_) => None,
+            Handler::Counting(..) | Handler::Interrupt | Handler::Absent(..) | Handler::Page(_) => None,
         })
     };
     match route {
@@ -301,6 +307,20 @@ async fn answer<B: Buf, E>(
             }
             .map_err(|failure| refusal(&failure))
         }
+        Some((Route { handler: Handler::Interrupt, access, .. }, rest)) if request.method == Method::POST => {
+            let peer = request.connection.peer();
+            let ended = match (rules.check(request.head(), peer, *access), interrupt::id(&rest)) {
+                (Err(failure), _) => Err(failure),
+                (Ok(_), None) => {
+                    Err(Failure::NoRoute { method: request.method.to_string(), path: path.to_owned() })
+                }
+                (Ok(pass), Some(turn)) => {
+                    let looker = Looker::new(pass.caller, peer, &request.headers);
+                    interrupt::interrupt(&app, &looker, &request.headers, body, turn).await
+                }
+            };
+            ended.map_err(|failure| refusal(&failure))
+        }
         Some((route, name)) => visit(&app, &request, route, name).await.map_err(|failure| refusal(&failure)),
     };
     let mut response = match answered {
@@ -326,7 +346,7 @@ fn refusal(failure: &Failure) -> Box<ErrorReply> {
 }
 
 /// Everything but a turn.
-async fn visit(app: &App, request: &Request, route: &Route, name: String) -> Result<Response, Failure> {
+async fn visit(app: &Arc<App>, request: &Request, route: &Route, name: String) -> Result<Response, Failure> {
     let rules = app.rules();
     let peer = request.connection.peer();
     if let Some(preflight) = rules.preflight(request.head(), peer, route.methods) {
@@ -342,21 +362,26 @@ async fn visit(app: &App, request: &Request, route: &Route, name: String) -> Res
     }
     match route.handler {
         Handler::Page(page) if route.takes(&request.method) => {
-            let Pass { trusted, .. } = rules.check(request.head(), peer, route.access)?;
-            page(Visit { app, config: app.live.get(), headers: &request.headers, trusted, name }).await
+            let Pass { trusted, caller } = rules.check(request.head(), peer, route.access)?;
+            let (config, headers, connection) = (app.live.get(), &request.headers, &request.connection);
+            page(Visit { app, config, headers, connection, caller, trusted, name }).await
         }
         // What has a body is answered elsewhere.
-        Handler::Page(_) | Handler::Counting(..) | Handler::Generation(_) | Handler::Absent(..) => {
-            Err(Failure::MethodNotAllowed { allow: route.methods })
-        }
+        Handler::Page(_)
+        | Handler::Counting(..)
+        | Handler::Interrupt
+        | Handler::Generation(_)
+        | Handler::Absent(..) => Err(Failure::MethodNotAllowed { allow: route.methods }),
     }
 }
 
 /// What a page is made of.
 struct Visit<'a> {
-    app: &'a App,
+    app: &'a Arc<App>,
     config: Arc<Config>,
     headers: &'a HeaderMap,
+    connection: &'a Connection,
+    caller: Caller,
     trusted: bool,
     /// What stands for the `*` of the route's path.
     name: String,
@@ -411,8 +436,23 @@ async fn clients(visit: Visit<'_>) -> Result<Response, Failure> {
     Ok(json(&setup::list(&visit.config, visit.headers, visit.app.engine.name())))
 }
 
+async fn usage(visit: Visit<'_>) -> Result<Response, Failure> {
+    let document = usage::document(visit.app, &visit.config, &visit.looker());
+    Ok(json(&usage::timed(document)))
+}
+
+async fn events(visit: Visit<'_>) -> Result<Response, Failure> {
+    events::answer(visit.app, visit.looker(), visit.connection)
+}
+
+impl Visit<'_> {
+    fn looker(&self) -> Looker {
+        Looker::new(self.caller.clone(), self.connection.peer(), self.headers)
+    }
+}
+
 /// A JSON page. Never cached: it is true now.
-fn json(page: &serde_json::Value) -> Response {
+pub(super) fn json(page: &serde_json::Value) -> Response {
     json_text(&page.to_string())
 }
 

@@ -22,26 +22,33 @@ const RESERVED_FOR_TURN: usize = 16;
 
 /// How many connections are open; idle exit follows it. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Connections(Arc<watch::Sender<usize>>);
+pub struct Connections(Arc<watch::Sender<Count>>);
+
+/// So many are open, and on so many of them somebody only watches.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    open: usize,
+    watching: usize,
+}
 
 impl Default for Connections {
     fn default() -> Connections {
-        Connections(Arc::new(watch::Sender::new(0)))
+        Connections(Arc::new(watch::Sender::new(Count::default())))
     }
 }
 
 impl Connections {
     /// How many are open now.
     pub fn open(&self) -> usize {
-        *self.0.borrow()
+        self.0.borrow().open
     }
 
-    /// Resolves once no connection has been open for that long.
+    /// Resolves once no connection has been open for that long, but for those on which somebody only watches.
     pub async fn idle_for(&self, time: Duration) {
         let mut open = self.0.subscribe();
         loop {
             // The sender lives in `self`, so waiting can only end with the condition.
-            let _ = open.wait_for(|open| *open == 0).await;
+            let _ = open.wait_for(|count| count.open <= count.watching).await;
             tokio::select! {
                 () = tokio::time::sleep(time) => return,
                 _ = open.changed() => {}
@@ -50,8 +57,14 @@ impl Connections {
     }
 
     pub(super) fn enter(&self) -> Open {
-        self.0.send_modify(|open| *open += 1);
+        self.0.send_modify(|count| count.open += 1);
         Open(self.clone())
+    }
+
+    /// Somebody watches on one of them, and asks nothing.
+    pub(super) fn watch(&self) -> Watching {
+        self.0.send_modify(|count| count.watching += 1);
+        Watching(self.clone())
     }
 }
 
@@ -61,7 +74,17 @@ pub(super) struct Open(Connections);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.0.send_modify(|open| *open -= 1);
+        self.0.0.send_modify(|count| count.open -= 1);
+    }
+}
+
+/// Somebody who only watches, until dropped.
+#[derive(Debug)]
+pub(super) struct Watching(Connections);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| count.watching -= 1);
     }
 }
 

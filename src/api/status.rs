@@ -1,5 +1,6 @@
 //! The pages about the server itself: `/health`, `/ready`, `/metrics`, `/`.
 
+use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -12,6 +13,9 @@ use crate::config::Config;
 use crate::engine::Workers;
 use crate::observe::{Gauges, prometheus as text_format};
 
+use crate::turn::Failure;
+
+use super::error::ErrorReply;
 use super::remembered::KEPT;
 use super::{App, error};
 
@@ -38,7 +42,8 @@ pub fn root() -> Value {
         "version": VERSION,
         "endpoints": [
             "POST /v1/chat/completions", "POST /v1/completions", "POST /v1/responses", "POST /v1/messages", "GET /v1/models",
-            "GET /health", "GET /ready", "GET /metrics", "GET /clients", "GET /openapi.json",
+            "GET /health", "GET /ready", "GET /usage", "GET /events", "GET /metrics", "GET /clients",
+            "GET /openapi.json",
         ],
     })
 }
@@ -59,18 +64,59 @@ fn uptime(app: &App) -> f64 {
     (app.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
 }
 
+/// Why turns cannot be served.
+pub struct Lack {
+    /// The code that a client would get, or `starting`.
+    pub code: Cow<'static, str>,
+    /// The sentence that a client would get.
+    pub message: String,
+    /// What to type on the machine of the server, where that helps.
+    pub fix: Option<String>,
+}
+
+impl Lack {
+    fn starting(message: &str) -> Lack {
+        Lack { code: "starting".into(), message: message.into(), fix: None }
+    }
+
+    fn of(failure: &Failure) -> Lack {
+        let ErrorReply { code, message, .. } = error::answer(failure);
+        let fix = match failure {
+            Failure::NotLoggedIn { bin, .. } | Failure::UpstreamAuth { bin, .. } => format!("{bin} login"),
+            Failure::CodexMissing { bin } if bin == "codex" => "npm install -g @openai/codex".into(),
+            Failure::CodexTooOld { .. } | Failure::CodexLacks { .. } => {
+                "npm install -g @openai/codex@latest".into()
+            }
+            _ => "codex-api-proxy doctor".into(),
+        };
+        Lack { code, message, fix: Some(fix) }
+    }
+}
+
+/// Why turns cannot be served, if they cannot.
+pub fn lack(app: &App) -> Option<Lack> {
+    if app.admission.load().draining {
+        let message = "The server is stopping.".into();
+        return Some(Lack { code: "draining".into(), message, fix: None });
+    }
+    let Some(survey) = app.codex.survey() else {
+        return Some(Lack::starting("The Codex CLI is being looked for."));
+    };
+    if let Err(failure) = &survey.usable {
+        return Some(Lack::of(failure));
+    }
+    match app.engine.workers() {
+        Workers { ready: 0, total: 1.., reason: Some(failure) } => Some(Lack::of(&failure)),
+        Workers { ready: 0, total: 1.., reason: None } => {
+            Some(Lack::starting("The Codex workers are starting."))
+        }
+        _ => None,
+    }
+}
+
 /// Whether turns can be served, and if not, why: the sentence a client would get.
 pub fn reason(app: &App) -> Result<(), String> {
-    if app.admission.load().draining {
-        return Err("The server is stopping.".into());
-    }
-    let survey = app.codex.survey().ok_or("The Codex CLI is being looked for.")?;
-    survey.usable.as_ref().map_err(|failure| error::answer(failure).message)?;
-    match app.engine.workers() {
-        Workers { ready: 0, total: 1.., reason: Some(failure) } => Err(error::answer(&failure).message),
-        Workers { ready: 0, total: 1.., reason: None } => Err("The Codex workers are starting.".into()),
-        _ => Ok(()),
-    }
+    lack(app).map_or(Ok(()), |lack| Err(lack.message))
 }
 
 /// Whether starting is over: turns can be served, or it is known why not.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::running::Entered;
 use crate::observe::Trace;
 use crate::turn::{Event, Events, Failure, Outcome, Phase, Turn};
 
@@ -26,8 +27,20 @@ pub struct Turns {
     first: usize,
     /// What a turn's time, slot granted to answer known, counts as.
     phase: Phase,
+    /// Where people see it, and can end it.
+    entered: Entered,
     /// The latency record of the request.
     pub trace: Trace,
+}
+
+/// What ends a request from outside.
+pub struct Ends {
+    /// How long its turns may wait for slots.
+    pub queue_timeout: Duration,
+    /// The end of the drain.
+    pub cut: CancellationToken,
+    /// Where people see it, and can end it.
+    pub entered: Entered,
 }
 
 /// One of them.
@@ -51,14 +64,15 @@ impl Turns {
         turn: Turn,
         runs: Vec<Run>,
         joined: Instant,
-        queue_timeout: Duration,
-        cut: CancellationToken,
+        ends: Ends,
         phase: Phase,
         mut trace: Trace,
     ) -> Turns {
+        let Ends { queue_timeout, cut, entered } = ends;
         for run in &runs {
             if let Run::Running { granted, .. } = run {
                 trace.phase(Phase::QueueWait, granted.saturating_duration_since(joined));
+                entered.begins();
             }
         }
         Turns {
@@ -71,6 +85,7 @@ impl Turns {
             cut: Box::pin(cut.cancelled_owned()),
             first: 0,
             phase,
+            entered,
             trace,
         }
     }
@@ -88,6 +103,9 @@ impl Turns {
     /// over. After an error the others are interrupted and only `None` follows.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Outcome)>> {
         let count = self.runs.len();
+        if self.entered.is_interrupted() {
+            return Poll::Ready(self.fail(0, Failure::Interrupted));
+        }
         loop {
             let mut granted = false;
             for offset in 0..count {
@@ -101,6 +119,7 @@ impl Turns {
                             self.moved = Instant::now();
                             self.trace.phase(Phase::QueueWait, self.moved - self.joined);
                             self.runs[index] = Run::Running { events, granted: self.moved };
+                            self.entered.begins();
                             granted = true;
                         }
                     },
@@ -113,7 +132,9 @@ impl Turns {
                 }
             }
             if self.runs.iter().all(|run| matches!(run, Run::Over)) {
-                return Poll::Ready(None);
+                // Who was told that the request is interrupted was told the truth.
+                let interrupted = self.entered.over();
+                return Poll::Ready(interrupted.then_some((0, Err(Failure::Interrupted))));
             }
             // A turn that has just begun was not listened to yet.
             if !granted {
@@ -122,8 +143,12 @@ impl Turns {
         }
     }
 
-    /// What ends a request from outside: the drain's deadline, or too long a queue.
+    /// What ends a request from outside: somebody, the drain's deadline, or too long a queue.
     fn poll_ends(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Outcome)>> {
+        self.entered.wake(cx);
+        if self.entered.is_interrupted() {
+            return Poll::Ready(self.fail(0, Failure::Interrupted));
+        }
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(self.fail(0, Failure::Draining));
         }
@@ -147,6 +172,8 @@ impl Turns {
                 return self.fail(index, failure);
             }
             Ok(Event::Done { usage, .. }) => self.over(index, usage.is_some()),
+            Ok(Event::Text(ref text)) => self.entered.said(text),
+            Ok(Event::ToolCall(ref call)) => self.entered.said(&call.arguments),
             Ok(_) => {}
         }
         Some((index, item))
@@ -171,6 +198,8 @@ impl Turns {
     /// The first failure cancels the rest and is the answer.
     fn fail(&mut self, index: usize, failure: Failure) -> Option<(usize, Outcome)> {
         self.end_all();
+        // Whatever it fails of, it has failed: an interruption would change nothing.
+        self.entered.over();
         Some((index, Err(failure)))
     }
 

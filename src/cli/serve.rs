@@ -16,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::events::Ending;
 use crate::api::server::Backlog;
 use crate::api::{App, body, gate::Rules, routes, seats, server};
 use crate::codex::{Codex, args, folders};
@@ -195,7 +196,7 @@ impl Server {
         let spawner = Spawner::start().map_err(failed("cannot start the spawner threads"))?;
         let codex = Codex::start(live.clone(), spawner, std::env::vars_os().collect());
         let engine = Engine::start(live.clone(), codex.clone());
-        let app = Arc::new(App::new(live.clone(), rules, engine, codex));
+        let app = Arc::new(App::new(live.clone(), rules, engine, codex, unit.clone()));
         let buffers = app.buffers.clone();
         tokio::spawn(async move { buffers.keep_tidy().await });
         let remembered = app.remembered.clone();
@@ -230,6 +231,7 @@ impl Server {
                 },
                 () = idle(&app, idle_exit) => {
                     tracing::info!("nobody has asked for {idle_exit:?}; ending until the next connection");
+                    app.events.end(Ending::Idle);
                     stop.cancel();
                     // Whoever connected in this moment is served as ever.
                     tokio::select! {
@@ -254,6 +256,7 @@ impl Server {
         };
         tracing::info!(running = load.running, waiting = load.waiting, "stopping{patience}");
         app.admission.drain();
+        app.events.end(Ending::Draining);
         notifier.stopping();
         let _extending = notifier.extend(drain + LAST_WORDS + LAST_PROCESSES);
         stop.cancel();

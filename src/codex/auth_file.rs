@@ -34,6 +34,11 @@ impl AuthFile {
         AuthFile { has_key, ..self }
     }
 
+    /// Whether it has an API key.
+    pub fn has_key(&self) -> bool {
+        self.has_key
+    }
+
     /// Whether it was removed, or what is in it replaced by somebody. Blocking.
     pub fn has_changed(&self) -> bool {
         match (self.was, stamp(&self.path)) {

@@ -9,13 +9,20 @@ use crate::codex::{Codex, Installation};
 use crate::config::{EngineKind, Live};
 use crate::turn::{Events, Failure, Phase, Slot, Turn};
 
-use app_server::RateLimit;
+use plan::{Plan, RateLimit, Report};
 
 pub mod app_server;
 pub mod exec;
+pub mod plan;
 
-/// The engine in force.
-pub enum Engine {
+/// The engine in force, and what the account has left.
+pub struct Engine {
+    way: Way,
+    plan: Plan,
+}
+
+/// How turns are answered.
+enum Way {
     /// One `codex exec --json` per turn.
     Exec(exec::Exec),
     /// Long-lived `codex app-server` workers.
@@ -25,18 +32,20 @@ pub enum Engine {
 impl Engine {
     /// Starts the engine of these settings; another one takes a restart. Inside the runtime.
     pub fn start(live: Live, codex: Codex) -> Engine {
-        match live.get().engine {
-            EngineKind::Exec => Engine::Exec(exec::Exec::start(live, codex)),
-            EngineKind::AppServer => Engine::AppServer(app_server::Pool::start(live, codex)),
-        }
+        let plan = Plan::default();
+        let way = match live.get().engine {
+            EngineKind::Exec => Way::Exec(exec::Exec::start(live, codex, plan.clone())),
+            EngineKind::AppServer => Way::AppServer(app_server::Pool::start(live, codex, plan.clone())),
+        };
+        Engine { way, plan }
     }
 
     /// Runs a turn. Dropping the returned events cancels it; the slot comes back when nothing of
     /// the turn runs any more.
     pub fn run(&self, turn: Turn, slot: Slot) -> Events {
-        match self {
-            Engine::Exec(exec) => exec.run(turn, slot),
-            Engine::AppServer(pool) => pool.run(turn, slot),
+        match &self.way {
+            Way::Exec(exec) => exec.run(turn, slot),
+            Way::AppServer(pool) => pool.run(turn, slot),
         }
     }
 
@@ -45,17 +54,17 @@ impl Engine {
     /// # Errors
     /// [`Failure::Unsupported`] with the part it cannot carry.
     pub fn check(&self, turn: &Turn) -> Result<(), Failure> {
-        match self {
-            Engine::Exec(_) => exec::check(turn),
-            Engine::AppServer(_) => Ok(()),
+        match &self.way {
+            Way::Exec(_) => exec::check(turn),
+            Way::AppServer(_) => Ok(()),
         }
     }
 
     /// The setting it stands for.
     fn kind(&self) -> EngineKind {
-        match self {
-            Engine::Exec(_) => EngineKind::Exec,
-            Engine::AppServer(_) => EngineKind::AppServer,
+        match &self.way {
+            Way::Exec(_) => EngineKind::Exec,
+            Way::AppServer(_) => EngineKind::AppServer,
         }
     }
 
@@ -66,17 +75,17 @@ impl Engine {
 
     /// The phase that spans a turn of it, slot granted to answer known.
     pub fn phase(&self) -> Phase {
-        match self {
-            Engine::Exec(_) => Phase::CodexExec,
-            Engine::AppServer(_) => Phase::AppServerExec,
+        match &self.way {
+            Way::Exec(_) => Phase::CodexExec,
+            Way::AppServer(_) => Phase::AppServerExec,
         }
     }
 
     /// How the workers are; the exec engine has none.
     pub fn workers(&self) -> Workers {
-        match self {
-            Engine::Exec(_) => Workers::default(),
-            Engine::AppServer(pool) => {
+        match &self.way {
+            Way::Exec(_) => Workers::default(),
+            Way::AppServer(pool) => {
                 let status = pool.status();
                 Workers { ready: status.ready, total: status.total, reason: status.reason }
             }
@@ -85,59 +94,66 @@ impl Engine {
 
     /// Marked changed whenever [`Engine::workers`] may have; `None` without workers.
     pub fn changes(&self) -> Option<watch::Receiver<u64>> {
-        match self {
-            Engine::Exec(_) => None,
-            Engine::AppServer(pool) => Some(pool.changes()),
+        match &self.way {
+            Way::Exec(_) => None,
+            Way::AppServer(pool) => Some(pool.changes()),
         }
     }
 
     /// Conversations whose threads are kept for their next request.
     pub fn parked(&self) -> usize {
-        match self {
-            Engine::Exec(_) => 0,
-            Engine::AppServer(pool) => pool.parked(),
+        match &self.way {
+            Way::Exec(_) => 0,
+            Way::AppServer(pool) => pool.parked(),
         }
     }
 
     /// The account's rate-limit windows, as last reported.
     pub fn limits(&self) -> Vec<RateLimit> {
-        match self {
-            Engine::Exec(_) => Vec::new(),
-            Engine::AppServer(pool) => pool.limits(),
+        self.plan.last().map_or_else(Vec::new, |report| report.windows)
+    }
+
+    /// What was last told of the account's plan. That somebody looks has Codex asked behind, if it was told
+    /// long ago. Inside the runtime.
+    pub fn plan(&self) -> Option<Report> {
+        match &self.way {
+            Way::Exec(exec) => exec.look_at_plan(),
+            Way::AppServer(pool) => pool.look_at_plan(),
         }
+        self.plan.last()
     }
 
     /// Why function tools are not possible with every model, where they are not.
     pub fn functions_limited(&self) -> Option<String> {
-        match self {
-            Engine::Exec(_) => None,
-            Engine::AppServer(pool) => pool.status().functions,
+        match &self.way {
+            Way::Exec(_) => None,
+            Way::AppServer(pool) => pool.status().functions,
         }
     }
 
     /// Gives up the least of what it keeps for later, whose memory is wanted now. Whether there was
     /// anything. Inside the runtime.
     pub fn give_way(&self) -> bool {
-        match self {
-            Engine::Exec(_) => false,
-            Engine::AppServer(pool) => pool.give_way(),
+        match &self.way {
+            Way::Exec(_) => false,
+            Way::AppServer(pool) => pool.give_way(),
         }
     }
 
     /// Brings what runs in line with changed settings, as it falls idle.
     pub fn reload(&self) {
-        match self {
-            Engine::Exec(_) => {}
-            Engine::AppServer(pool) => pool.reload(),
+        match &self.way {
+            Way::Exec(_) => {}
+            Way::AppServer(pool) => pool.reload(),
         }
     }
 
     /// Ends every turn and process; returns when none is left.
     pub async fn shutdown(&self) {
-        match self {
-            // Its processes end with the turns' events.
-            Engine::Exec(_) => {}
-            Engine::AppServer(pool) => pool.shutdown().await,
+        match &self.way {
+            // Its turns' processes end with their events.
+            Way::Exec(exec) => exec.shutdown().await,
+            Way::AppServer(pool) => pool.shutdown().await,
         }
     }
 

@@ -9,10 +9,11 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::ledger::Entry;
 use super::metrics::{Finished, Observer, Status};
+use super::recent::Recent;
 use crate::turn::{Event, Outcome, Phase, Saying, Usage};
 
 /// The tracing target of the latency lines, and the first word of each.
@@ -212,8 +213,31 @@ impl Trace {
                 usage: self.usage,
                 tokens_unknown: self.tokens_unknown,
             });
+            self.observer.keep(Recent {
+                at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+                caller: self.caller.clone(),
+                model: self.info.model.clone(),
+                status,
+                http_status,
+                error_type: error_type.map(str::to_owned),
+                stream: self.info.stream,
+                first_content_ms: self.first_content.map(ms),
+                total_ms: ms(total),
+                usage: self.usage,
+                request_id: self.info.request_id.clone(),
+            });
         }
         self.write(status, error_type, http_status);
+    }
+
+    /// The model as the client sent it, cut to what is logged.
+    pub fn model(&self) -> &str {
+        &self.info.model
+    }
+
+    /// What the caller is called, once that is known.
+    pub fn caller(&self) -> Option<Arc<str>> {
+        self.caller.clone()
     }
 
     /// How many turns did not tell their cost, if any.

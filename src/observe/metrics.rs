@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::ledger::{Entry, Ledger};
+use super::recent::{Last, Recent};
 use super::today::Today;
 use crate::turn::Usage;
 
@@ -58,11 +59,13 @@ pub struct Observer {
     // One short lock instead of atomics, so that a scrape never sees a sum that does not add up.
     totals: Mutex<Totals>,
     today: Mutex<Today>,
+    last: Mutex<Last>,
 }
 
 impl Default for Observer {
     fn default() -> Observer {
-        Observer { totals: Mutex::default(), today: Mutex::new(Today::start(&jiff::ZonedDateTime::now())) }
+        let today = Today::start(&jiff::ZonedDateTime::now());
+        Observer { totals: Mutex::default(), today: Mutex::new(today), last: Mutex::default() }
     }
 }
 
@@ -73,7 +76,7 @@ pub enum Status {
     Ok,
     /// It failed, before or after the status was sent.
     Error,
-    /// The client left.
+    /// The client left, or somebody interrupted it.
     Cancelled,
 }
 
@@ -170,6 +173,15 @@ impl Observer {
     /// Counts a request that has its line.
     pub(super) fn spent(&self, entry: &Entry) {
         self.day().add(entry);
+    }
+
+    /// The requests that were finished last, the newest first.
+    pub fn recent(&self) -> Vec<Recent> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).all()
+    }
+
+    pub(super) fn keep(&self, request: Recent) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).add(request);
     }
 
     pub(super) fn started(&self) {

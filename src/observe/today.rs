@@ -70,7 +70,6 @@ impl Today {
     }
 
     /// `today` of `GET /usage`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "that page is being built"))]
     pub fn json(&self) -> Value {
         json!({
             "since": self.since.as_second(),

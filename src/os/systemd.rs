@@ -80,6 +80,13 @@ pub struct Unit {
     pub of_user: bool,
 }
 
+impl Unit {
+    /// The command that shows what it logged.
+    pub fn journalctl(&self) -> String {
+        format!("journalctl {}-u {}", if self.of_user { "--user " } else { "" }, self.name)
+    }
+}
+
 /// The unit that this process belongs to, if it is one's.
 pub fn unit() -> Option<Unit> {
     unit_of(&std::fs::read_to_string("/proc/self/cgroup").ok()?)

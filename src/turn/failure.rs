@@ -99,6 +99,13 @@ pub enum Failure {
         /// The time waited.
         after: Duration,
     },
+    /// Somebody who may do so ended the request's turns.
+    Interrupted,
+    /// So many streams of events are open, which is all there may be.
+    EventsFull {
+        /// How many.
+        open: usize,
+    },
     /// The server is stopping.
     Draining,
     /// The settings are broken; nothing can be served (socket activation).
@@ -311,6 +318,8 @@ pub enum Rule {
     Peer,
     /// Headers of a reverse proxy.
     Forwarded,
+    /// The turn is another caller's.
+    Turn,
 }
 
 /// What was said, of the failures that have it: borrowed as the failure is.
@@ -383,6 +392,7 @@ impl Failure {
             | Failure::TurnTimedOut { .. }
             | Failure::FirstEventTimedOut { .. }
             | Failure::ClientTooSlow
+            | Failure::Interrupted
             | Failure::Draining
             | Failure::Internal { .. } => true,
             Failure::BadRequest { .. }
@@ -401,6 +411,7 @@ impl Failure {
             | Failure::Overloaded
             | Failure::QueueFull { .. }
             | Failure::QueueTimeout { .. }
+            | Failure::EventsFull { .. }
             | Failure::Misconfigured
             | Failure::RateLimited { .. }
             | Failure::UsageLimit { .. }

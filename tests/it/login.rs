@@ -46,7 +46,7 @@ fn a_shared_home_is_the_users_own_and_is_said() {
 }
 
 /// A session of ChatGPT, of an account of that name.
-fn session(name: &str) -> String {
+pub fn session(name: &str) -> String {
     let part = |value: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
     let account = json!({ "chatgpt_account_id": name, "chatgpt_plan_type": "plus", "chatgpt_user_id": name });
     let claims = json!({ "email": format!("{name}@example.org"), "exp": 4_000_000_000_u64, "https://api.openai.com/auth": account });

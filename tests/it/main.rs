@@ -54,6 +54,7 @@ mod tool_transport;
 mod toolkits;
 mod turn_ends;
 mod untouched;
+mod usage;
 mod verbs;
 mod worker_faults;
 mod worker_loss;

@@ -30,6 +30,7 @@ fn all() -> Vec<Failure> {
         Failure::Forbidden { rule: Rule::Origin, message: text("Origin.") },
         Failure::Forbidden { rule: Rule::Peer, message: text("Peer.") },
         Failure::Forbidden { rule: Rule::Forwarded, message: text("Forwarded.") },
+        Failure::Forbidden { rule: Rule::Turn, message: text("Another's.") },
         Failure::NoRoute { method: text("GET"), path: text("/v2\n") },
         Failure::NotFound { at: None, message: text("Nothing is stored.") },
         Failure::MethodNotAllowed { allow: "GET, HEAD" },
@@ -40,6 +41,8 @@ fn all() -> Vec<Failure> {
         Failure::Overloaded,
         Failure::QueueFull { waiting: 64 },
         Failure::QueueTimeout { after: two },
+        Failure::EventsFull { open: 16 },
+        Failure::Interrupted,
         Failure::Draining,
         Failure::Misconfigured,
         Failure::RateLimited { retry_after: Some(Duration::from_millis(1500)), said: said() },
@@ -93,6 +96,7 @@ const TABLE: &str = "\
 403 permission_error origin_not_allowed - false - - | Origin.
 403 permission_error peer_not_allowed - false - - | Peer.
 403 permission_error forwarded_not_allowed - false - - | Forwarded.
+403 permission_error turn_not_allowed - false - - | Another's.
 404 invalid_request_error not_found - false - - | There is no route GET /v2\u{fffd}.
 404 invalid_request_error not_found - false - - | Nothing is stored.
 405 invalid_request_error method_not_allowed - false - GET, HEAD | This route takes GET, HEAD only.
@@ -103,6 +107,8 @@ const TABLE: &str = "\
 503 server_error overloaded - true 1000 - | The request bodies being held together exceed `max_buffered_bytes`. Try again shortly.
 429 rate_limit_error queue_full - true 1000 - | The queue is full: 64 turns are waiting (`max_queue_size`). Try again later.
 429 rate_limit_error queue_timeout - true 1000 - | No turn became free within 2 s (`queue_timeout_seconds`). Try again later.
+429 rate_limit_error events_full - true 1000 - | 16 streams of events are open, which is all there may be. Try again later.
+499 api_error interrupted - false - - | The request was interrupted on the server before its answer was complete.
 503 server_error draining - true 1000 - | The server is stopping and takes no new requests. Try again shortly.
 503 server_error misconfigured - false - - | The server's settings are broken. Run `codex-api-proxy config check` on its machine.
 429 rate_limit_error rate_limit_exceeded - false 1500 - | The model service asks to slow down. Try again later.

@@ -48,6 +48,7 @@ pub(super) fn status(reply: &ErrorReply) -> StatusCode {
 fn kind(reply: &ErrorReply) -> &'static str {
     match reply.status {
         _ if is_overloaded(reply) => "overloaded_error",
+        _ if reply.code == "interrupted" => "api_error",
         StatusCode::UNAUTHORIZED => "authentication_error",
         StatusCode::FORBIDDEN => "permission_error",
         StatusCode::NOT_FOUND => "not_found_error",
@@ -130,6 +131,7 @@ mod tests {
                 "overloaded_error",
                 "upstream_overloaded",
             ),
+            (Failure::Interrupted, 499, "api_error", "interrupted"),
             (Failure::Draining, 503, "api_error", "draining"),
             (
                 Failure::NotLoggedIn { bin: "codex".into(), program: "/usr/bin/codex".into() },

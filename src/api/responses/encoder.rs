@@ -146,6 +146,8 @@ fn final_code(code: &str) -> &str {
     match code {
         "context_length_exceeded" | "insufficient_quota" | "rate_limit_exceeded" => code,
         "upstream_overloaded" => "server_is_overloaded",
+        // Agents send anew what failed in any other way: what somebody has ended is to stay so.
+        "interrupted" => "invalid_prompt",
         _ => "server_error",
     }
 }

@@ -10,28 +10,25 @@ mod failed;
 mod guard;
 mod settlement;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use assembler::TurnContext;
 pub use settlement::{Settlement, Stage};
 
 use super::past::Told;
-use super::wire::RateLimits;
+use crate::engine::plan::Plan;
 use crate::turn::{Failure, Outcome};
 pub use assembler::Progress;
 use assembler::{Action, Assembler};
 use guard::Conversation;
-
-/// The account's rate-limit windows as last reported, shared by all workers.
-pub type LatestLimits = Arc<Mutex<Option<RateLimits>>>;
 
 /// The answer of one turn.
 #[derive(Debug)]
 pub struct Answer {
     assembler: Assembler,
     settlement: Settlement,
-    limits: LatestLimits,
+    plan: Plan,
     last_heard: Instant,
     /// What the client was told, where the thread may be kept.
     said: Option<Told>,
@@ -39,11 +36,11 @@ pub struct Answer {
 
 impl Answer {
     /// An answer of which nothing is there yet.
-    pub fn new(settlement: Settlement, context: TurnContext, limits: LatestLimits) -> Answer {
+    pub fn new(settlement: Settlement, context: TurnContext, plan: Plan) -> Answer {
         Answer {
             assembler: Assembler::new(Arc::new(context)),
             settlement,
-            limits,
+            plan,
             said: None,
             last_heard: Instant::now(),
         }
@@ -154,7 +151,7 @@ impl Answer {
                     self.settlement.rest(outcome, false);
                 }
                 Action::End(outcome) => {
-                    self.settlement.end(outcome.map_err(|why| failed::dated(why, &self.limits)));
+                    self.settlement.end(outcome.map_err(|why| failed::dated(why, &self.plan)));
                 }
             }
         }

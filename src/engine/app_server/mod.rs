@@ -29,7 +29,7 @@ mod rpc;
 mod threads;
 mod tool_names;
 mod turn;
-mod wire;
+pub(super) mod wire;
 mod worker;
 
 use std::os::fd::OwnedFd;
@@ -43,6 +43,7 @@ use crate::process::Child;
 use crate::turn::Failure;
 
 pub use features::Features;
+pub(super) use pool::ask_plan;
 pub use pool::{Pool, examine};
 
 /// A fresh app-server process: its output, its input, and itself (not there in tests).
@@ -113,17 +114,4 @@ pub struct Status {
     pub reason: Option<Failure>,
     /// Why function tools are not possible with every model, where they are not.
     pub functions: Option<String>,
-}
-
-/// One rate-limit window of the account.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RateLimit {
-    /// `primary` or `secondary`.
-    pub name: &'static str,
-    /// How much of it is used, of 100.
-    pub used_percent: f64,
-    /// Its length in minutes, if known.
-    pub window_minutes: Option<u64>,
-    /// The Unix time at which it starts anew, if known.
-    pub resets_at: Option<u64>,
 }

@@ -23,19 +23,21 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
-use super::answer::{Answer, LatestLimits, Settlement, TurnContext};
+use super::answer::{Answer, Settlement, TurnContext};
 use super::features::Features;
 use super::tool_names::{Names, Taken};
 use super::turn::{Ended, Run};
 use super::worker::{Worker, lock};
-use super::{RateLimit, Status, Timing};
+use super::{Status, Timing};
 use crate::codex::Codex;
 use crate::config::{Config, Live, Profile};
+use crate::engine::plan::Plan;
 use crate::turn::{Events, Failure, Slot, Turn, backlogged_events};
 use source::Source;
 
 pub use parked::{Kept, Parked};
 pub use sessions::Session;
+pub(in crate::engine) use source::ask_plan;
 pub use source::examine;
 
 /// How long a failure to start is believed before a request has it tried again.
@@ -68,7 +70,8 @@ struct Shared {
     told: Mutex<Option<Failure>>,
     /// When the CLI was last looked at on behalf of a turn.
     looked: Mutex<Instant>,
-    limits: LatestLimits,
+    /// What the account has left.
+    plan: Plan,
     /// Threads between two turns.
     parked: Arc<Parked>,
     /// Keepers, retiring workers and turns.
@@ -95,11 +98,11 @@ impl Seat {
 
 impl Pool {
     /// Starts the workers in the background.
-    pub fn start(live: Live, codex: Codex) -> Pool {
-        Pool::over(live, Source::of(codex), Timing::default())
+    pub fn start(live: Live, codex: Codex, plan: Plan) -> Pool {
+        Pool::over(live, Source::of(codex), Timing::default(), plan)
     }
 
-    fn over(live: Live, source: Source, timing: Timing) -> Pool {
+    fn over(live: Live, source: Source, timing: Timing, plan: Plan) -> Pool {
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
             live,
@@ -112,7 +115,7 @@ impl Pool {
             closing: watch::Sender::new(false),
             told: Mutex::default(),
             looked: Mutex::new(Instant::now()),
-            limits: LatestLimits::default(),
+            plan,
             parked: Arc::new(Parked::new(tasks.clone())),
             tasks,
         });
@@ -138,7 +141,7 @@ impl Pool {
         };
         let change = Arc::new(Notify::new());
         let settlement = Settlement::new(Arc::clone(&sink), slot, granted, Arc::clone(&change));
-        let answer = Answer::new(settlement, context, Arc::clone(&self.shared.limits));
+        let answer = Answer::new(settlement, context, self.shared.plan.clone());
         let answer = Arc::new(Mutex::new(answer));
         let parked = Arc::clone(&self.shared.parked);
         let conversation = OnceLock::new();
@@ -204,21 +207,22 @@ impl Pool {
         self.shared.parked.len()
     }
 
-    /// The account's rate-limit windows, as last reported.
-    pub fn limits(&self) -> Vec<RateLimit> {
-        let latest = lock(&self.shared.limits);
-        let windows =
-            latest.as_ref().map(|limits| [("primary", &limits.primary), ("secondary", &limits.secondary)]);
-        let shown = windows.into_iter().flatten().filter_map(|(name, window)| {
-            let window = window.as_ref()?;
-            Some(RateLimit {
-                name,
-                used_percent: window.used_percent,
-                window_minutes: window.window_duration_mins,
-                resets_at: window.resets_at,
-            })
+    /// Somebody looks at the account's plan: a worker is asked for it, if that is due.
+    pub fn look_at_plan(&self) {
+        let latest = self.shared.source.latest.borrow().clone();
+        let Some(latest) = latest.filter(|_| !self.shared.is_closing()) else { return };
+        let worker = lock(&self.shared.seats).iter().find_map(|seat| match seat {
+            Seat::Ready(worker) if worker.takes_turns() && Arc::ptr_eq(&worker.installation, &latest) => {
+                Some(Arc::clone(worker))
+            }
+            _ => None,
         });
-        shown.collect()
+        if let Some(worker) = worker
+            && let Some(asking) = self.shared.plan.look(&latest)
+        {
+            // Ends with its worker.
+            self.shared.tasks.spawn(async move { source::ask(&worker, &asking).await });
+        }
     }
 
     /// Ends all turns and workers; returns when no process is left.

@@ -18,13 +18,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 
-use super::answer::{Answer, LatestLimits};
+use super::answer::Answer;
 use super::features::Features;
 use super::rpc::{self, OnReply, Rpc, RpcError, Sent, Vital, place};
 use super::threads::{LateCall, OpenCall, Threads};
-use super::wire::{self, AuthStatus, GetAuthStatus, Initialize, Initialized, InjectItems};
+use super::wire::{
+    self, AuthStatus, GetAuthStatus, Initialize, Initialized, InjectItems, RateLimits, RateLimitsNotification,
+};
 use super::{Link, Timing};
 use crate::codex::{Continuation, Databases, Installation, Login};
+use crate::engine::plan::Plan;
 use crate::process::Child;
 use crate::turn::Failure;
 
@@ -62,7 +65,7 @@ pub struct Worker {
     keeps: AtomicBool,
     warm: Mutex<Vec<String>>,
     warming: tokio::sync::Mutex<()>,
-    limits: LatestLimits,
+    plan: Plan,
     /// Why it must end, once somebody decided that.
     stop_reason: watch::Sender<Option<Failure>>,
     /// It missed a deadline and gets no turns until it has shown that it lives.
@@ -102,7 +105,7 @@ impl Worker {
         link: Link,
         installation: Arc<Installation>,
         timing: Timing,
-        limits: LatestLimits,
+        plan: Plan,
     ) -> Result<Arc<Worker>, Failure> {
         let (rpc, outbox) = Rpc::new();
         let Link { reader, writer, child, input, databases } = link;
@@ -122,7 +125,7 @@ impl Worker {
             keeps: AtomicBool::new(true),
             warm: Mutex::default(),
             warming: tokio::sync::Mutex::default(),
-            limits,
+            plan,
             stop_reason: watch::Sender::new(None),
             doubtful: AtomicBool::new(false),
             doubts: Notify::new(),
@@ -259,6 +262,26 @@ impl Worker {
     fn judge(&self, error: &RpcError) {
         if let RpcError::Late { .. } = error {
             self.fail(Failure::codex_failed(format!("the app-server hangs: {error}")));
+        }
+    }
+
+    /// What the account has left; `None` if its login has no plan.
+    ///
+    /// # Errors
+    /// As [`Rpc::call`]. Whether the model service tells is no matter of the worker's: it lives on.
+    pub async fn rate_limits(&self) -> Result<Option<RateLimits>, RpcError> {
+        let reply = self.rpc.call("account/rateLimits/read", &serde_json::json!({}), self.timing.rpc).await;
+        match reply {
+            Ok(reply) => {
+                let read: Result<RateLimitsNotification, _> = serde_json::from_str(reply.get());
+                let unexpected = |error| RpcError::Refused {
+                    code: 0,
+                    message: format!("unexpected reply: {}", place(&error)),
+                };
+                read.map(|read| Some(read.rate_limits)).map_err(unexpected)
+            }
+            Err(RpcError::Refused { message, .. }) if message.contains("authentication required") => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

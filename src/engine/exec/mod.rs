@@ -16,11 +16,15 @@ use std::time::{Duration, Instant};
 
 use jiff::ZonedDateTime;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::codex::rollout::{Rollout, Session};
 use crate::codex::{Codex, Continuation, Installation, args, folders, surroundings};
 use crate::config::{Config, Live};
+use crate::engine::app_server::ask_plan;
 use crate::engine::not_started;
+use crate::engine::plan::Plan;
 use crate::process::{Child, Lines, lines};
 use crate::turn::pace::apart;
 use crate::turn::{
@@ -42,14 +46,18 @@ const PIPE: usize = 64 << 10;
 pub struct Exec {
     live: Live,
     codex: Codex,
+    plan: Plan,
+    /// Those who ask for the plan, and their end.
+    asks: TaskTracker,
+    closing: CancellationToken,
 }
 
 impl Exec {
     /// An engine over the installed CLI.
-    pub fn start(live: Live, codex: Codex) -> Exec {
+    pub fn start(live: Live, codex: Codex, plan: Plan) -> Exec {
         let tmp = live.get().state_dir.join("tmp");
         tokio::task::spawn_blocking(move || files::sweep(&tmp));
-        Exec { live, codex }
+        Exec { live, codex, plan, asks: TaskTracker::new(), closing: CancellationToken::new() }
     }
 
     /// Runs a turn; see [`crate::engine::Engine::run`].
@@ -59,6 +67,25 @@ impl Exec {
             Run { config: self.live.get(), codex: self.codex.clone(), turn, sink, granted: Instant::now() };
         tokio::spawn(run.complete(slot));
         events
+    }
+}
+
+impl Exec {
+    /// Somebody looks at the account's plan. `codex exec` tells nothing of it: an app-server is asked that
+    /// is started for it, if that is due.
+    pub fn look_at_plan(&self) {
+        let usable = self.codex.survey().and_then(|survey| survey.usable.clone().ok());
+        let Some(installation) = usable.filter(|_| !self.closing.is_cancelled()) else { return };
+        if let Some(asking) = self.plan.look(&installation) {
+            self.asks.spawn(ask_plan(self.codex.clone(), installation, asking, self.closing.clone()));
+        }
+    }
+
+    /// Ends what does not end with the events of a turn.
+    pub async fn shutdown(&self) {
+        self.closing.cancel();
+        self.asks.close();
+        self.asks.wait().await;
     }
 }
 

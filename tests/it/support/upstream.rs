@@ -137,10 +137,15 @@ struct State {
     rules: Vec<Rule>,
     queue: VecDeque<Reply>,
     requests: Vec<Request>,
+    /// What is told of the account's plan, and how often that was asked.
+    plan: Option<Value>,
+    plan_asked: usize,
 }
 
 #[derive(Default)]
 struct Shared {
+    /// Until when nothing is told of the plan.
+    plan_held: AtomicBool,
     state: Mutex<State>,
     open: AtomicUsize,
     released: AtomicBool,
@@ -205,6 +210,26 @@ impl Upstream {
         self.shared.state().rules.push(rule);
     }
 
+    /// The base URL for `chatgpt_base_url`.
+    pub fn chatgpt_url(&self) -> String {
+        format!("http://{}/backend-api", self.address)
+    }
+
+    /// Tells that of the account's plan whenever it is asked; a 404 without it.
+    pub fn plan(&self, plan: Value) {
+        self.shared.state().plan = Some(plan);
+    }
+
+    /// Answers nothing about the plan until it is let go.
+    pub fn hold_plan(&self, hold: bool) {
+        self.shared.plan_held.store(hold, Ordering::SeqCst);
+    }
+
+    /// How often the plan was asked for.
+    pub fn plan_asked(&self) -> usize {
+        self.shared.state().plan_asked
+    }
+
     /// Lets every hanging reply go on, now and later.
     pub fn release(&self) {
         self.shared.released.store(true, Ordering::SeqCst);
@@ -255,6 +280,17 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
         eprintln!("scripted upstream: {line}, {} bytes", body.len());
     }
     let mut wire = Wire { stream, shared, index: 0, streaming: false, headers: String::new() };
+    if line.starts_with("GET /backend-api/wham/usage ") {
+        shared.state().plan_asked += 1;
+        while shared.plan_held.load(Ordering::SeqCst) && !shared.stopped.load(Ordering::SeqCst) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let plan = shared.state().plan.clone();
+        return match plan {
+            Some(plan) => wire.status(200, &plan.to_string()),
+            None => wire.status(404, r#"{"detail":"not here"}"#),
+        };
+    }
     if !(line.starts_with("POST ") && line.contains("/responses")) {
         // Model lists and websocket upgrades: Codex takes the hint and goes on without.
         return wire.status(404, r#"{"error":{"message":"not here"}}"#);

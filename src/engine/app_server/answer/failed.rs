@@ -1,11 +1,9 @@
 //! What the error at the end of a turn means, given what was asked and what the account has left.
 
-use std::sync::PoisonError;
-
-use super::LatestLimits;
 use super::assembler::TurnContext;
 use crate::codex::errors::classify;
 use crate::engine::app_server::wire::TurnError;
+use crate::engine::plan::Plan;
 use crate::turn::Failure;
 
 impl TurnContext {
@@ -23,25 +21,13 @@ impl TurnContext {
 }
 
 /// A usage limit whose end Codex did not tell ends with the window that is used up.
-pub(super) fn dated(failure: Failure, limits: &LatestLimits) -> Failure {
+pub(super) fn dated(failure: Failure, plan: &Plan) -> Failure {
     match failure {
         Failure::UsageLimit { resets_at: None, said } => {
-            Failure::UsageLimit { resets_at: exhausted_until(limits), said }
+            Failure::UsageLimit { resets_at: plan.exhausted_until(), said }
         }
         failure => failure,
     }
-}
-
-fn exhausted_until(limits: &LatestLimits) -> Option<u64> {
-    let limits = limits.lock().unwrap_or_else(PoisonError::into_inner);
-    let limits = limits.as_ref()?;
-    let windows = [limits.primary.as_ref(), limits.secondary.as_ref()];
-    windows
-        .into_iter()
-        .flatten()
-        .filter(|window| window.used_percent >= 100.0)
-        .filter_map(|w| w.resets_at)
-        .max()
 }
 
 /// Whether a refusal is about what only the lean request does: no instructions, no tools of

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::app_server::tool_names::{Names, Taken};
+use crate::engine::plan::Source;
 use crate::turn::{CallKind, Event, Events, Format, Phase, Saying, Slot, Tool, backlogged_events};
 
 struct Case {
@@ -18,9 +19,9 @@ fn offering(tools: Vec<Tool>, want_encrypted: bool) -> Case {
     let names = Arc::new(Names::new(&tools, &[], Taken::ByFunctions));
     let tools = tools.into();
     let context = TurnContext { names, tools, want_encrypted, model: Some("gpt-x".into()), lean: true };
-    let limits = Arc::new(Mutex::new(None));
+    let plan = Plan::default();
     let settlement = Settlement::new(Arc::new(sink), Slot::new(()), Instant::now(), Arc::default());
-    let mut answer = Answer::new(settlement, context, limits);
+    let mut answer = Answer::new(settlement, context, plan);
     answer.conversation_taken();
     answer.accepted(Instant::now());
     answer.called("T1");
@@ -511,11 +512,11 @@ fn ends_are_told_apart() {
 #[test]
 fn a_usage_limit_without_a_time_takes_it_from_the_windows() {
     let mut case = case(&[]);
-    *case.answer.limits.lock().unwrap() = serde_json::from_value(json!({
+    let limits = serde_json::from_value(json!({
         "primary": {"usedPercent": 100, "windowDurationMins": 300, "resetsAt": 1234},
         "secondary": {"usedPercent": 50, "resetsAt": 9999}
-    }))
-    .unwrap();
+    }));
+    case.answer.plan.report(limits.unwrap(), Source::Turn);
     case.hear("turn/completed", json!({"turn": {"id": "T1", "status": "failed", "error": {"message": "You've hit your usage limit.", "codexErrorInfo": "usageLimitExceeded"}}}));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut last = None;

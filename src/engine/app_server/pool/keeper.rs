@@ -104,7 +104,7 @@ impl Shared {
 
     async fn start_worker(&self) -> Result<Arc<Worker>, Failure> {
         let _alone = self.gate.lock().await;
-        let worker = self.source.start(self.timing, Arc::clone(&self.limits)).await?;
+        let worker = self.source.start(self.timing, self.plan.clone()).await?;
         tracing::info!(pid = worker.pid, took = ?worker.since.elapsed(), "a codex worker is ready");
         Ok(worker)
     }

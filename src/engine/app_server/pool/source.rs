@@ -6,13 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::codex::{Codex, Installation, args, folders};
-use crate::engine::app_server::answer::LatestLimits;
 use crate::engine::app_server::features::Features;
 use crate::engine::app_server::worker::Worker;
 use crate::engine::app_server::{Link, Timing};
 use crate::engine::not_started;
+use crate::engine::plan::{Asking, Plan};
 use crate::turn::Failure;
 
 pub(super) type Promise<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
@@ -62,28 +63,7 @@ impl Source {
             }),
             launch: Box::new(move |installation| {
                 let codex = codex.clone();
-                Box::pin(async move {
-                    let line = args::app_server(
-                        &installation.config,
-                        installation.version,
-                        installation.catalog.as_deref(),
-                        &installation.confinement,
-                    );
-                    let cwd = installation.config.default_cwd.clone();
-                    let (command, databases) = codex.command(&installation, line, cwd, true).await?;
-                    let link = async {
-                        let mut child = codex.spawner().spawn(command).await?;
-                        match (child.stdout.take(), child.stdin.take()) {
-                            (Some(stdout), Some(stdin)) => {
-                                let input = Some(stdin.as_fd().try_clone_to_owned()?);
-                                let (reader, writer) = (Box::new(stdout), Box::new(stdin));
-                                Ok(Link { reader, writer, child: Some(child), input, databases })
-                            }
-                            _ => Err(io::Error::other("the codex process has no pipes")),
-                        }
-                    };
-                    link.await.map_err(|error| not_started(&installation, &error))
-                })
+                Box::pin(async move { launch(&codex, &installation).await })
             }),
             latest,
             logged_out,
@@ -95,15 +75,39 @@ impl Source {
     ///
     /// # Errors
     /// Why it did not become ready; its process is gone then.
-    pub(super) async fn start(&self, timing: Timing, limits: LatestLimits) -> Result<Arc<Worker>, Failure> {
+    pub(super) async fn start(&self, timing: Timing, plan: Plan) -> Result<Arc<Worker>, Failure> {
         let installation = (self.installation)().await?;
         let link = (self.launch)(Arc::clone(&installation)).await.inspect_err(|_| (self.look_again)())?;
         let config = Arc::clone(&installation.config);
-        match Worker::start(link, installation, timing, limits).await {
+        match Worker::start(link, installation, timing, plan).await {
             Ok(started) => Ok(started),
             Err(failure) => Err(folders::cause(&config, failure).await),
         }
     }
+}
+
+/// A fresh app-server of that CLI.
+async fn launch(codex: &Codex, installation: &Installation) -> Result<Link, Failure> {
+    let line = args::app_server(
+        &installation.config,
+        installation.version,
+        installation.catalog.as_deref(),
+        &installation.confinement,
+    );
+    let cwd = installation.config.default_cwd.clone();
+    let (command, databases) = codex.command(installation, line, cwd, true).await?;
+    let link = async {
+        let mut child = codex.spawner().spawn(command).await?;
+        match (child.stdout.take(), child.stdin.take()) {
+            (Some(stdout), Some(stdin)) => {
+                let input = Some(stdin.as_fd().try_clone_to_owned()?);
+                let (reader, writer) = (Box::new(stdout), Box::new(stdin));
+                Ok(Link { reader, writer, child: Some(child), input, databases })
+            }
+            _ => Err(io::Error::other("the codex process has no pipes")),
+        }
+    };
+    link.await.map_err(|error| not_started(installation, &error))
 }
 
 /// Whether it says that there is no login that a worker could use.
@@ -116,8 +120,41 @@ pub(super) fn is_about_login(failure: &Failure) -> bool {
 /// # Errors
 /// Why it did not become ready.
 pub async fn examine(codex: Codex) -> Result<Features, Failure> {
-    let worker = Source::of(codex).start(Timing::default(), LatestLimits::default()).await?;
+    let worker = Source::of(codex).start(Timing::default(), Plan::default()).await?;
     worker.fail(Failure::Draining);
     drop(worker.wait_exited().await);
     Ok(worker.features().cloned().unwrap_or_default())
+}
+
+/// Asks a worker what the account has left.
+pub(super) async fn ask(worker: &Worker, asking: &Asking) {
+    match worker.rate_limits().await {
+        Ok(Some(limits)) => asking.told(limits),
+        Ok(None) => asking.none(),
+        Err(error) => tracing::info!("what the plan has left could not be asked: {error}"),
+    }
+}
+
+/// The same of a worker that is there for nothing else, and gone when this ends. `closing` cuts it short.
+pub(in crate::engine) async fn ask_plan(
+    codex: Codex,
+    installation: Arc<Installation>,
+    asking: Asking,
+    closing: CancellationToken,
+) {
+    let started = async {
+        let link = launch(&codex, &installation).await?;
+        Worker::start(link, Arc::clone(&installation), Timing::default(), Plan::default()).await
+    };
+    match started.await {
+        Ok(worker) => {
+            tokio::select! {
+                () = ask(&worker, &asking) => {}
+                () = closing.cancelled() => {}
+            }
+            worker.fail(Failure::Draining);
+            drop(worker.wait_exited().await);
+        }
+        Err(failure) => tracing::info!("what the plan has left could not be asked: {failure}"),
+    }
 }

@@ -93,7 +93,7 @@ fn house_of(play: Play, config: Config, installation: Arc<Installation>) -> Hous
         look_again: Box::new(|| {}),
     };
     let live = Live::new(config);
-    let pool = Pool::over(live.clone(), source, FAST);
+    let pool = Pool::over(live.clone(), source, FAST, Plan::default());
     House { pool, fake, live, latest, logged_out, tries, obstacle, slots: Arc::default() }
 }
 

@@ -229,16 +229,43 @@ pub struct RateLimitsNotification {
     pub rate_limits: RateLimits,
 }
 
-/// The account's rate-limit windows.
-#[derive(Debug, Deserialize)]
+/// The account's rate-limit windows, and what else is told of its plan.
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimits {
+    /// Of what: `codex` for the plan itself.
+    #[serde(default)]
+    pub limit_id: Option<String>,
+    /// `plus`, `pro`…
+    #[serde(default)]
+    pub plan_type: Option<String>,
+    /// What is left to pay with beyond the windows.
+    #[serde(default)]
+    pub credits: Option<CreditsLeft>,
+    /// Which limit is reached, if one is.
+    #[serde(default)]
+    pub rate_limit_reached_type: Option<String>,
     /// The shorter window.
     #[serde(default)]
     pub primary: Option<RateWindow>,
     /// The longer one.
     #[serde(default)]
     pub secondary: Option<RateWindow>,
+}
+
+/// Credits of the account.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreditsLeft {
+    /// Whether there are any.
+    #[serde(default)]
+    pub has_credits: bool,
+    /// Whether there is no end of them.
+    #[serde(default)]
+    pub unlimited: bool,
+    /// How many.
+    #[serde(default)]
+    pub balance: Option<String>,
 }
 
 /// One window.

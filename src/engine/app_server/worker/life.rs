@@ -17,6 +17,7 @@ use crate::engine::app_server::threads::OpenCall;
 use crate::engine::app_server::wire::{
     self, About, DeltaNotification, RateLimitsNotification, ToolCallRequest,
 };
+use crate::engine::plan::Source;
 use crate::os::process::unread;
 use crate::process::{Child, lines};
 use crate::turn::Failure;
@@ -93,10 +94,8 @@ impl Worker {
                 lock(&answer).message_delta(&item_id.0, delta);
             }
         } else if method == "account/rateLimits/updated" {
-            if let Ok(RateLimitsNotification { rate_limits }) = serde_json::from_str(params)
-                && (rate_limits.primary.is_some() || rate_limits.secondary.is_some())
-            {
-                *lock(&self.limits) = Some(rate_limits);
+            if let Ok(RateLimitsNotification { rate_limits }) = serde_json::from_str(params) {
+                self.plan.report(rate_limits, Source::Turn);
             }
         } else if let Ok(About { thread_id: Some(thread_id) }) = serde_json::from_str(params)
             && let Some(answer) = self.listener(&thread_id.0, method)
