@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::scores;
 use crate::support::programs::{KEY, client, modules, python, run, served, untroubled};
 use crate::support::proxy::Scratch;
 use crate::support::{Proxy, Reply, Upstream};
@@ -24,7 +25,7 @@ fn model() -> Option<(Proxy, Upstream)> {
 
 /// Runs llm-comply for a format: each of its tests has to pass, none skipped; what it warns of is given, by
 /// test. It skips what the model's name says the model cannot do.
-fn warnings(format: &str, tests: u64, more: &[&str]) -> Option<Value> {
+fn warnings(format: &str, name: &str, tests: u64, more: &[&str]) -> Option<Value> {
     let python = python("sdk-python", "llm_comply")?;
     let ((proxy, _upstream), scratch) = (model()?, Scratch::new());
     let mut suite = client(&python, &scratch);
@@ -33,6 +34,7 @@ fn warnings(format: &str, tests: u64, more: &[&str]) -> Option<Value> {
     let report: Value = serde_json::from_str(&run(suite, &scratch)).unwrap();
     let summary = json!({ "total": tests, "passed": tests, "failed": 0, "skipped": 0 });
     assert_eq!(report["summary"], summary, "{report:#}");
+    scores::hold(&format!("llm-comply, {name}"), &json!({ "passed": tests, "not_passed": {} }));
     let results = report["results"].as_array().unwrap().iter();
     let warned = results.filter(|result| !result["warnings"].is_null());
     Some(
@@ -44,13 +46,13 @@ fn warnings(format: &str, tests: u64, more: &[&str]) -> Option<Value> {
 
 #[test]
 fn llm_comply_passes_chat() {
-    let Some(warnings) = warnings("openai-chat", 9, &["--model", "gpt-5.5"]) else { return };
+    let Some(warnings) = warnings("openai-chat", "chat", 9, &["--model", "gpt-5.5"]) else { return };
     assert_eq!(warnings, json!({}));
 }
 
 #[test]
 fn llm_comply_passes_responses() {
-    let Some(warnings) = warnings("open-responses", 13, &["--model", "gpt-5.5"]) else { return };
+    let Some(warnings) = warnings("open-responses", "Responses", 13, &["--model", "gpt-5.5"]) else { return };
     // Nothing is compacted here: a 404, which the suite takes.
     let compaction = json!([
         "response.output is missing or empty",
@@ -64,7 +66,7 @@ fn llm_comply_passes_responses() {
 fn llm_comply_passes_anthropic() {
     let mut arguments = vec!["--model", "claude-haiku-4-5", "--auth-header", "x-api-key", "--no-bearer"];
     arguments.extend(["--header", "anthropic-version:2023-06-01"]);
-    let Some(warnings) = warnings("anthropic", 9, &arguments) else { return };
+    let Some(warnings) = warnings("anthropic", "Messages", 9, &arguments) else { return };
     assert_eq!(warnings, json!({}));
 }
 
@@ -85,5 +87,6 @@ fn compatcanary_gives_100() {
     let report: Value = serde_json::from_str(&run(suite, &scratch)).unwrap();
     let summary = json!({ "passes": 7, "warnings": 0, "failures": 0, "requiredFailures": 0, "total": 7 });
     assert_eq!((&report["summary"], &report["score"]), (&summary, &json!(100)), "{report:#}");
+    scores::hold("CompatCanary", &json!({ "passed": 7, "not_passed": {} }));
     untroubled(&proxy);
 }

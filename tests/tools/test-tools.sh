@@ -76,6 +76,22 @@ from_pypi tests/sdk/requirements.txt target/sdk-python
 from_pypi tests/sdk/libraries.txt target/libraries-python
 from_pypi tests/sdk/older.txt target/older-python
 from_pypi tests/sdk/aider.txt target/aider
+from_pypi tests/sdk/suites.txt target/suites-python
+
+# The makers' own tests, which only the sources have: those of the libraries' versions there.
+if ! fresh tests/sdk/suites.txt target/suites-python/sources/installed.txt; then
+    sources=target/suites-python/sources
+    rm -rf "$sources"
+    mkdir -p "$sources"
+    for library in openai anthropic; do
+        version=$(sed -n "s/^$library\[aiohttp\]==//p" tests/sdk/suites.txt)
+        target/suites-python/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
+            --no-binary "$library" -d "$sources" "$library==$version"
+        mkdir "$sources/$library"
+        tar -xzf "$sources/$library-$version.tar.gz" --strip-components=1 -C "$sources/$library"
+    done
+    cp tests/sdk/suites.txt "$sources/installed.txt"
+fi
 
 # Installs the packages of a list from npm into a folder. None runs a script of its own: agents' only
 # copy or link the program that came with them.

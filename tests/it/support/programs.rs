@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use serde_json::Value;
 
@@ -118,12 +118,17 @@ fn start(mut command: Command, printed: &Path) -> Running {
 
 /// Runs it to its end, which must be a good one, and gives what it printed.
 pub fn run(command: Command, scratch: &Scratch) -> String {
-    let printed = scratch.path().join("printed");
-    let mut running = start(command, &printed);
-    let status = wait::until_some("the client ends", || running.0.try_wait().unwrap());
-    let printed = fs::read_to_string(printed).unwrap();
+    let (status, printed) = run_to_any_end(command, scratch);
     assert!(status.success(), "{status}: {printed}");
     printed
+}
+
+/// Likewise, however it ends.
+pub fn run_to_any_end(command: Command, scratch: &Scratch) -> (ExitStatus, String) {
+    let printed = scratch.path().join("printed");
+    let mut running = start(command, &printed);
+    let status = wait::within(8 * wait::PATIENCE, "the client ends", || running.0.try_wait().unwrap());
+    (status, fs::read_to_string(printed).unwrap())
 }
 
 /// Kills it in the middle of the answer to that word: its turn ends, and nothing of either stays behind.

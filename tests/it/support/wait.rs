@@ -9,13 +9,21 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Panics
 /// Saying `what` did not happen.
-pub fn until_some<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn until_some<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, probe)
+}
+
+/// Likewise, for what is more than one step: a whole program's run.
+///
+/// # Panics
+/// Saying `what` did not happen.
+pub fn within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        assert!(start.elapsed() < patience, "waited {patience:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(3));
     }
 }
