@@ -9,7 +9,7 @@ export DESTDIR PREFIX SYSCONFDIR BIN
 export VERSION DRY_RUN REPOSITORY
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench build install uninstall deb rpm tarball source tour build-tools test-tools release-check publish
+.PHONY: help run demo test lint bench build install uninstall deb rpm tarball source tour pictures build-tools test-tools release-check publish
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -55,6 +55,10 @@ source: ## The sources as committed, in target/packages
 
 tour: build ## Record packaging/first-five-minutes.svg
 	@tests/tools/tour.sh
+
+pictures: ## Take the pictures of the page, packaging/page-*.png
+	cargo build --bins --examples
+	PAGE_PICTURES=$(CURDIR)/packaging cargo test --test it -- page::ready page::busy
 
 build-tools: ## Check for the Rust toolchain that building needs
 	@tests/tools/need-cargo.sh

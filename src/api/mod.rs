@@ -28,6 +28,7 @@ mod messages;
 pub mod models;
 mod openai;
 pub mod openapi;
+mod page;
 pub mod peer;
 mod raw;
 pub mod remembered;

@@ -62,14 +62,20 @@ pub(super) fn upstream(model: &str, config: &Config) -> Option<String> {
     (target != DEFAULT).then(|| target.to_owned())
 }
 
-/// One entry. `created` is when this server started: nobody tells when the model was made.
-pub fn object(name: &str, created: u64) -> Value {
-    json!({"id": name, "object": "model", "created": created, "owned_by": if name == DEFAULT { "codex-api-proxy" } else { "openai" }})
+/// One entry. `created` is when this server started: nobody tells when the model was made. An alias has
+/// what it stands for as its `root`, as other servers of such lists have it.
+pub fn object(name: &str, config: &Config, created: u64) -> Value {
+    let owner = if name == DEFAULT { "codex-api-proxy" } else { "openai" };
+    let mut entry = json!({"id": name, "object": "model", "created": created, "owned_by": owner});
+    if let Some((_, target)) = config.model_aliases.iter().find(|(alias, _)| alias == name) {
+        entry["root"] = target.as_str().into();
+    }
+    entry
 }
 
 /// The whole list.
-pub fn list(names: &[String], created: u64) -> Value {
-    let data: Vec<Value> = names.iter().map(|name| object(name, created)).collect();
+pub fn list(names: &[String], config: &Config, created: u64) -> Value {
+    let data: Vec<Value> = names.iter().map(|name| object(name, config, created)).collect();
     json!({"object": "list", "data": data})
 }
 
@@ -97,7 +103,13 @@ mod tests {
         let expect =
             json!({"data": [entry("a"), entry("b")], "has_more": false, "first_id": "a", "last_id": "b"});
         assert_eq!(anthropic_list(&names, 7), expect);
-        assert_eq!(list(&names, 7)["object"], "list");
+        let config =
+            Config { model_aliases: vec![("b".to_owned(), "gpt-5.5".to_owned())], ..Config::default() };
+        let entry = json!({"id": "a", "object": "model", "created": 7, "owned_by": "openai"});
+        let alias =
+            json!({"id": "b", "object": "model", "created": 7, "owned_by": "openai", "root": "gpt-5.5"});
+        let expect = json!({"object": "list", "data": [entry, alias]});
+        assert_eq!(list(&names, &config, 7), expect);
     }
 
     #[test]

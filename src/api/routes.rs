@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Buf;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use warp::Filter;
 use warp::reply::Response;
@@ -28,7 +28,7 @@ use super::messages::{self, MESSAGES};
 use super::respond::note_failure;
 use super::responses::{self, RESPONSES};
 use super::usage::Looker;
-use super::{App, error, events, ids, interrupt, models, openapi, setup, status, usage};
+use super::{App, error, events, ids, interrupt, models, openapi, page, setup, status, usage};
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 
@@ -59,7 +59,10 @@ static ROUTES: &[Route] = &[
     page("metrics/prometheus", Access::Open, |visit| prometheus(visit).boxed()),
     page("openapi.json", Access::Open, |_| async { Ok(json_text(openapi::document())) }.boxed()),
     page("clients", Access::Key, |visit| clients(visit).boxed()),
-    page("", Access::Open, |_| async { Ok(json(&status::root())) }.boxed()),
+    page("", Access::Open, |visit| root(visit).boxed()),
+    page("page.css", Access::Open, |_| async { Ok(page::css()) }.boxed()),
+    page("page.js", Access::Open, |_| async { Ok(page::js()) }.boxed()),
+    page("page.svg", Access::Open, |_| async { Ok(page::svg()) }.boxed()),
     // What clients of such services ask for as well.
     absent("chat/completions", None, "Nothing is stored: there is no chat completion with this id."),
     absent(
@@ -388,19 +391,22 @@ struct Visit<'a> {
 }
 
 async fn models(visit: Visit<'_>) -> Result<Response, Failure> {
-    let names = visit.app.model_names(&visit.config);
-    let list = if MESSAGES.recognizes(visit.headers) { models::anthropic_list } else { models::list };
-    Ok(json(&list(&names, visit.app.started_unix)))
+    let (names, created) = (visit.app.model_names(&visit.config), visit.app.started_unix);
+    Ok(json(&match MESSAGES.recognizes(visit.headers) {
+        true => models::anthropic_list(&names, created),
+        false => models::list(&names, &visit.config, created),
+    }))
 }
 
 async fn model(visit: Visit<'_>) -> Result<Response, Failure> {
-    if visit.app.model_names(&visit.config).contains(&visit.name) {
-        let object =
-            if MESSAGES.recognizes(visit.headers) { models::anthropic_object } else { models::object };
-        Ok(json(&object(&visit.name, visit.app.started_unix)))
-    } else {
-        Err(Failure::NoModel { model: visit.name })
+    if !visit.app.model_names(&visit.config).contains(&visit.name) {
+        return Err(Failure::NoModel { model: visit.name });
     }
+    let created = visit.app.started_unix;
+    Ok(json(&match MESSAGES.recognizes(visit.headers) {
+        true => models::anthropic_object(&visit.name, created),
+        false => models::object(&visit.name, &visit.config, created),
+    }))
 }
 
 /// What would need responses to be kept. No body is read for that.
@@ -451,6 +457,16 @@ impl Visit<'_> {
     }
 }
 
+/// The page for a browser, else what this is.
+async fn root(visit: Visit<'_>) -> Result<Response, Failure> {
+    if page::wanted(visit.headers) {
+        return Ok(page::html(&status::fresh_reason(visit.app)));
+    }
+    let mut response = json(&status::root());
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
 /// A JSON page. Never cached: it is true now.
 pub(super) fn json(page: &serde_json::Value) -> Response {
     json_text(&page.to_string())
@@ -485,6 +501,8 @@ mod tests {
             ("/metrics", plain("metrics")),
             ("/metrics/prometheus", plain("metrics/prometheus")),
             ("/", plain("")),
+            ("/page.js", plain("page.js")),
+            ("/v1/page.css", plain("page.css")),
             ("", plain("")),
             ("/v1", plain("")),
             ("/v1/responses", plain("responses")),

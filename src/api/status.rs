@@ -119,6 +119,15 @@ pub fn reason(app: &App) -> Result<(), String> {
     lack(app).map_or(Ok(()), |lack| Err(lack.message))
 }
 
+/// The same; where it is no, the next answer will be fresh, for somebody wants to know.
+pub fn fresh_reason(app: &App) -> Result<(), String> {
+    let reason = reason(app);
+    if reason.is_err() {
+        app.codex.look_again_if_stale();
+    }
+    reason
+}
+
 /// Whether starting is over: turns can be served, or it is known why not.
 pub fn settled(app: &App) -> bool {
     let Some(survey) = app.codex.survey() else { return false };
@@ -128,11 +137,7 @@ pub fn settled(app: &App) -> bool {
 
 /// `/ready`, and whether it is.
 pub fn ready(app: &App, config: &Config, trusted: bool) -> (bool, Value) {
-    let reason = reason(app);
-    if reason.is_err() {
-        // Somebody wants to know: the next answer will be fresh.
-        app.codex.look_again_if_stale();
-    }
+    let reason = fresh_reason(app);
     let mut page = json!({
         "status": if reason.is_ok() { "ready" } else { "not_ready" },
         "reason": reason.as_ref().err(),

