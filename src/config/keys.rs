@@ -34,6 +34,15 @@ pub(super) fn parse(text: &str) -> Result<(Vec<Found>, Vec<String>), Vec<String>
     let (mut found, mut warnings, mut wrong) = (vec![], vec![], vec![]);
     for (at, line) in text.lines().enumerate() {
         let place = format!("line {}", at + 1);
+        if line.contains('\u{feff}') {
+            wrong.push(format!("{place}: a byte order mark stands within the file; remove it"));
+            continue;
+        }
+        // At the end of a line it belongs to the line's end.
+        if line.trim_end_matches('\r').contains('\r') {
+            wrong.push(format!("{place}: lines must end with a line feed, not with a carriage return alone"));
+            continue;
+        }
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let (name, key) = match words[..] {
             [] => continue,
@@ -44,7 +53,7 @@ pub(super) fn parse(text: &str) -> Result<(Vec<Found>, Vec<String>), Vec<String>
                 continue;
             }
             [name, key] => (Some(name), key),
-            _ => {
+            [..] => {
                 wrong.push(format!("{place} must be KEY or NAME KEY"));
                 continue;
             }
@@ -55,7 +64,9 @@ pub(super) fn parse(text: &str) -> Result<(Vec<Found>, Vec<String>), Vec<String>
             (_, Err(must)) => wrong.push(format!("{place}: a key must be {must}")),
             (Ok(name), Ok(key)) => {
                 warnings.extend(odd(&key).map(|why| format!("{place}: {why}")));
-                if name.as_ref().is_some_and(|name| name.len() > key.len()) {
+                let odd_name = name.as_deref().and_then(odd_name);
+                warnings.extend(odd_name.map(|why| format!("{place}: {why}")));
+                if odd_name.is_none() && name.as_ref().is_some_and(|name| name.len() > key.len()) {
                     warnings.push(format!("{place}: the name is longer than the key; the name comes first"));
                 }
                 found.push(Found { place, name, secret: Secret::new(key) });
@@ -81,6 +92,19 @@ pub(super) fn odd(key: &str) -> Option<&'static str> {
         }
         () if assigned => Some("`NAME=` is taken as a part of the key; callers must send it, too"),
         () => None,
+    }
+}
+
+/// What of a name was likely not meant as one.
+fn odd_name(name: &str) -> Option<&'static str> {
+    match name {
+        "export" => {
+            Some("`export` is taken as the caller's name, and all behind it as the key; write the key alone")
+        }
+        _ if name.eq_ignore_ascii_case("bearer") => {
+            Some("`Bearer` is taken as the caller's name; write the key alone")
+        }
+        _ => None,
     }
 }
 
@@ -168,6 +192,12 @@ mod tests {
                     "line 2: a key must be visible ASCII characters without spaces, at least one",
                 ],
             ),
+            ("a\n\u{feff}secret\nb", &["line 2: a byte order mark stands within the file; remove it"]),
+            (
+                "secret\rother\nb\r\n",
+                &["line 1: lines must end with a line feed, not with a carriage return alone"],
+            ),
+            ("export A=b c", &["line 1 must be KEY or NAME KEY"]),
             (
                 "alice a1\nbob a1",
                 &[
@@ -200,5 +230,9 @@ mod tests {
         let (_, warnings) = parse("alice 'a-long-key'\nsecret bob\n").unwrap();
         let swapped = "line 2: the name is longer than the key; the name comes first";
         assert_eq!(warnings, [format!("line 1: {quotes}"), swapped.into()]);
+        let (_, warnings) = parse("\u{feff}# of a shell\r\nexport A_1=b\r\nbearer c\r\n").unwrap();
+        let exported = "line 2: `export` is taken as the caller's name, and all behind it as the key; write the key alone";
+        let bearer = "line 3: `Bearer` is taken as the caller's name; write the key alone";
+        assert_eq!(warnings, [format!("line 2: {assigned}"), exported.into(), bearer.into()]);
     }
 }
