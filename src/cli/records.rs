@@ -63,13 +63,41 @@ pub fn read(since: &str, units: &[Unit], mut each: impl FnMut(&Recorded)) -> Res
             "There is no journal here (no journalctl on PATH), which is where sums come from.".into(),
         )
     })?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(&program);
     command.args(journal(since, uid, units));
-    lines(command, |line| {
+    let mut any = false;
+    let odd = lines(command, |line| {
+        any = true;
         let recorded = Recorded::of_journal(line);
         recorded.iter().for_each(&mut each);
         recorded.is_some()
-    })
+    })?;
+    if !any {
+        let mut command = Command::new(&program);
+        command.args(["--no-pager", "--header"]);
+        has_files(command)?;
+    }
+    Ok(odd)
+}
+
+/// Sees that there are journal files. Asked for JSON, journalctl does not say that there are none, as where
+/// its folder is empty or of another machine id; asked what heads them, it does.
+fn has_files(command: Command) -> Result<(), Unreadable> {
+    let mut any = false;
+    lines(command, |_| {
+        any = true;
+        true
+    })?;
+    if any { Ok(()) } else { Err(no_journal()) }
+}
+
+fn no_journal() -> Unreadable {
+    Unreadable::Log(
+        "There is no journal on this machine, which is where sums come from: journalctl finds no files of this \
+         machine in /var/log/journal and /run/log/journal, as in a container without systemd-journald. What the \
+         running server has counted is in /metrics."
+            .into(),
+    )
 }
 
 /// What a unit logged between that midnight and that moment, summed up.
@@ -203,9 +231,7 @@ fn judge(name: &str, success: bool, complaints: &str) -> Option<Unreadable> {
         ));
     }
     if has("No journal files were found") {
-        return Some(Unreadable::Log(
-            "There is no journal on this machine, which is where sums come from.".into(),
-        ));
+        return Some(no_journal());
     }
     if success {
         return None;
@@ -314,11 +340,7 @@ mod tests {
                 "Failed to parse timestamp: soon\n",
                 Some(Unreadable::When("Failed to parse timestamp: soon".into())),
             ),
-            (
-                true,
-                "No journal files were found.\n",
-                log("There is no journal on this machine, which is where sums come from."),
-            ),
+            (true, "No journal files were found.\n", Some(no_journal())),
             (false, "journalctl: oops\n\n", log("journalctl failed: journalctl: oops")),
         ] {
             assert_eq!(judge("/usr/bin/journalctl", success, complaints), expect, "{complaints}");
@@ -326,5 +348,24 @@ mod tests {
         let refused = "Hint: …\nNo journal files were opened due to insufficient permissions.\n";
         let Some(Unreadable::Log(said)) = judge("journalctl", false, refused) else { panic!() };
         assert!(said.contains("usermod -aG systemd-journal $USER"), "{said}");
+    }
+
+    #[test]
+    fn an_empty_folder_is_no_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = |text: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", text]);
+            command
+        };
+        assert_eq!(has_files(script("echo 'File path: /x.journal'")), Ok(()));
+        assert_eq!(has_files(script("true")), Err(no_journal()));
+        assert_eq!(has_files(script("echo 'No journal files were found.' >&2")), Err(no_journal()));
+        // The real one, where it is there.
+        if let Some(program) = locate::named("journalctl", std::env::var_os("PATH").as_deref(), None) {
+            let mut command = Command::new(program);
+            command.arg("--header").arg("--directory").arg(folder.path());
+            assert_eq!(has_files(command), Err(no_journal()));
+        }
     }
 }
