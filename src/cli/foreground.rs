@@ -40,8 +40,9 @@ impl Foreground {
         // Where processes cannot be looked at, and where it is another user's.
         if let Some(address) = wanted
             && found.iter().all(|server| server.ready.is_none())
-            && let Holder::Ours(pid) = Holder::of(address)
+            && let Holder::Ours(listener) = Holder::of(address)
         {
+            let pid = listener.process.map(|(pid, _)| pid);
             let address = Address::Tcp(address);
             found.push(Foreground { pid, ready: Some(is_ready(&address)), address });
         }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::service::Address;
-use super::service::sockets;
+use super::service::sockets::{self, Listener};
+use crate::os::systemd::Unit;
+use crate::os::users::{self, own_uid};
 
 /// No answer of ours is nearly as large.
 const LARGEST: u64 = 8 << 20;
@@ -94,63 +96,111 @@ fn answer(bytes: &[u8]) -> Option<HttpAnswer> {
     Some(HttpAnswer { status, body: serde_json::from_slice(&bytes[end + 4..]).unwrap_or(Json::Null) })
 }
 
-/// Who holds an address.
+/// Who holds an address: what it is, and whose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// This program; its process, if the system tells.
-    Ours(Option<u32>),
+    /// This program.
+    Ours(Listener),
     /// The Python program that this one replaces.
-    Python(Option<u32>),
-    /// Some other program: its process and command line, if the system tells.
-    Other(Option<(u32, String)>),
+    Python(Listener),
+    /// Some other program.
+    Other(Listener),
 }
 
 impl Holder {
     /// Looks who answers there.
     pub fn of(address: SocketAddr) -> Holder {
-        let process = sockets::holder(address);
+        let listener = sockets::holder(address);
         let ask = |path| {
             HttpProbe { path, ..HttpProbe::default() }.send(&Address::Tcp(address), Duration::from_secs(2))
         };
         let health = ask("/health").ok().filter(|answer| answer.status == 200).map(|answer| answer.body);
         // Who does not speak HTTP is not asked twice.
         let root = health.as_ref().and_then(|_| ask("/").ok()).map(|answer| answer.body);
-        judge(process, health.as_ref(), root.as_ref())
+        judge(listener, health.as_ref(), root.as_ref())
+    }
+
+    /// Its process, user and unit.
+    pub fn listener(&self) -> &Listener {
+        let (Holder::Ours(listener) | Holder::Python(listener) | Holder::Other(listener)) = self;
+        listener
+    }
+
+    /// Whether it is another user's.
+    pub fn is_foreign(&self) -> bool {
+        self.listener().uid.is_some_and(|uid| uid != own_uid())
+    }
+
+    /// ` (process 7 of alice, unit x.service)`, as much of it as is known; whose only if not ours.
+    pub fn whose(&self) -> String {
+        let listener = self.listener();
+        let user = listener.uid.filter(|_| self.is_foreign()).map(user_name);
+        let process = match (&listener.process, user) {
+            (Some((pid, _)), None) => format!("process {pid}"),
+            (Some((pid, _)), Some(user)) => format!("process {pid} of {user}"),
+            (None, Some(user)) => format!("of {user}"),
+            (None, None) => String::new(),
+        };
+        let unit = listener.unit.as_ref().map(|unit| format!("unit {}", unit.name));
+        let parts: Vec<String> =
+            [process, unit.unwrap_or_default()].into_iter().filter(|part| !part.is_empty()).collect();
+        if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+    }
+
+    /// The command that ends it, if there is one.
+    pub fn how_to_end(&self) -> Option<String> {
+        let listener = self.listener();
+        let sudo = if self.is_foreign() { "sudo " } else { "" };
+        match (&listener.unit, &listener.process) {
+            (Some(Unit { name, of_user: false }), _) => Some(format!("sudo systemctl stop {name}")),
+            (Some(Unit { name, of_user: true }), _) if !self.is_foreign() => {
+                Some(format!("systemctl --user stop {name}"))
+            }
+            (_, Some((pid, _))) => Some(format!("{sudo}kill {pid}")),
+            (_, None) => None,
+        }
     }
 
     /// A sentence that names it and how to be rid of it.
     pub fn explain(&self, address: SocketAddr) -> String {
-        let kill = |pid: &Option<u32>| pid.map_or(String::new(), |pid| format!(" (or: kill {pid})"));
-        let process = |pid: &Option<u32>| pid.map_or(String::new(), |pid| format!(" (process {pid})"));
+        let end = self.how_to_end();
+        let by = end.as_ref().map_or(String::new(), |end| format!(" (or: {end})"));
+        let whose = self.whose();
         match self {
-            Holder::Ours(pid) => format!(
-                "{address} is held by another codex-api-proxy{}, which this service did not start. Stop it{}, or \
-                 choose another port: --port",
-                process(pid),
-                kill(pid)
-            ),
-            Holder::Python(pid) => format!(
-                "{address} is held by the Python program codex-api-proxy{}, which this one replaces. Stop it with \
-                 its own `codex-api-proxy stop`{}, then start again. The settings it saved are in \
-                 ~/.codex-api-proxy/codex-api-proxy.state.json; the options have the same names here.",
-                process(pid),
-                kill(pid)
-            ),
-            Holder::Other(Some((pid, command))) => {
+            Holder::Ours(_) => {
+                let stop = end.map_or(String::new(), |end| format!("Stop it ({end}), or choose"));
+                let choose = if stop.is_empty() { "Choose" } else { &stop };
                 format!(
-                    "{address} is held by another program, process {pid} ({command}). Stop it, or choose another port: --port"
+                    "{address} is held by another codex-api-proxy{whose}, which this service did not start. {choose} \
+                     another port: --port"
                 )
             }
-            Holder::Other(None) => {
+            Holder::Python(_) => format!(
+                "{address} is held by the Python program codex-api-proxy{whose}, which this one replaces. Stop it with \
+                 its own `codex-api-proxy stop`{by}, then start again. The settings it saved are in \
+                 ~/.codex-api-proxy/codex-api-proxy.state.json; the options have the same names here."
+            ),
+            Holder::Other(Listener { process: Some((_, command)), .. }) => format!(
+                "{address} is held by another program{whose}: {command}. Stop it{by}, or choose another port: --port"
+            ),
+            Holder::Other(Listener { process: None, uid: None, .. }) => {
                 format!("{address} is held by a program of another user. Choose another port: --port")
+            }
+            Holder::Other(_) => {
+                format!("{address} is held by a program{whose}. Choose another port: --port")
             }
         }
     }
 }
 
-fn judge(process: Option<(u32, String)>, health: Option<&Json>, root: Option<&Json>) -> Holder {
-    let pid = process.as_ref().map(|(pid, _)| *pid);
-    let command = process.as_ref().map_or("", |(_, command)| command.as_str());
+/// What a person calls that user.
+fn user_name(uid: u32) -> String {
+    // Where the database does not answer, the number is right, too.
+    users::name_of(uid).ok().flatten().unwrap_or_else(|| format!("uid {uid}"))
+}
+
+fn judge(listener: Listener, health: Option<&Json>, root: Option<&Json>) -> Holder {
+    let command = listener.process.as_ref().map_or("", |(_, command)| command.as_str());
     let first = command.split(' ').next().unwrap_or_default();
     // Installed by pip, its script is run by an interpreter, and is named like this program.
     let python = first.rsplit('/').next().unwrap_or_default().starts_with("python")
@@ -158,11 +208,11 @@ fn judge(process: Option<(u32, String)>, health: Option<&Json>, root: Option<&Js
     let ours = root.is_some_and(|page| page["name"] == "codex-api-proxy");
     let has = |key: &str| health.is_some_and(|page| page.get(key).is_some());
     match () {
-        () if python => Holder::Python(pid),
-        () if ours => Holder::Ours(pid),
+        () if python => Holder::Python(listener),
+        () if ours => Holder::Ours(listener),
         // FastAPI has no page at `/`, and only that program's health page names Codex.
-        () if has("status") && (has("codex_available") || has("codex_bin")) => Holder::Python(pid),
-        () => Holder::Other(process),
+        () if has("status") && (has("codex_available") || has("codex_bin")) => Holder::Python(listener),
+        () => Holder::Other(listener),
     }
 }
 
@@ -197,28 +247,80 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
     }
 
+    fn listener(process: Option<&str>, uid: Option<u32>, unit: Option<(&str, bool)>) -> Listener {
+        let unit = unit.map(|(name, of_user)| Unit { name: name.into(), of_user });
+        Listener { uid, process: process.map(|command| (7, command.to_owned())), unit }
+    }
+
     #[test]
     fn the_holder_of_a_port_is_recognized() {
-        let process = |command: &str| Some((7, command.to_owned()));
         let health = json!({ "status": "ok", "codex_available": true, "codex_bin": "codex" });
         let ours = json!({ "name": "codex-api-proxy" });
         let other = json!({ "status": "ok" });
-        for (process, health, root, expect) in [
+        for (command, health, root, expect) in [
             (
-                process("/usr/bin/python3 /usr/local/bin/codex-api-proxy start"),
+                Some("/usr/bin/python3 /usr/local/bin/codex-api-proxy start"),
                 None,
                 None,
-                Holder::Python(Some(7)),
+                Holder::Python as fn(Listener) -> Holder,
             ),
-            (process("python3.11 -m codex_api_proxy.server"), Some(&other), None, Holder::Python(Some(7))),
-            (None, Some(&health), None, Holder::Python(None)),
-            (process("/usr/bin/codex-api-proxy serve"), Some(&health), Some(&ours), Holder::Ours(Some(7))),
-            (None, Some(&other), Some(&ours), Holder::Ours(None)),
-            (process("nginx: master"), Some(&other), None, Holder::Other(process("nginx: master"))),
-            (process("python3 -m http.server"), None, None, Holder::Other(process("python3 -m http.server"))),
-            (None, None, None, Holder::Other(None)),
+            (Some("python3.11 -m codex_api_proxy.server"), Some(&other), None, Holder::Python),
+            (None, Some(&health), None, Holder::Python),
+            (Some("/usr/bin/codex-api-proxy serve"), Some(&health), Some(&ours), Holder::Ours),
+            (None, Some(&other), Some(&ours), Holder::Ours),
+            (Some("nginx: master"), Some(&other), None, Holder::Other),
+            (Some("python3 -m http.server"), None, None, Holder::Other),
+            (None, None, None, Holder::Other),
         ] {
-            assert_eq!(judge(process.clone(), health, root), expect, "{process:?}");
+            let held = listener(command, Some(0), None);
+            assert_eq!(judge(held.clone(), health, root), expect(held), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn the_holder_is_named_with_what_ends_it() {
+        let (us, serve) = (own_uid(), Some("codex-api-proxy serve"));
+        // Nobody's name, and not us.
+        let them = 4_000_000_001;
+        let of_user = Some(("codex-api-proxy.service", true));
+        let of_system = Some(("codex-api-proxy@me.service", false));
+        for (process, uid, unit, whose, end) in [
+            (serve, Some(us), None, " (process 7)", Some("kill 7")),
+            (
+                serve,
+                Some(us),
+                of_user,
+                " (process 7, unit codex-api-proxy.service)",
+                Some("systemctl --user stop codex-api-proxy.service"),
+            ),
+            (
+                serve,
+                Some(us),
+                of_system,
+                " (process 7, unit codex-api-proxy@me.service)",
+                Some("sudo systemctl stop codex-api-proxy@me.service"),
+            ),
+            (serve, Some(them), None, " (process 7 of uid 4000000001)", Some("sudo kill 7")),
+            (
+                serve,
+                Some(them),
+                of_user,
+                " (process 7 of uid 4000000001, unit codex-api-proxy.service)",
+                Some("sudo kill 7"),
+            ),
+            (None, Some(them), None, " (of uid 4000000001)", None),
+            (None, None, None, "", None),
+        ] {
+            let holder = Holder::Ours(listener(process, uid, unit));
+            assert_eq!((holder.whose().as_str(), holder.how_to_end().as_deref()), (whose, end));
+            let said = holder.explain("127.0.0.1:1".parse().unwrap());
+            let ends = end.map_or("Choose another port: --port".into(), |end| {
+                format!("Stop it ({end}), or choose another port: --port")
+            });
+            let expect = format!(
+                "127.0.0.1:1 is held by another codex-api-proxy{whose}, which this service did not start. {ends}"
+            );
+            assert_eq!(said, expect);
         }
     }
 }

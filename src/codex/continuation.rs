@@ -15,7 +15,7 @@ use crate::turn::identity::Key;
 use super::Version;
 
 /// The oldest CLI whose forks keep the session id.
-const CHOSEN_SESSION: Version = Version(0, 160, 0);
+pub const CHOSEN_SESSION: Version = Version(0, 160, 0);
 
 /// The key's file in the state folder.
 pub const KEY_FILE: &str = "conversation.key";

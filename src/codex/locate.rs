@@ -66,6 +66,29 @@ pub fn named(bin: &str, path: Option<&OsStr>, home: Option<&Path>) -> Option<Pat
     on_path.chain(usual).map(|folder| folder.join(bin)).find(|file| executable(file))
 }
 
+/// Every program on `path` that a bare `codex_bin` could name, as installed and in that order; of those
+/// that are the same in the end the first.
+///
+/// Blocking: looks at the disk.
+pub fn on_path(config: &Config, path: &OsStr, home: Option<&Path>) -> Vec<PathBuf> {
+    let kept = environment::search_path(path, config, home).kept.unwrap_or_default();
+    let mut found: Vec<PathBuf> = vec![];
+    for file in std::env::split_paths(&kept).map(|folder| folder.join(&config.codex_bin)) {
+        if executable(&file) && !found.iter().any(|known| same(known, &file)) {
+            found.push(file);
+        }
+    }
+    found
+}
+
+/// Whether both are one program in the end, links and npm's wrappers followed.
+///
+/// Blocking: looks at the disk.
+pub fn same(one: &Path, other: &Path) -> bool {
+    let behind = |path: &Path| native_behind(path).or_else(|| path.canonicalize().ok());
+    behind(one).is_some_and(|one| behind(other) == Some(one))
+}
+
 fn executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

@@ -92,6 +92,11 @@ pub fn unit() -> Option<Unit> {
     unit_of(&std::fs::read_to_string("/proc/self/cgroup").ok()?)
 }
 
+/// The unit that another process belongs to, if it is one's and the system tells.
+pub fn unit_of_process(pid: u32) -> Option<Unit> {
+    unit_of(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+}
+
 /// From `/proc/PID/cgroup`, see cgroups(7): `0::/system.slice/NAME.service`, or below `…/user@1000.service/`.
 fn unit_of(cgroups: &str) -> Option<Unit> {
     let paths = cgroups.lines().filter_map(|line| {

@@ -71,6 +71,21 @@ fn web_pages_and_forwarded_strangers_are_refused() {
         // The open routes too: a rebound name must read nothing.
         proxy.get("/health").header("host", host).send().error(403, "permission_error", "host_not_allowed");
     }
+    // The names by which containers know this machine, in every format.
+    for host in ["host.docker.internal", "host.containers.internal"] {
+        for path in
+            ["chat/completions", "completions", "responses", "messages", "messages/count_tokens", "models"]
+        {
+            let method = if path == "models" { "GET" } else { "POST" };
+            let refused =
+                proxy.call(method, &format!("/v1/{path}")).header("host", format!("{host}:8765")).send();
+            let message = refused.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+            let expect = format!(
+                "The host name `{host}` is not one of this server's. Add it to `allowed_hosts` to allow it."
+            );
+            assert_eq!((refused.status, message), (403, expect), "{path}");
+        }
+    }
     assert_eq!(ask().header("host", "").send().status, 400, "no Host");
     assert_eq!(ask().header("host", "evil.example@localhost").send().status, 400, "no host name");
     assert_eq!(ask().header("host", "localhost").header("host", "localhost").send().status, 400, "two Hosts");

@@ -198,6 +198,63 @@ fn units_that_cannot_start_are_explained() {
     machine.run("doctor").says(1, &["FAIL  service", "settings are wrong"]);
 }
 
+#[test]
+fn doctor_answers_programs_in_one_document() {
+    let Machine { systemd, setup, codex } = Machine::new();
+    // Named for the service, and gone; this shell has another.
+    let folder = codex.path().parent().unwrap().display().to_string();
+    let path = format!("{}:{folder}:/usr/bin:/bin", setup.scratch().dir("manager").display());
+    let machine = Machine { systemd, setup: setup.env("PATH", &path), codex };
+    let run = |line: &str| {
+        let ran = machine.run(line);
+        let document: Value =
+            serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}{}", ran.out, ran.err));
+        (ran.code, document)
+    };
+    let of = |document: &Value, subject: &str| {
+        let findings = document["findings"].as_array().unwrap().iter();
+        findings.filter(|finding| finding["subject"] == subject).cloned().collect::<Vec<_>>()
+    };
+    machine.run(&format!("config set port {}", free_port())).says(0, &[]);
+    machine.run("config set codex_bin /gone/codex").says(0, &[]);
+    let (code, document) = run("doctor --json");
+    assert_eq!((code, &document["ok"]), (Some(1), &json!(false)), "{document}");
+    let text =
+        format!("codex_bin = /gone/codex is no program that can be run; your shell finds {folder}/codex");
+    let fix = format!("codex-api-proxy restart --codex-bin {folder}/codex saves it");
+    let expect = json!({ "verdict": "broken", "subject": "codex", "text": text, "fixes": [fix] });
+    assert_eq!(of(&document, "codex"), [expect]);
+    let lingering = &of(&document, "lingering")[0];
+    assert_eq!(
+        (&lingering["verdict"], &lingering["fixes"]),
+        (&json!("mind"), &json!(["loginctl enable-linger"]))
+    );
+    // Mended, nothing is broken, and --live adds to the same document.
+    machine.run(&format!("config set codex_bin {folder}/codex")).says(0, &[]);
+    let (code, document) = run("doctor --json --live");
+    let broken = document["findings"].as_array().unwrap().iter().filter(|one| one["verdict"] == "broken");
+    assert_eq!(
+        (code == Some(0), &document["ok"]),
+        (broken.count() == 0, &json!(code == Some(0))),
+        "{document}"
+    );
+    assert_eq!(of(&document, "live").len(), 1, "{document}");
+}
+
+#[test]
+fn an_empty_journal_is_none() {
+    let (setup, _codex) = Setup::fake("");
+    let script = "#!/bin/sh\ncase \"$*\" in *--header*) echo 'No journal files were found.' >&2 ;; esac\n";
+    let program = setup.scratch().write("viewer/journalctl", script);
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let setup = setup.env("PATH", program.parent().unwrap().to_str().unwrap());
+    for line in ["usage", "usage --json", "usage --since 7d --by day"] {
+        let ran = run(&setup, line);
+        ran.says(1, &["There is no journal on this machine", "/metrics"]);
+        assert_eq!(ran.out, "", "{line}");
+    }
+}
+
 /// A server that answers every request so, until the test ends.
 fn server(body: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -320,7 +377,7 @@ fn a_server_in_the_foreground_is_named() {
     let expect = json!({ "pid": pid, "address": address.to_string(), "ready": true, "reason": null });
     assert_eq!((&shown["state"], &shown["servers"][0]), (&json!("not installed"), &expect));
     let looked = machine.run("doctor");
-    assert!(looked.out.contains(&format!("held by codex-api-proxy serve, process {pid}")), "{}", looked.out);
+    assert!(looked.out.contains(&format!("held by codex-api-proxy serve (process {pid}")), "{}", looked.out);
     let (bare, _codex) = Setup::fake("");
     let bare = bare.env("PATH", empty.to_str().unwrap()).env("CODEX_PROXY_PORT", &port);
     run(&bare, "status").says(4, &["no systemctl on PATH"]);

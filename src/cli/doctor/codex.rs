@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Finding;
+use super::places::{self, Search};
+use super::report::Finding;
 use crate::api::error;
 use crate::cli::exit::Exit;
 use crate::cli::service::World;
-use crate::codex::{Codex, Confinement, Installation, Login, Survey, locate};
-use crate::config::{Config, Isolation, Live, Profile};
+use crate::codex::continuation::CHOSEN_SESSION;
+use crate::codex::{Codex, Confinement, Installation, Login, Survey, Version, locate};
+use crate::config::{Config, EngineKind, Isolation, Live, Profile};
 use crate::engine::app_server::features::Without;
 use crate::engine::app_server::{self, Features};
 use crate::os::trust::{self, Doubt};
@@ -47,10 +49,16 @@ impl Examined {
     pub fn findings(&self, config: &Config, world: &World) -> Vec<Finding> {
         let mut findings = vec![];
         let survey = self.survey.as_deref();
-        let Some(program) = survey.and_then(|survey| survey.program.as_deref()) else {
-            return vec![self.missing(config)];
-        };
         let path = world.variable("PATH");
+        let shell = std::env::var_os("PATH");
+        let search = Search {
+            service: path.map(AsRef::as_ref),
+            shell: shell.as_deref(),
+            home: world.sources.home.as_deref(),
+        };
+        let Some(program) = survey.and_then(|survey| survey.program.as_deref()) else {
+            return vec![places::missing(config, &search)];
+        };
         let named = locate::installed(config, path.map(AsRef::as_ref), world.sources.home.as_deref());
         let behind = survey.and_then(|survey| survey.behind.as_deref());
         findings.push(match behind {
@@ -61,18 +69,8 @@ impl Examined {
         });
         let all = [Some(program), named.as_deref().filter(|named| *named != program), behind];
         findings.extend(all.into_iter().flatten().flat_map(doubts));
-        if let Some(version) = survey.and_then(|survey| survey.version) {
-            let (engine, needs) = (config.engine.name(), config.engine.capabilities().version_floor);
-            findings.push(if !version.serves(config.engine) {
-                Finding::broken(
-                    "version",
-                    format!("{version} is too old: engine = {engine} needs {needs} or newer"),
-                )
-                .fix("npm install -g @openai/codex@latest (or as you installed it)")
-            } else {
-                Finding::good("version", format!("{version} (engine = {engine} needs {needs})"))
-            });
-        }
+        findings.extend(places::surprises(config, &search));
+        findings.extend(survey.and_then(|survey| survey.version).map(|version| age(version, config.engine)));
         if let Some(login) = survey.and_then(|survey| survey.login) {
             findings.push(self.login(login, config));
         }
@@ -85,16 +83,6 @@ impl Examined {
         }
         findings.extend(self.usable.as_ref().err().and_then(unexplained));
         findings
-    }
-
-    fn missing(&self, config: &Config) -> Finding {
-        let text = format!(
-            "codex_bin = {} is not found on the service's PATH nor in the usual folders",
-            config.codex_bin
-        );
-        Finding::broken("codex", text)
-            .fix("npm install -g @openai/codex")
-            .fix("or name it: codex-api-proxy config set codex_bin /path/to/codex")
     }
 
     fn login(&self, login: Login, config: &Config) -> Finding {
@@ -119,6 +107,32 @@ impl Examined {
             .fix(format!("put cli_auth_credentials_store = \"file\" into ~/.codex/config.toml, then: {program} login"))
             .fix(format!("or log in once for the isolated home: CODEX_HOME={home} {program} login")),
         }
+    }
+}
+
+/// Whether it is new enough, and what it is too old for.
+fn age(version: Version, engine: EngineKind) -> Finding {
+    let newer = "npm install -g @openai/codex@latest (or as you installed it)";
+    let floor = |engine: EngineKind| engine.capabilities().version_floor;
+    let (name, needs) = (engine.name(), floor(engine));
+    if !version.serves(engine) {
+        let text = format!("{version} is too old: engine = {name} needs {needs} or newer");
+        return Finding::broken("version", text).fix(newer);
+    }
+    let mut lacks = vec![];
+    if !version.serves(EngineKind::AppServer) {
+        let needs = floor(EngineKind::AppServer);
+        lacks.push(format!("engine = app-server (function tools, text as it is written) needs {needs}"));
+    }
+    if version < CHOSEN_SESSION {
+        lacks.push(format!(
+            "that the next turn of a conversation finds the last one in the prompt cache needs {CHOSEN_SESSION}"
+        ));
+    }
+    let text = format!("{version} (engine = {name} needs {needs})");
+    match lacks.is_empty() {
+        true => Finding::good("version", text),
+        false => Finding::mind("version", format!("{text}; {}", lacks.join("; "))).fix(newer),
     }
 }
 
@@ -251,7 +265,7 @@ fn unexplained(failure: &Failure) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::report::Verdict;
     use super::*;
 
     #[test]
@@ -276,6 +290,50 @@ mod tests {
             assert_eq!(found.first().map(|finding| finding.verdict), expect, "{bits:o}: {found:?}");
             assert!(found.iter().all(|finding| finding.text.contains(path.to_str().unwrap())));
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_an_old_version_lacks_is_told() {
+        let (exec, app_server) = (EngineKind::Exec, EngineKind::AppServer);
+        let cache = "finds the last one in the prompt cache needs 0.160.0";
+        let tools = "engine = app-server (function tools, text as it is written) needs 0.155";
+        for (version, engine, verdict, parts) in [
+            (
+                Version(0, 139, 9),
+                exec,
+                Verdict::Broken,
+                vec!["0.139.9 is too old: engine = exec needs 0.140 or newer"],
+            ),
+            (
+                Version(0, 140, 0),
+                exec,
+                Verdict::Mind,
+                vec!["0.140.0 (engine = exec needs 0.140); ", tools, cache],
+            ),
+            (Version(0, 154, 9), exec, Verdict::Mind, vec![tools, cache]),
+            (
+                Version(0, 154, 9),
+                app_server,
+                Verdict::Broken,
+                vec!["engine = app-server needs 0.155 or newer"],
+            ),
+            (
+                Version(0, 155, 0),
+                app_server,
+                Verdict::Mind,
+                vec!["(engine = app-server needs 0.155); that ", cache],
+            ),
+            (Version(0, 159, 9), exec, Verdict::Mind, vec!["(engine = exec needs 0.140); that ", cache]),
+            (Version(0, 160, 0), exec, Verdict::Good, vec!["0.160.0 (engine = exec needs 0.140)"]),
+        ] {
+            let finding = age(version, engine);
+            assert_eq!(
+                (finding.verdict, finding.fixes.is_empty()),
+                (verdict, verdict == Verdict::Good),
+                "{finding:?}"
+            );
+            assert!(parts.iter().all(|part| finding.text.contains(part)), "{}", finding.text);
         }
     }
 

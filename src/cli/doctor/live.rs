@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-use super::Finding;
 use super::codex::Examined;
+use super::report::Finding;
 use crate::api::error;
 use crate::cli::probe::HttpProbe;
 use crate::cli::readiness::addresses;
@@ -251,7 +251,7 @@ async fn read(engine: &Engine, turn: Turn) -> Result<Answered, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::Verdict;
+    use crate::cli::doctor::report::Verdict;
 
     fn told(input: u64, cached_input: u64) -> Answered {
         let usage = Usage { input, cached_input, output: 5, ..Usage::default() };

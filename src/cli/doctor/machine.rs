@@ -3,14 +3,13 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::Finding;
-use crate::cli::probe::Holder;
+use super::report::Finding;
+use super::{containers, plan, port};
 use crate::cli::readiness::{addresses, addresses_of, ask_ready, why_not};
 use crate::cli::service::{Manager, Service, State, World};
 use crate::cli::{check, socket, unit_files};
 use crate::codex::folders;
 use crate::config::Config;
-use crate::os::listen;
 use crate::os::trust::{self, Doubt};
 use crate::os::users::own_uid;
 use crate::turn::failure::Folder;
@@ -118,17 +117,23 @@ fn missing(subject: &'static str, path: &Path) -> Finding {
 pub(super) fn service(world: &World, config: &Config) -> Vec<Finding> {
     let service = match &world.manager {
         Manager::None(why) => {
-            return vec![
-                port(config, None),
-                Finding::mind("service", why).fix("run it in the foreground: codex-api-proxy serve"),
-            ];
+            let service =
+                Finding::mind("service", why).fix("run it in the foreground: codex-api-proxy serve");
+            let mut findings = vec![port::look(config, None), service];
+            findings.extend(containers::look(config, &addresses_of(config), &containers::bridges()));
+            return findings;
         }
         manager => match manager.service() {
             Ok(service) => service,
             Err(_) => return vec![Finding::broken("service", "the service manager does not answer")],
         },
     };
-    let mut findings = vec![port(config, Some(&service)), unit(world, &service, config)];
+    let places = addresses(&service, config);
+    let mut findings = vec![port::look(config, Some(&service)), unit(world, &service, config)];
+    if service.state == State::Running {
+        findings.extend(plan::ask(&places, config));
+    }
+    findings.extend(containers::look(config, &places, &containers::bridges()));
     if let Manager::Systemd(systemd) = &world.manager {
         findings.push(match systemd.lingers() {
             Some(true) => Finding::good("lingering", "on: the service runs without a login"),
@@ -150,31 +155,6 @@ pub(super) fn service(world: &World, config: &Config) -> Vec<Finding> {
         });
     }
     findings
-}
-
-fn port(config: &Config, service: Option<&Service>) -> Finding {
-    let listening = service.is_some_and(|service| {
-        service.socket.listening || matches!(service.state, State::Running | State::Starting)
-    });
-    if let (true, Some(service)) = (listening, service) {
-        let places: Vec<String> = addresses(service, config).iter().map(ToString::to_string).collect();
-        return Finding::good("port", format!("the service listens on {}", places.join(", ")));
-    }
-    let wanted = format!("{} port {}", config.host, config.port);
-    let Err(why) = listen::bind(&config.host, config.port) else {
-        return Finding::good("port", format!("{wanted} is free"));
-    };
-    let address = addresses_of(config).into_iter().find_map(|address| address.reachable());
-    match address.filter(|_| why.contains("in use")) {
-        Some(address) => match Holder::of(address) {
-            Holder::Ours(pid) => {
-                let process = pid.map_or(String::new(), |pid| format!(", process {pid}"));
-                Finding::good("port", format!("{address} is held by codex-api-proxy serve{process}"))
-            }
-            holder => Finding::broken("port", holder.explain(address)),
-        },
-        None => Finding::broken("port", why).fix("codex-api-proxy config set port 8766"),
-    }
 }
 
 fn unit(world: &World, service: &Service, config: &Config) -> Finding {
@@ -227,7 +207,7 @@ fn sockets(service: &Service, config: &Config) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::report::Verdict;
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
@@ -286,25 +266,5 @@ mod tests {
         ] {
             assert_eq!(shown_size(bytes), expect);
         }
-    }
-
-    #[test]
-    fn a_port_in_use_names_its_holder() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port_number = listener.local_addr().unwrap().port();
-        let config = Config { port: port_number, ..Config::default() };
-        // A process that another test just begins holds what is ours, until it runs its program.
-        let becomes = |expected: &dyn Fn(&Finding) -> bool| {
-            (0..500).any(|_| {
-                expected(&port(&config, None)) || {
-                    std::thread::sleep(std::time::Duration::from_millis(10));
-                    false
-                }
-            })
-        };
-        let own = std::process::id().to_string();
-        assert!(becomes(&|finding| finding.verdict == Verdict::Broken && finding.text.contains(&own)));
-        drop(listener);
-        assert!(becomes(&|finding| finding.verdict == Verdict::Good));
     }
 }

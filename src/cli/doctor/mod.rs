@@ -2,21 +2,24 @@
 //! what is not right.
 
 mod codex;
+mod containers;
 mod live;
 mod machine;
-
-use std::io::IsTerminal;
+mod places;
+mod plan;
+mod port;
+mod report;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::exit::Exit;
 use super::given::sources;
-use super::output::out;
 use super::service::World;
 use crate::api::gate::Rules;
 use crate::codex::args;
 use crate::config::flags::flags;
 use crate::config::{Config, Origin, load};
+use report::{Finding, Report};
 
 /// `doctor`, without the settings.
 pub fn command() -> Command {
@@ -27,59 +30,9 @@ pub fn command() -> Command {
             "Also hold a conversation of two turns, through the running service if there is one, and say what of \
              it was cached; this spends some 3,000 input tokens of your quota, and one small turn more with app-server",
         ))
-}
-
-/// How one thing is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Good,
-    Mind,
-    Broken,
-}
-
-/// One thing looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Finding {
-    verdict: Verdict,
-    /// A word for what was looked at.
-    subject: &'static str,
-    /// How it is.
-    text: String,
-    /// What to do; a line each.
-    fixes: Vec<String>,
-}
-
-impl Finding {
-    fn good(subject: &'static str, text: impl Into<String>) -> Finding {
-        Finding { verdict: Verdict::Good, subject, text: text.into(), fixes: vec![] }
-    }
-
-    fn mind(subject: &'static str, text: impl Into<String>) -> Finding {
-        Finding { verdict: Verdict::Mind, ..Finding::good(subject, text) }
-    }
-
-    fn broken(subject: &'static str, text: impl Into<String>) -> Finding {
-        Finding { verdict: Verdict::Broken, ..Finding::good(subject, text) }
-    }
-
-    fn fix(mut self, what: impl Into<String>) -> Finding {
-        self.fixes.push(what.into());
-        self
-    }
-
-    fn show(&self, colours: bool) -> String {
-        let (word, colour) = match self.verdict {
-            Verdict::Good => ("ok", 32),
-            Verdict::Mind => ("warn", 33),
-            Verdict::Broken => ("FAIL", 31),
-        };
-        let word = if colours { format!("\x1b[{colour}m{word:<5}\x1b[0m") } else { format!("{word:<5}") };
-        let mut shown = format!("{word} {:<11} {}\n", self.subject, self.text.trim_end().replace('\n', "; "));
-        for fix in &self.fixes {
-            shown += &format!("{:18}-> {fix}\n", "");
-        }
-        shown
-    }
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help(
+            "Print JSON for programs: ok, and findings with verdict (good, mind or broken), subject, text and fixes",
+        ))
 }
 
 /// Runs it.
@@ -90,31 +43,22 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
     let mut world = World::look()?;
     world.sources.flags = flags(matches);
     world.sources.config_file = sources(matches)?.config_file;
-    let colours = std::io::stdout().is_terminal();
-    let mut broken = 0;
-    let mut say = |findings: Vec<Finding>| {
-        broken += findings.iter().filter(|finding| finding.verdict == Verdict::Broken).count();
-        out(&findings.iter().map(|finding| finding.show(colours)).collect::<String>())
-    };
+    let mut report = Report::new(matches.get_flag("json"));
 
     let (config, findings) = settings(&world);
-    say(findings)?;
+    report.add(findings)?;
     if let Some(config) = config {
-        say(machine::folders(&config))?;
+        report.add(machine::folders(&config))?;
         let examined = codex::Examined::look(&config, &world.env)?;
-        say(examined.findings(&config, &world))?;
-        say(machine::service(&world, &config))?;
+        report.add(examined.findings(&config, &world))?;
+        report.add(machine::service(&world, &config))?;
         if matches.get_flag("live") {
-            say(live::ask(&world, &config, &examined))?;
+            report.add(live::ask(&world, &config, &examined))?;
         }
     } else {
-        say(vec![Finding::mind("others", "not looked at: they depend on the settings")])?;
+        report.add(vec![Finding::mind("others", "not looked at: they depend on the settings")])?;
     }
-    match broken {
-        0 => out("\nAll that a turn needs is there.\n"),
-        1 => out("\nOne thing is broken.\n").and(Err(Exit::Code(1))),
-        _ => out(&format!("\n{broken} things are broken.\n")).and(Err(Exit::Code(1))),
-    }
+    report.end()
 }
 
 /// The settings as the service sees them.
@@ -161,24 +105,4 @@ fn settings(world: &World) -> (Option<Config>, Vec<Finding>) {
         findings.push(Finding::mind("settings", text).fix("codex-api-proxy restart saves them for it"));
     }
     (Some(loaded.config), findings)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn findings_align_and_carry_their_fixes() {
-        for (finding, expect) in [
-            (Finding::good("codex", "0.169.0"), "ok    codex       0.169.0\n"),
-            (
-                Finding::mind("linger", "off").fix("do this"),
-                "warn  linger      off\n                  -> do this\n",
-            ),
-            (Finding::broken("port", "held\nby x"), "FAIL  port        held; by x\n"),
-        ] {
-            assert_eq!(finding.show(false), expect);
-        }
-        assert!(Finding::good("a", "b").show(true).contains("\x1b[32mok"));
-    }
 }

@@ -4,6 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use crate::os::systemd::{self, Unit};
+
 /// Where something listens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Address {
@@ -60,30 +62,53 @@ pub fn of_process(pid: u32) -> Vec<Address> {
     let inodes = inodes(Path::new(&format!("/proc/{pid}/fd")));
     let mut found: Vec<Address> = listening()
         .into_iter()
-        .filter(|(inode, _)| inodes.contains(inode))
-        .map(|(_, address)| address)
+        .filter(|socket| inodes.contains(&socket.inode))
+        .map(|socket| socket.address)
         .collect();
     found.sort();
     found.dedup();
     found
 }
 
-/// Who listens there: process id and command line, if it is a process we may look into.
-pub fn holder(address: SocketAddr) -> Option<(u32, String)> {
+/// Who listens, as far as the system tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listener {
+    /// The user who made the socket.
+    pub uid: Option<u32>,
+    /// Process id and command line, of a process that we may look into.
+    pub process: Option<(u32, String)>,
+    /// The unit that the process belongs to.
+    pub unit: Option<Unit>,
+}
+
+/// A socket that listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Listening {
+    inode: u64,
+    address: Address,
+    uid: Option<u32>,
+}
+
+/// Who listens there.
+pub fn holder(address: SocketAddr) -> Listener {
     let covers = |held: &Address| match held {
         Address::Tcp(held) => {
             held.port() == address.port() && (held.ip() == address.ip() || held.ip().is_unspecified())
         }
         Address::Unix(_) => false,
     };
-    let wanted: Vec<u64> =
-        listening().into_iter().filter(|(_, held)| covers(held)).map(|(inode, _)| inode).collect();
-    let processes = std::fs::read_dir("/proc").ok()?;
-    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.into_iter().find_map(|pid| {
+    let wanted: Vec<Listening> = listening().into_iter().filter(|socket| covers(&socket.address)).collect();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pid = pids.find(|pid| {
         let held = inodes(Path::new(&format!("/proc/{pid}/fd")));
-        wanted.iter().any(|inode| held.contains(inode)).then(|| (pid, command_line(pid)))
-    })
+        wanted.iter().any(|socket| held.contains(&socket.inode))
+    });
+    Listener {
+        uid: wanted.first().and_then(|socket| socket.uid),
+        process: pid.map(|pid| (pid, command_line(pid))),
+        unit: pid.and_then(systemd::unit_of_process),
+    }
 }
 
 /// This user's processes that run a program of that name.
@@ -118,7 +143,7 @@ fn inodes(folder: &Path) -> Vec<u64> {
         .collect()
 }
 
-fn listening() -> Vec<(u64, Address)> {
+fn listening() -> Vec<Listening> {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
     let mut found = tcp(&read("tcp"));
     found.extend(tcp(&read("tcp6")));
@@ -127,10 +152,10 @@ fn listening() -> Vec<(u64, Address)> {
 }
 
 /// The listening lines of `/proc/net/tcp` and `tcp6`, see proc_net(5).
-fn tcp(text: &str) -> Vec<(u64, Address)> {
+fn tcp(text: &str) -> Vec<Listening> {
     let line = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, local, _, "0A", _, _, _, _, _, inode, ..] = fields[..] else { return None };
+        let [_, local, _, "0A", _, _, _, uid, _, inode, ..] = fields[..] else { return None };
         let (ip, port) = local.split_once(':')?;
         // Each word of the address is printed as the number it makes in this machine's order.
         let words: Option<Vec<[u8; 4]>> = (0..ip.len() / 8)
@@ -141,19 +166,20 @@ fn tcp(text: &str) -> Vec<(u64, Address)> {
             ref bytes => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into(),
         };
         let port = u16::from_str_radix(port, 16).ok()?;
-        Some((inode.parse().ok()?, Address::Tcp(SocketAddr::new(ip, port))))
+        let address = Address::Tcp(SocketAddr::new(ip, port));
+        Some(Listening { inode: inode.parse().ok()?, address, uid: uid.parse().ok() })
     };
     text.lines().filter_map(line).collect()
 }
 
 /// The listening lines of `/proc/net/unix`.
-fn unix(text: &str) -> Vec<(u64, Address)> {
+fn unix(text: &str) -> Vec<Listening> {
     let line = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         // __SO_ACCEPTCON
         let [_, _, _, "00010000", _, _, inode, path] = fields[..] else { return None };
         path.starts_with('/').then_some(())?;
-        Some((inode.parse().ok()?, Address::Unix(path.into())))
+        Some(Listening { inode: inode.parse().ok()?, address: Address::Unix(path.into()), uid: None })
     };
     text.lines().filter_map(line).collect()
 }
@@ -178,12 +204,14 @@ mod tests {
             1: 0100007F:223D 0100007F:9999 01 00000000:00000000 00:00000000 00000000  1000        0 4243 1 0 100 0 0 10 0\n\
             2: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 7 1 0 100 0 0 10 0\n";
         let address = |text: &str| Address::parse(text).unwrap();
-        assert_eq!(tcp(table), [(4242, address("127.0.0.1:8765")), (7, address("[::1]:80"))]);
+        let socket = |inode, text, uid| Listening { inode, address: address(text), uid };
+        let expect = [socket(4242, "127.0.0.1:8765", Some(1000)), socket(7, "[::1]:80", Some(0))];
+        assert_eq!(tcp(table), expect);
         let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
             0: 00000002 00000000 00010000 0001 01 99 /run/user/1000/codex-api-proxy.sock\n\
             0: 00000002 00000000 00010000 0001 01 98 @abstract\n\
             0: 00000003 00000000 00000000 0001 03 97 /run/connected\n";
-        assert_eq!(unix(table), [(99, address("/run/user/1000/codex-api-proxy.sock"))]);
+        assert_eq!(unix(table), [socket(99, "/run/user/1000/codex-api-proxy.sock", None)]);
         assert_eq!(
             lsof("p1\nf3\nn127.0.0.1:8765\nn*:80\n"),
             [address("127.0.0.1:8765"), address("0.0.0.0:80")]
@@ -195,7 +223,12 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         assert!(of_process(std::process::id()).contains(&Address::Tcp(address)));
-        assert_eq!(holder(address).unwrap().0, std::process::id());
+        let found = holder(address);
+        assert_eq!(found.process.unwrap().0, std::process::id());
+        assert_eq!(found.uid, Some(crate::os::users::own_uid()));
+        drop(listener);
+        // Another may have it by now, but none of ours.
+        assert_ne!(holder(address).process.map(|(pid, _)| pid), Some(std::process::id()));
     }
 
     #[test]
