@@ -42,6 +42,42 @@ def the_system_template_serves_with_its_key():
 
 
 @check
+def the_system_template_takes_an_encrypted_key():
+    stop_all()
+    name = f"{UNIT}@{user.name}"
+    configure()
+    store = pathlib.Path(f"/etc/credstore.encrypted/codex-api-proxy.{user.name}.api-key")
+    store.parent.mkdir(exist_ok=True)
+    path = f"/run/codex-api-proxy/{user.name}.sock"
+    # Not with the TPM, which this machine need not have.
+    run("systemd-creds", "encrypt", "--with-key=host", "--name=api-key", "-", str(store), input="sk-local-encrypted\n")
+    assert "sk-local-encrypted" not in store.read_text()
+    # As the comment in the template has it.
+    line = f"LoadCredentialEncrypted=api-key:codex-api-proxy.{user.name}.api-key"
+    template = pathlib.Path(f"/usr/lib/systemd/system/{UNIT}@.service").read_text()
+    assert f"#   {line.replace(user.name, 'alice')}\n" in template
+    drop_in = pathlib.Path(f"/etc/systemd/system/{name}.service.d/override.conf")
+    drop_in.parent.mkdir()
+    drop_in.write_text(f"[Service]\n{line}\n")
+    run("systemctl", "daemon-reload")
+    try:
+        verified = run("systemd-analyze", "verify", name + ".service")
+        assert verified.stdout + verified.stderr == "", verified
+        run("systemctl", "start", name + ".socket")
+        key = {"Authorization": "Bearer sk-local-encrypted"}
+        assert ask("hi", UnixHTTP(path)).status == 401
+        assert ask("hi", UnixHTTP(path), {"Authorization": "Bearer wrong"}).status == 401
+        assert ask("Reply with exactly: decrypted", UnixHTTP(path), key).answer() == "decrypted"
+        run("systemctl", "reload", name + ".service")
+        assert ask("Reply with exactly: again", UnixHTTP(path), key).answer() == "again"
+    finally:
+        run("systemctl", "stop", name + ".socket", name + ".service")
+        shutil.rmtree(drop_in.parent)
+        store.unlink()
+        run("systemctl", "daemon-reload")
+
+
+@check
 def the_system_template_takes_an_address_and_settings_for_each_user():
     stop_all()
     configure()
