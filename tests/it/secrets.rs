@@ -58,8 +58,12 @@ fn arrive_unseen(engine: &str) {
     assert!(outputs[0].contains("CODEX_HOME="), "{outputs:?}");
     everything.push(outputs[0].clone());
     upstream.reply(Reply::nothing().then_partial(&["half"]).then_hang());
+    // The requests so far are of turns that are over.
+    let before = upstream.requests().len();
     let call = proxy.ask("hi").send_only();
-    wait::until("the turn runs", || upstream.requests().last().is_some_and(|request| request.deltas == 1));
+    wait::until("the turn runs", || {
+        upstream.requests().get(before).is_some_and(|request| request.deltas == 1)
+    });
     everything.push(command_lines());
     assert!(everything.last().unwrap().contains("model_providers.mock"), "the running codex is among them");
     drop(call);
