@@ -98,6 +98,10 @@ else
     put_naming systemd/user/$name.service.d/hardening.conf.example "$units/user/$name.service.d/hardening.conf.example"
     put_naming "systemd/system/$name@.service" "$units/system/$name@.service"
     put_naming "systemd/system/$name@.socket" "$units/system/$name@.socket"
+    example=quadlet
+    [ -d $example ] || example=packaging/quadlet
+    put_naming $example/$name.container "$doc/$name.container"
+    put_naming $example/Containerfile "$doc/Containerfile"
     put 644 systemd/$name.catalog "$units/catalog/$name.catalog"
     case $PREFIX in
         /usr | /usr/local) ;;

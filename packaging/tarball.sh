@@ -24,7 +24,7 @@ work=$(mktemp -d "$OUT/tarball.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 tree=$work/$name-$PACKAGE_VERSION-$TARGET
 mkdir "$tree"
-cp -a etc launchd systemd README.md CHANGELOG.md LICENSE packaging/MIGRATION.md packaging/REFERENCE.md packaging/install.sh "$CRATES" "$tree/"
+cp -a etc launchd systemd README.md CHANGELOG.md LICENSE packaging/MIGRATION.md packaging/REFERENCE.md packaging/quadlet packaging/install.sh "$CRATES" "$tree/"
 cp "$BIN" "$tree/$name"
 # The same bytes from whoever packs it.
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --mode=u+rw,go+r-w,a+X \

@@ -42,6 +42,7 @@ mod packages;
 mod page;
 mod pages;
 mod peers;
+mod quadlet;
 mod queue;
 mod refused_codex;
 mod reload;
