@@ -4,6 +4,9 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::client::Client;
 use crate::{Bench, cpu_seconds};
 
@@ -20,16 +23,8 @@ const FIELDS: &[Field] = &[
     ("lines like a header", 100_000, |n| list(2, |_| said(&"[user]\\n".repeat(n)))),
     ("brackets", 1_000_000, |n| list(2, |_| said(&"[".repeat(n)))),
     ("parts", 20_000, |n| list(1, |_| parts(n, r#"{"type":"text","text":"x"}"#))),
-    ("images", 5_000, |n| {
-        list(1, |_| parts(n, r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,aGk="}}"#))
-    }),
-    ("an image", 2_000_000, |n| {
-        let image = format!(
-            r#"{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{}"}}}}"#,
-            "aGkh".repeat(n / 4)
-        );
-        list(1, |_| parts(1, &image))
-    }),
+    ("images", 5_000, |n| list(1, |_| parts(n, &picture(0)))),
+    ("an image", 2_000_000, |n| list(1, |_| parts(1, &picture(n)))),
     ("tool calls and results", 10_000, |n| {
         let calls = join(n, |i| call(&format!("c{i}"), "f"));
         let results = join(n, |i| format!(r#"{{"role":"tool","tool_call_id":"c{i}","content":"x"}}"#));
@@ -87,6 +82,23 @@ const FIELDS: &[Field] = &[
         })
     }),
 ];
+
+/// A part that is a whole picture: one pixel, and so many bytes of a comment.
+fn picture(comment: usize) -> String {
+    const PIXEL: &str =
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==";
+    /// Where its first chunk, the header, ends.
+    const HEADER_END: usize = 33;
+    let mut png = STANDARD.decode(PIXEL).expect("it is base64");
+    if comment > 0 {
+        let named = [b"tEXtComment\0", "x".repeat(comment).as_bytes()].concat();
+        let length = u32::try_from(named.len() - 4).expect("a chunk has less than 4 GB").to_be_bytes();
+        let sum = crc32fast::hash(&named).to_be_bytes();
+        png.splice(HEADER_END..HEADER_END, [&length, &*named, &sum].concat());
+    }
+    let data = STANDARD.encode(png);
+    format!(r#"{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}"#)
+}
 
 fn join(count: usize, item: impl Fn(usize) -> String) -> String {
     let mut text = String::new();
