@@ -1,6 +1,6 @@
 //! One small HTTP request to a server on this machine, and what its answer tells.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -52,23 +52,60 @@ impl HttpProbe<'_> {
     }
 
     fn try_to(self, address: &Address, patience: Duration) -> io::Result<HttpAnswer> {
-        let (host, bytes) = match address {
-            Address::Tcp(_) => {
-                let to = address.reachable().ok_or(io::ErrorKind::AddrNotAvailable)?;
-                let stream = TcpStream::connect_timeout(&to, patience.min(Duration::from_secs(5)))?;
-                stream.set_read_timeout(Some(patience))?;
-                (to.to_string(), self.exchange(stream, &to.to_string())?)
-            }
-            Address::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(patience))?;
-                ("localhost".into(), self.exchange(stream, "localhost")?)
-            }
-        };
-        answer(&bytes).ok_or_else(|| io::Error::other(format!("{host} does not answer in HTTP")))
+        let mut bytes = Vec::new();
+        match self.ask(address, patience)?.take(LARGEST).read_to_end(&mut bytes) {
+            // A reset after a whole answer is its end.
+            Err(error) if bytes.is_empty() => return Err(error),
+            _ => {}
+        }
+        answer(&bytes).ok_or_else(|| not_http(address))
     }
 
-    fn exchange(self, mut stream: impl Read + Write, host: &str) -> io::Result<Vec<u8>> {
+    /// Sends it, and gives the body of the answer as it comes, `patience` for each part of it.
+    ///
+    /// # Errors
+    /// Nobody answers there, or not with success.
+    pub fn open(self, address: &Address, patience: Duration) -> io::Result<impl Read + use<>> {
+        let mut stream = io::BufReader::new(self.ask(address, patience)?);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let before = head.len();
+            stream.by_ref().take(LARGEST).read_until(b'\n', &mut head)?;
+            if head.len() == before || head.len() as u64 > LARGEST {
+                return Err(not_http(address));
+            }
+        }
+        match answer(&head).ok_or_else(|| not_http(address))?.status {
+            200 => Ok(stream),
+            status => {
+                let mut body = Vec::new();
+                stream.take(LARGEST).read_to_end(&mut body)?;
+                let body: Json = serde_json::from_slice(&body).unwrap_or_default();
+                let message = body["error"]["message"].as_str().unwrap_or("it does not say why");
+                Err(io::Error::other(format!("{status}: {message}")))
+            }
+        }
+    }
+
+    fn ask(self, address: &Address, patience: Duration) -> io::Result<Box<dyn Read>> {
+        match address {
+            Address::Tcp(_) => {
+                let to = address.reachable().ok_or(io::ErrorKind::AddrNotAvailable)?;
+                let mut stream = TcpStream::connect_timeout(&to, patience.min(Duration::from_secs(5)))?;
+                stream.set_read_timeout(Some(patience))?;
+                self.write(&mut stream, &to.to_string())?;
+                Ok(Box::new(stream))
+            }
+            Address::Unix(path) => {
+                let mut stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(patience))?;
+                self.write(&mut stream, "localhost")?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+
+    fn write(self, stream: &mut impl Write, host: &str) -> io::Result<()> {
         let method = if self.body.is_some() { "POST" } else { "GET" };
         // HTTP/1.0: the answer ends with the connection and is never chunked.
         let mut head = format!("{method} {} HTTP/1.0\r\nHost: {host}\r\n", self.path);
@@ -79,14 +116,12 @@ impl HttpProbe<'_> {
         if self.body.is_some() {
             head += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
         }
-        stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
-        let mut bytes = Vec::new();
-        match stream.take(LARGEST).read_to_end(&mut bytes) {
-            // A reset after a whole answer is its end.
-            Err(error) if bytes.is_empty() => Err(error),
-            _ => Ok(bytes),
-        }
+        stream.write_all(format!("{head}\r\n{body}").as_bytes())
     }
+}
+
+fn not_http(address: &Address) -> io::Error {
+    io::Error::other(format!("{address} does not answer in HTTP"))
 }
 
 fn answer(bytes: &[u8]) -> Option<HttpAnswer> {

@@ -1,14 +1,20 @@
 //! `status`: what the service manager knows, and what the service says of itself.
 
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use jiff::tz::TimeZone;
 use serde_json::{Value as Json, json};
 
 use super::exit::Exit;
 use super::foreground::Foreground;
+use super::glance;
 use super::output::{out, warn};
 use super::probe::HttpAnswer;
 use super::readiness::{addresses, ask, ask_ready, why_not};
 use super::service::{Address, Manager, Service, State, World};
+use super::standing::{self, is_up};
 use super::{socket, unit_files};
 use crate::config::flags::{replaced_args, replaced_notices};
 use crate::config::{Config, Loaded, load, render};
@@ -18,11 +24,25 @@ const NOT_RUNNING: u8 = 3;
 /// And its status is unknown, since there is no such unit.
 const NO_UNIT: u8 = 4;
 
+/// How often the manager is asked whether a service that stops has stopped, and for how long.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const STOPS_WITHIN: Duration = Duration::from_secs(120);
+
+/// The beginning of a terminal's screen; the rest of a line, and of the screen, is cleared behind what is
+/// written. The cursor and the screen stay as they are, so that nothing has to be put back.
+const HOME: &str = "\x1b[H";
+const CLEAR_LINE: &str = "\x1b[K\n";
+const CLEAR_REST: &str = "\x1b[J";
+
 /// `status`.
 pub fn command() -> Command {
     Command::new("status")
-        .about("Show whether the service runs, where it listens and whether it is ready")
-        .after_help("Exit status: 0 running or listening, 3 not running, 4 not installed.")
+        .about("Show whether the service runs and is ready, what is left of the plan, today's use and what runs now")
+        .after_help(
+            "With --watch it is shown anew whenever something changes, until Ctrl-C or until the service stops; with \
+             --watch --json each change is one line.\n\n\
+             Exit status: 0 running or listening, 3 not running, 4 not installed.",
+        )
         .arg(
             Arg::new("verbose")
                 .long("verbose")
@@ -31,6 +51,14 @@ pub fn command() -> Command {
                 .help("Also every setting in force and where it comes from"),
         )
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON for programs"))
+        .arg(
+            Arg::new("watch")
+                .long("watch")
+                .short('w')
+                .action(ArgAction::SetTrue)
+                .conflicts_with("verbose")
+                .help("Go on showing it as it changes"),
+        )
         .args(replaced_args())
 }
 
@@ -43,6 +71,8 @@ struct Report {
     ready: Option<Result<HttpAnswer, String>>,
     /// `/metrics`, if it answers.
     metrics: Json,
+    /// `/usage`, of the service or of the server by hand in its place, if it answers.
+    usage: Option<Json>,
     /// Servers that the manager did not start.
     servers: Vec<Foreground>,
     /// What to mind, one line each.
@@ -56,28 +86,20 @@ struct Report {
 pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
     warn(&replaced_notices(matches));
     let world = World::look()?;
+    let json = matches.get_flag("json");
+    if matches.get_flag("watch") {
+        return watch(&world, json);
+    }
     let loaded = load(&world.sources);
     let report = match &world.manager {
-        Manager::None(why) if matches.get_flag("json") => {
-            let servers =
-                servers(None, loaded.as_ref().ok()).iter().map(Foreground::json).collect::<Vec<_>>();
-            let none = json!({
-                "state": "no service manager", "ready": false, "reason": why, "notes": [], "servers": servers,
-            });
-            out(&format!("{none:#}\n"))?;
-            return Err(Exit::Code(NO_UNIT));
-        }
-        Manager::None(why) => {
-            out(&without_manager(why, &servers(None, loaded.as_ref().ok())))?;
-            return Err(Exit::Code(NO_UNIT));
-        }
+        Manager::None(why) => return Err(without_manager(why, loaded.as_ref().ok(), json)?),
         manager => look(&world, manager.service()?, loaded.as_ref().map_err(ToString::to_string)),
     };
-    if matches.get_flag("json") {
+    if json {
         let settings = loaded.as_ref().ok().filter(|_| matches.get_flag("verbose"));
         out(&format!("{:#}\n", as_json(&report, settings)))?;
     } else {
-        let mut text = as_text(&report);
+        let mut text = as_text(&report, &TimeZone::system());
         if let (true, Ok(loaded)) = (matches.get_flag("verbose"), &loaded) {
             text += "\nSettings as they are read now, in force since a start or reload, and where each comes from:\n";
             text.extend(render::show(loaded).lines().map(|line| format!("  {line}\n")));
@@ -88,6 +110,93 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
         0 => Ok(()),
         code => Err(Exit::Code(code)),
     }
+}
+
+/// Shows it until nothing runs any more.
+fn watch(world: &World, json: bool) -> Result<(), Exit> {
+    if !json && !std::io::stdout().is_terminal() {
+        return Err(Exit::Usage("--watch draws on a terminal; for a program: --watch --json".into()));
+    }
+    let zone = TimeZone::system();
+    let mut last = Json::Null;
+    loop {
+        let loaded = load(&world.sources);
+        let config = loaded.as_ref().map_or_else(|_| Config::default(), |loaded| loaded.config.clone());
+        let (mut report, places) = match &world.manager {
+            Manager::None(why) => {
+                let servers = servers(None, loaded.as_ref().ok());
+                let places = standing::places(None, &servers, &config);
+                if places.is_empty() {
+                    return Err(without_manager(why, loaded.as_ref().ok(), json)?);
+                }
+                (None, places)
+            }
+            manager => {
+                let report = look(world, manager.service()?, loaded.as_ref().map_err(ToString::to_string));
+                let places = standing::places(Some(&report.service), &report.servers, &config);
+                (Some(report), places)
+            }
+        };
+        let mut show = |usage: &Json| {
+            if json {
+                return out(&format!("{usage}\n"));
+            }
+            let text = match &mut report {
+                Some(report) => {
+                    report.usage = Some(usage.clone());
+                    as_text(report, &zone)
+                }
+                None => glanced(usage, &zone),
+            };
+            let lines: String = text.lines().map(|line| format!("{line}{CLEAR_LINE}")).collect();
+            out(&format!("{HOME}{lines}{CLEAR_REST}"))
+        };
+        if !places.is_empty() {
+            if !json && last.is_null() {
+                // Room for the first picture.
+                out(&format!("{HOME}{CLEAR_REST}"))?;
+            }
+            let documents = standing::follow(&places, &config)
+                .map_err(|error| Exit::Failure(format!("it cannot be watched: {error}")))?;
+            for document in documents {
+                show(&document)?;
+                last = document;
+            }
+        }
+        // It stops, or a reload has it asked again.
+        let stopping = last["ready"]["reason"].as_str().is_some_and(|why| matches!(why, "draining" | "idle"));
+        if places.is_empty() || (stopping && !comes_back(world)?) {
+            warn(&["nothing runs any more".into()]);
+            return match &world.manager {
+                Manager::None(_) => Err(Exit::Code(NOT_RUNNING)),
+                manager => match code(&manager.service()?) {
+                    0 => Ok(()),
+                    code => Err(Exit::Code(code)),
+                },
+            };
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Waits until a service that stops has stopped; whether another process takes its place.
+fn comes_back(world: &World) -> Result<bool, Exit> {
+    let since = Instant::now();
+    loop {
+        std::thread::sleep(LOOK_AGAIN);
+        let state = match &world.manager {
+            Manager::None(_) => return Ok(false),
+            manager => manager.service()?.state,
+        };
+        match state {
+            State::Stopping if since.elapsed() < STOPS_WITHIN => {}
+            state => return Ok(is_up(&state)),
+        }
+    }
+}
+
+fn glanced(usage: &Json, zone: &TimeZone) -> String {
+    glance::rows(usage, zone).iter().map(|(name, value)| format!("  {name:<10} {value}\n")).collect()
 }
 
 fn code(service: &Service) -> u8 {
@@ -103,26 +212,44 @@ fn servers(service: Option<u32>, loaded: Option<&Loaded>) -> Vec<Foreground> {
     Foreground::all(service, loaded.map_or(&Config::default(), |loaded| &loaded.config))
 }
 
-fn without_manager(why: &str, servers: &[Foreground]) -> String {
+/// Tells that there is no manager to be asked, and what runs without it; how the program ends.
+fn without_manager(why: &str, loaded: Option<&Loaded>, json: bool) -> Result<Exit, Exit> {
+    let servers = servers(None, loaded);
+    let default = Config::default();
+    let config = loaded.map_or(&default, |loaded| &loaded.config);
+    let usage = standing::usage(&standing::places(None, &servers, config), config);
+    if json {
+        let servers = servers.iter().map(Foreground::json).collect::<Vec<_>>();
+        let none = json!({
+            "state": "no service manager", "ready": false, "reason": why, "notes": [], "servers": servers,
+            "usage": usage,
+        });
+        out(&format!("{none:#}\n"))?;
+        return Ok(Exit::Code(NO_UNIT));
+    }
     let mut text = format!("{why}\nSo there is no service to show.");
-    match servers {
+    match &servers[..] {
         [] => text += " Run the server in the foreground: codex-api-proxy serve\n",
         servers => {
             text += "\n";
             text.extend(servers.iter().map(|server| server.explain() + "\n"));
         }
     }
-    text
+    text += &usage.map(|usage| glanced(&usage, &TimeZone::system())).unwrap_or_default();
+    out(&text)?;
+    Ok(Exit::Code(NO_UNIT))
 }
 
 fn look(world: &World, service: Service, loaded: Result<&Loaded, String>) -> Report {
     let servers = servers(service.pid, loaded.as_ref().ok().copied());
     let (listening, urls, notes) = (vec![], vec![], vec![]);
-    let mut report = Report { listening, urls, ready: None, metrics: Json::Null, servers, notes, service };
+    let mut report =
+        Report { listening, urls, ready: None, metrics: Json::Null, usage: None, servers, notes, service };
     let service = &report.service;
     let default = Config::default();
     let config = loaded.as_ref().map_or(&default, |loaded| &loaded.config);
-    let up = matches!(service.state, State::Running | State::Starting | State::Stopping);
+    let up = is_up(&service.state);
+    report.usage = standing::usage(&standing::places(Some(service), &report.servers, config), config);
     if up || service.socket.listening {
         let places = addresses(service, config);
         report.listening = places.iter().map(ToString::to_string).collect();
@@ -172,7 +299,7 @@ fn look(world: &World, service: Service, loaded: Result<&Loaded, String>) -> Rep
     report
 }
 
-fn as_text(report: &Report) -> String {
+fn as_text(report: &Report, zone: &TimeZone) -> String {
     let service = &report.service;
     let on_demand = service.socket.listening && !matches!(service.state, State::Running | State::Starting);
     let headline = match (&service.state, on_demand) {
@@ -212,12 +339,33 @@ fn as_text(report: &Report) -> String {
     if let Some(used) = cache(&report.metrics) {
         row("cache", &used);
     }
+    let rows = report.usage.as_ref().map(|usage| glance::rows(usage, zone)).unwrap_or_default();
+    rows.iter().for_each(|(name, value)| row(name, value));
     if let Some(says) = &service.says {
         row("says", says);
     }
     report.servers.iter().for_each(|server| row("beside", &server.explain()));
     report.notes.iter().for_each(|note| row("note", note));
+    if let Some(hint) = hint(report) {
+        row("hint", &hint);
+    }
     text
+}
+
+/// What to type next, where nothing else says so.
+fn hint(report: &Report) -> Option<String> {
+    let usage = report.usage.as_ref()?;
+    let url = usage["service"]["base_url"].as_str().and_then(|url| url.strip_suffix("/v1"));
+    Some(match usage["ready"]["status"].as_str() {
+        Some("ready") if usage["today"]["total"]["requests"] == 0 => {
+            "to point a client here: codex-api-proxy connect".to_owned()
+        }
+        Some("ready") => {
+            let page = url.map_or(String::new(), |url| format!(", or {url}/ in a browser"));
+            format!("to look on: codex-api-proxy status --watch{page}; what was spent: codex-api-proxy usage")
+        }
+        _ => "to see what is wrong: codex-api-proxy doctor".to_owned(),
+    })
 }
 
 /// What the upstream's prompt cache spared since the start, and what is kept for it.
@@ -259,6 +407,7 @@ fn as_json(report: &Report, settings: Option<&Loaded>) -> Json {
         "cached_input_ratio": report.metrics["cached_input_ratio"],
         "parked_conversations": report.metrics["parked_conversations"],
         "status": service.says,
+        "usage": report.usage,
         "servers": report.servers.iter().map(Foreground::json).collect::<Vec<_>>(),
         "notes": report.notes,
     });
@@ -316,11 +465,16 @@ mod tests {
             urls: vec!["http://127.0.0.1:8765/v1".into()],
             ready: Some(Ok(HttpAnswer { status: 200, body: page })),
             metrics: json!({ "cached_input_ratio": 0.876, "parked_conversations": 1, "tokens": { "input": 2000 } }),
+            usage: Some(json!({
+                "object": "usage", "now": 0, "ready": { "status": "ready" }, "plan": null, "turns": {},
+                "service": { "base_url": "http://127.0.0.1:8765/v1" },
+                "today": { "from": "midnight", "total": { "requests": 3, "input_tokens": 10, "cached_tokens": 5, "output_tokens": 4 } },
+            })),
             servers: vec![],
             notes: vec!["mind this".into()],
         };
         assert_eq!(
-            as_text(&report),
+            as_text(&report, &TimeZone::UTC),
             "codex-api-proxy: running\n\
              \x20 process    7, since noon\n\
              \x20 listening  127.0.0.1:8765\n\
@@ -329,7 +483,11 @@ mod tests {
              \x20 turns      1 running, 2 queued, 1 at once\n\
              \x20 codex      0.169.0, engine exec, login codex\n\
              \x20 cache      88 % of 2000 input tokens since its start, 1 conversation kept\n\
-             \x20 note       mind this\n"
+             \x20 plan       not told (Codex reports the windows of a ChatGPT plan, with a turn or when asked)\n\
+             \x20 today      3 requests, 10 tokens in (50 % cached), 4 out\n\
+             \x20 note       mind this\n\
+             \x20 hint       to look on: codex-api-proxy status --watch, or http://127.0.0.1:8765/ in a browser; what was \
+             spent: codex-api-proxy usage\n"
         );
         assert_eq!(
             cache(

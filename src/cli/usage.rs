@@ -7,8 +7,11 @@ use jiff::tz::TimeZone;
 use serde_json::{Value as Json, json};
 
 use super::exit::Exit;
+use super::glance::{self, grouped, plain, share};
 use super::output::{out, warn};
 use super::records::{self, Unreadable};
+use super::service::World;
+use super::standing;
 use crate::observe::ledger::{Named, Sums};
 use crate::observe::recorded::Recorded;
 
@@ -22,7 +25,7 @@ pub fn command() -> Command {
         .after_help(
             "The sums come from the journal (macOS: the unified log), of this user's service only, and go back as \
              far as the journal does. `unknown` counts turns whose cost Codex did not tell: cut by a stop string, or \
-             the client left.\n\n\
+             the client left. What is left of the plan's windows is told by the service, if it runs.\n\n\
              Examples:\n  \
              codex-api-proxy usage\n  \
              codex-api-proxy usage --since 7d --by day\n  \
@@ -49,7 +52,7 @@ pub fn command() -> Command {
             Arg::new("json")
                 .long("json")
                 .action(ArgAction::SetTrue)
-                .help("Print JSON for programs: since, by, total, and rows with a name each"),
+                .help("Print JSON for programs: since, by, total, rows with a name each, and plan"),
         )
 }
 
@@ -121,7 +124,18 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
     if odd > 0 {
         warn(&[format!("{odd} lines of the log are not understood and in no sum")]);
     }
-    if matches.get_flag("json") { out(&format!("{:#}\n", as_json(&spent))) } else { out(&as_text(&spent)) }
+    let usage = World::look().ok().and_then(|world| standing::usage_of(&world));
+    if matches.get_flag("json") {
+        let mut json = as_json(&spent);
+        json["plan"] = usage.map_or(Json::Null, |usage| usage["plan"].clone());
+        return out(&format!("{json:#}\n"));
+    }
+    let mut text = as_text(&spent);
+    if let Some(usage) = &usage {
+        let plan = glance::plan(usage, &TimeZone::system());
+        text.extend(plan.iter().map(|line| format!("plan  {line}\n")));
+    }
+    out(&text)
 }
 
 fn as_json(spent: &Spent) -> Json {
@@ -154,11 +168,6 @@ fn as_text(spent: &Spent) -> String {
     text
 }
 
-/// A client chose it: nothing of it moves the cursor, and it has an end.
-fn plain(name: &str) -> String {
-    name.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
 fn cells(sums: Sums) -> [String; 6] {
     [
         grouped(sums.requests),
@@ -168,25 +177,6 @@ fn cells(sums: Sums) -> [String; 6] {
         grouped(sums.output_tokens),
         grouped(sums.tokens_unknown),
     ]
-}
-
-/// `62 %`, rounded down: only all is all.
-fn share(part: u64, whole: u64) -> String {
-    let percent = (u128::from(part) * 100).checked_div(u128::from(whole));
-    percent.map_or_else(|| "-".into(), |percent| format!("{percent} %"))
-}
-
-/// `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -244,19 +234,5 @@ mod tests {
         assert_eq!(json, json!({"since": "7d", "by": "model", "total": sums, "rows": [row]}));
         let none = as_json(&spent(None, &[]));
         assert_eq!((&none["by"], &none["rows"]), (&Json::Null, &json!([])));
-    }
-
-    #[test]
-    fn shares_and_thousands() {
-        for (part, whole, expect) in
-            [(0, 0, "-"), (0, 5, "0 %"), (999, 1000, "99 %"), (7, 7, "100 %"), (u64::MAX, u64::MAX, "100 %")]
-        {
-            assert_eq!(share(part, whole), expect);
-        }
-        for (number, expect) in
-            [(0, "0"), (999, "999"), (1000, "1,000"), (u64::MAX, "18,446,744,073,709,551,615")]
-        {
-            assert_eq!(grouped(number), expect);
-        }
     }
 }
