@@ -28,6 +28,14 @@ pub fn rows(usage: &Json, zone: &TimeZone) -> Vec<Row> {
     rows
 }
 
+/// Whether it is ready, in a sentence.
+pub fn ready(usage: &Json) -> String {
+    match usage["ready"]["status"].as_str() {
+        Some("ready") => "yes".into(),
+        _ => format!("no: {}", usage["ready"]["message"].as_str().unwrap_or("it gives no reason")),
+    }
+}
+
 /// The plan's windows, a line each, as last reported; one that says so where nothing is told.
 pub fn plan(usage: &Json, zone: &TimeZone) -> Vec<String> {
     let (now, plan) = (usage["now"].as_f64().unwrap_or_default(), &usage["plan"]);
@@ -62,7 +70,10 @@ pub fn plan(usage: &Json, zone: &TimeZone) -> Vec<String> {
 fn today(today: &Json) -> String {
     let number = |key: &str| today["total"][key].as_u64().unwrap_or(0);
     let since = if today["from"] == "midnight" { "" } else { ", since the service started" };
-    let mut line = format!("{} requests", grouped(number("requests")));
+    let mut line = match number("requests") {
+        1 => "1 request".to_owned(),
+        requests => format!("{} requests", grouped(requests)),
+    };
     if number("failures") > 0 {
         line += &format!(", {} failed", grouped(number("failures")));
     }
@@ -70,7 +81,7 @@ fn today(today: &Json) -> String {
     line += &format!(", {} tokens in ({} cached)", grouped(input), share(cached, input));
     line += &format!(", {} out{since}", grouped(number("output_tokens")));
     if number("tokens_unknown") > 0 {
-        line += &format!("; of {} turns Codex did not tell the tokens", grouped(number("tokens_unknown")));
+        line += &format!("; tokens not told {} times", grouped(number("tokens_unknown")));
     }
     line
 }
@@ -165,7 +176,7 @@ mod tests {
                 ("plan", "5 hours: 70 % used, starts anew 14:30, pace 1.4: at this rate empty 13:00, told 3 min ago".to_owned()),
                 ("plan", "7 days: 3 % used, starts anew Tue 02 Dec 06:53, told 3 min ago".to_owned()),
                 ("plan", "odd: started anew since the report, told 3 min ago".to_owned()),
-                ("today", "1,200 requests, 2 failed, 1,234,567 tokens in (81 % cached), 999 out; of 1 turns Codex did not tell the tokens".to_owned()),
+                ("today", "1,200 requests, 2 failed, 1,234,567 tokens in (81 % cached), 999 out; tokens not told 1 times".to_owned()),
                 ("running", "alice, m, 1 min, 1,200 characters (r?1)".to_owned()),
                 ("waiting", "unknown, m, 0 s (r2)".to_owned()),
             ]
@@ -196,6 +207,10 @@ mod tests {
         ] {
             assert_eq!(lasting(seconds), expect);
         }
+        assert_eq!(
+            (ready(&document()), ready(&json!({ "ready": { "status": "ready" } }))),
+            ("no: m".into(), "yes".into())
+        );
         assert_eq!(clock(f64::MAX, NOON, &TimeZone::UTC), "at an unknown time");
     }
 

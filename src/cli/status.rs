@@ -196,7 +196,12 @@ fn comes_back(world: &World) -> Result<bool, Exit> {
 }
 
 fn glanced(usage: &Json, zone: &TimeZone) -> String {
-    glance::rows(usage, zone).iter().map(|(name, value)| format!("  {name:<10} {value}\n")).collect()
+    let ready = [("ready", glance::ready(usage))];
+    ready
+        .into_iter()
+        .chain(glance::rows(usage, zone))
+        .map(|(name, value)| format!("  {name:<10} {value}\n"))
+        .collect()
 }
 
 fn code(service: &Service) -> u8 {

@@ -1,9 +1,14 @@
 //! What people look at: `/usage` and `/events`, and the end of a turn from outside.
 
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use crate::login::session;
-use crate::support::proxy::Proxy;
+use crate::support::programs::client;
+use crate::support::proxy::{Proxy, Scratch};
 use crate::support::{Ended, Reply, Setup, Upstream, check_envelope, real, user, wait};
 
 fn usage(proxy: &Proxy) -> Value {
@@ -428,4 +433,53 @@ fn sixteen_may_watch_and_nobody_more() {
     assert_eq!((refused.header("x-should-retry"), refused.header("retry-after")), (Some("true"), Some("1")));
     drop(open.pop());
     wait::until("there is room again", || proxy.get("/events").open().status == 200);
+}
+
+/// A verb, as a person at this machine types it whose settings are the server's.
+fn verb(proxy: &Proxy, scratch: &Scratch, words: &[&str]) -> Command {
+    let mut verb = client(Path::new(env!("CARGO_BIN_EXE_codex-api-proxy")), scratch);
+    verb.args(words).env("CODEX_PROXY_PORT", proxy.address().port().to_string()).env("TZ", "UTC");
+    verb
+}
+
+#[test]
+fn a_terminal_shows_the_plan_today_and_what_runs() {
+    let Some((setup, upstream)) = real() else { return };
+    setup.scratch().write("home/.codex/auth.json", &session("one"));
+    let mut proxy = with_plan(setup, &upstream).set("engine", "app-server").start();
+    let scratch = Scratch::new();
+    upstream.plan(plan());
+    assert_eq!(proxy.ask("Reply with exactly: pong").send().answer(), "pong");
+    wait::until("the plan is told", || usage(&proxy)["plan"]["windows"].get(0).is_some());
+    let text = |words: &[&str]| {
+        let output = verb(&proxy, &scratch, words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    let status = text(&["status"]);
+    for row in [
+        "  ready      yes\n",
+        "  plan       5 hours: 13 % used, starts anew Fri 18 Jul 13:20",
+        "  plan       7 days: started anew since the report",
+        "  today      1 request, 11 tokens in (27 % cached), 7 out, since the service started\n",
+    ] {
+        assert!(status.contains(row), "{row}: {status}");
+    }
+    let refused = text(&["status", "--watch"]);
+    assert!(refused.contains("--watch draws on a terminal"), "{refused}");
+
+    let mut watch =
+        verb(&proxy, &scratch, &["status", "--watch", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next =
+        || -> Option<Value> { lines.next().map(|line| serde_json::from_str(&line.unwrap()).unwrap()) };
+    assert_eq!(next().unwrap()["turns"]["running"], json!([]));
+    let held = proxy.ask_streamed("[[hang]]").open();
+    let seen = wait::until_some("the turn is seen", || next()?["turns"]["running"].get(0).cloned());
+    assert_eq!(seen["model"], "codex-local");
+    drop(held);
+    proxy.signal("TERM");
+    let last = std::iter::from_fn(&mut next).last().unwrap();
+    assert_eq!(last["ready"]["reason"], "draining");
+    assert_eq!(watch.wait().unwrap().code(), Some(3));
+    assert!(proxy.wait_exit().success());
 }

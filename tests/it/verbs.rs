@@ -108,9 +108,18 @@ fn a_life_from_install_to_uninstall() {
     machine.start(port, "--port 1").says(0, &["already running", "nothing was changed", "restart"]);
     assert_eq!(machine.saved(), saved, "nothing was changed");
 
-    machine
-        .run("status")
-        .says(0, &["running", &url, "ready      yes", "0 running, 0 queued", "no input tokens"]);
+    machine.run("status").says(
+        0,
+        &[
+            "running",
+            &url,
+            "ready      yes",
+            "0 running, 0 queued",
+            "no input tokens",
+            "today      0 requests",
+            "hint       to point a client here",
+        ],
+    );
     let shown = machine.run("status --verbose --json");
     let shown: serde_json::Value = serde_json::from_str(&shown.out).unwrap();
     assert_eq!((&shown["ready"], &shown["urls"][0]), (&true.into(), &url.as_str().into()), "{shown}");
