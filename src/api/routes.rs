@@ -391,21 +391,22 @@ struct Visit<'a> {
 }
 
 async fn models(visit: Visit<'_>) -> Result<Response, Failure> {
-    let (names, created) = (visit.app.model_names(&visit.config), visit.app.started_unix);
+    let (all, created) = (visit.app.models(&visit.config), visit.app.started_unix);
     Ok(json(&match MESSAGES.recognizes(visit.headers) {
-        true => models::anthropic_list(&names, created),
-        false => models::list(&names, &visit.config, created),
+        true => models::anthropic_list(&all, created),
+        false => models::list(&all, created),
     }))
 }
 
 async fn model(visit: Visit<'_>) -> Result<Response, Failure> {
-    if !visit.app.model_names(&visit.config).contains(&visit.name) {
+    let all = visit.app.models(&visit.config);
+    let Some(model) = all.iter().find(|model| model.name == visit.name) else {
         return Err(Failure::NoModel { model: visit.name });
-    }
+    };
     let created = visit.app.started_unix;
     Ok(json(&match MESSAGES.recognizes(visit.headers) {
-        true => models::anthropic_object(&visit.name, created),
-        false => models::object(&visit.name, &visit.config, created),
+        true => models::anthropic_object(model, created),
+        false => models::object(model, created),
     }))
 }
 

@@ -17,7 +17,7 @@ use crate::turn::Failure;
 
 use super::error::ErrorReply;
 use super::remembered::KEPT;
-use super::{App, error};
+use super::{App, error, models};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -257,10 +257,10 @@ pub fn prometheus(app: &App, trusted: bool) -> Response {
 }
 
 impl App {
-    /// Every model name, from the settings and the CLI.
-    pub fn model_names(&self, config: &Config) -> Vec<String> {
+    /// Every model that may be named, from the settings and the CLI.
+    pub fn models(&self, config: &Config) -> Vec<models::Model> {
         let survey = self.codex.survey();
         let listed = survey.as_deref().map(Survey::models).unwrap_or_default();
-        super::models::names(config, listed)
+        models::all(config, listed)
     }
 }

@@ -114,6 +114,17 @@ pub(super) fn own_catalog(config: &Config) -> Vec<String> {
     config.codex_configs.iter().filter(|entry| entry.starts_with("model_catalog_json")).cloned().collect()
 }
 
+/// A model that the CLI shows to users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedModel {
+    /// Its name.
+    pub name: String,
+    /// How many tokens it takes, where that is told.
+    pub context_window: Option<u64>,
+    /// Whether Codex takes it where no other is asked for.
+    pub is_default: bool,
+}
+
 /// The models as the CLI lists them: `{"models":[{"slug":…}]}`, at least one.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ModelList(pub(super) Value);
@@ -129,11 +140,24 @@ impl ModelList {
         }
     }
 
-    /// The names of those that the CLI shows to users.
-    pub(super) fn shown(&self) -> Vec<String> {
+    /// Those that the CLI shows to users, in its order.
+    pub(super) fn shown(&self) -> Vec<ListedModel> {
         let models = self.0["models"].as_array().into_iter().flatten();
-        let shown = models.filter(|model| model["visibility"].as_str() != Some("hide"));
-        shown.filter_map(|model| model["slug"].as_str().map(str::to_owned)).collect()
+        let shown = || models.clone().filter(|model| model["visibility"].as_str() != Some("hide"));
+        let priority = |model: &Value| model["priority"].as_i64().unwrap_or(i64::MAX);
+        let first = shown().map(priority).min();
+        let mut listed: Vec<ListedModel> = shown()
+            .filter_map(|model| {
+                Some(ListedModel {
+                    name: model["slug"].as_str()?.to_owned(),
+                    context_window: model["context_window"].as_u64(),
+                    is_default: first == Some(priority(model)),
+                })
+            })
+            .collect();
+        // The first of equals.
+        listed.iter_mut().filter(|model| model.is_default).skip(1).for_each(|model| model.is_default = false);
+        listed
     }
 }
 
@@ -152,6 +176,22 @@ mod tests {
     #[test]
     fn hidden_models_are_not_shown() {
         let list = r#"{"models":[{"slug":"b"},{"slug":"x","visibility":"hide"},{},{"slug":"a","visibility":"list"}]}"#;
-        assert_eq!(ModelList::parse(list).unwrap().shown(), ["b", "a"]);
+        let names = |list: &str| -> Vec<String> {
+            ModelList::parse(list).unwrap().shown().into_iter().map(|model| model.name).collect()
+        };
+        assert_eq!(names(list), ["b", "a"]);
+    }
+
+    #[test]
+    fn the_default_is_the_shown_one_that_comes_first() {
+        let list = r#"{"models":[{"slug":"a","priority":3,"context_window":7},{"slug":"b","priority":2},
+            {"slug":"c","priority":2},{"slug":"d","priority":1,"visibility":"hide"}]}"#;
+        let model = |name: &str, context_window, is_default| ListedModel {
+            name: name.into(),
+            context_window,
+            is_default,
+        };
+        let expect = [model("a", Some(7), false), model("b", None, true), model("c", None, false)];
+        assert_eq!(ModelList::parse(list).unwrap().shown(), expect);
     }
 }

@@ -38,6 +38,7 @@ use crate::turn::Failure;
 pub use args::Confinement;
 pub use auth_file::AuthFile;
 pub use catalog::Functions;
+pub use cli::ListedModel;
 pub use continuation::Continuation;
 pub use databases::Databases;
 pub use home::Home;
@@ -145,7 +146,7 @@ pub struct Survey {
     /// Whether conversations are continued, if that was found out.
     continuation: Option<Continuation>,
     /// The models the CLI lists.
-    models: Vec<String>,
+    models: Vec<ListedModel>,
     /// What engines may use, or why nothing.
     pub usable: Result<Arc<Installation>, Failure>,
     /// The folders of `PATH` that are neither searched for the program nor given to it.
@@ -157,7 +158,7 @@ pub struct Survey {
 
 impl Survey {
     /// The models the CLI lists, in its order.
-    pub fn models(&self) -> &[String] {
+    pub fn models(&self) -> &[ListedModel] {
         &self.models
     }
 

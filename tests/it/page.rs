@@ -5,11 +5,14 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
+use crate::login::session;
 use crate::support::proxy::{Proxy, Scratch, skipped};
 use crate::support::{Reply, Setup, real, user, wait};
+use crate::usage::with_plan;
 
 const KEY: &str = "page-key-8f21";
 
@@ -137,8 +140,23 @@ fn the_page_is_served_to_browsers_and_json_to_programs() {
 #[test]
 fn ready() {
     let Some(chromium) = chromium() else { return };
-    let Some((setup, _upstream)) = real() else { return };
-    let proxy = setup.flag("model-aliases", "gpt-4o=gpt-5.5").set("engine", "app-server").start();
+    let Some((setup, upstream)) = real() else { return };
+    setup.scratch().write("home/.codex/auth.json", &session("one"));
+    let setup = with_plan(setup, &upstream).flag("model-aliases", "gpt-4o=gpt-5.5");
+    let proxy = setup.set("engine", "app-server").start();
+    // Told with a turn, and then looked at: the shorter window goes fast.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let window = |used: u64, seconds: u64, left: u64| json!({ "used_percent": used, "limit_window_seconds": seconds, "reset_after_seconds": left, "reset_at": now + left });
+    upstream.plan(json!({
+        "plan_type": "plus",
+        "rate_limit": {
+            "allowed": true, "limit_reached": false,
+            "primary_window": window(58, 18_000, 9_000), "secondary_window": window(23, 604_800, 400_000),
+        },
+    }));
+    let told =
+        || proxy.get("/usage").send().json()["plan"]["windows"].as_array().is_some_and(|all| all.len() == 2);
+    wait::until("the plan is told", told);
     look(&chromium, "ready", &proxy, nothing);
 }
 

@@ -20,6 +20,12 @@ fn models_are_listed_with_ours_first() {
         let model = proxy.get(&format!("/v1/models/{id}")).send().json();
         assert_eq!((&model["id"], &model["object"]), (&json!(id), &json!("model")));
         assert!(model["created"].is_u64() && model["owned_by"].is_string(), "{model}");
+        // What `connect` tells clients is true of every model of this CLI.
+        assert!(model["context_window"].as_u64() >= Some(272_000), "{model}");
+        assert_eq!(model["context_window"], model["max_model_len"]);
+        let path = format!("/v1/models/{id}");
+        let theirs = proxy.get(&path).header("anthropic-version", "2023-06-01").send().json();
+        assert_eq!(theirs["max_input_tokens"], model["context_window"], "{theirs}");
     }
     proxy.get("/v1/models/no-such").send().error(404, "invalid_request_error", "model_not_found");
 }

@@ -18,7 +18,7 @@ fn usage(proxy: &Proxy) -> Value {
 }
 
 /// With a login of ChatGPT whose plan the upstream may tell.
-fn with_plan(setup: Setup, upstream: &Upstream) -> Setup {
+pub fn with_plan(setup: Setup, upstream: &Upstream) -> Setup {
     setup
         .flag("codex-config", "model_providers.mock.requires_openai_auth=true")
         .flag("codex-config", &format!("chatgpt_base_url=\"{}\"", upstream.chatgpt_url()))

@@ -116,6 +116,8 @@ const states = {
     assert.deepEqual(order, ['state', 'plan', 'today', 'turns', 'clients', 'models', 'recent', 'try', 'about']);
     assert.equal(await page.locator('#state-command code').textContent(), `${url}v1`);
     assert.equal(await page.locator('#turns-note').textContent(), 'None is running, none is waiting.');
+    assert.equal(await page.locator('#windows').getByText('58').count() > 0, true);
+    assert.equal(await page.locator('#windows').getByText('23').count() > 0, true);
 
     // The first stop of the keyboard leads past the head.
     await page.keyboard.press('Tab');
