@@ -1,24 +1,14 @@
-//! Libraries that call models, unmodified and with their defaults, against the real program and the real
+//! Libraries that call models, unmodified and started by `connect` with the settings that users are shown, against the real program and the real
 //! Codex CLI.
 //!
 //! The scripts in `tests/sdk` do the asserting; here stands what the model says to each, and what of it
 //! was bought.
 
 use std::path::Path;
-use std::process::Command;
 
-use crate::support::programs::{KEY, asked, client, modules, python, run, served, untroubled};
-use crate::support::proxy::{Proxy, Scratch};
+use crate::support::programs::{asked, modules, python, run, script, served, untroubled};
+use crate::support::proxy::Scratch;
 use crate::support::{Reply, Upstream};
-
-/// A script of `tests/sdk`, with the environment that the libraries read.
-fn script(program: &Path, name: &str, proxy: &Proxy, scratch: &Scratch) -> Command {
-    let mut script = client(program, scratch);
-    script.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(name));
-    script.env("OPENAI_BASE_URL", format!("{}/v1", proxy.url())).env("OPENAI_API_KEY", KEY);
-    script.env("ANTHROPIC_BASE_URL", proxy.url()).env("ANTHROPIC_API_KEY", KEY);
-    script
-}
 
 #[test]
 fn openai_agents_run_a_tool_loop() {
@@ -33,7 +23,7 @@ fn openai_agents_run_a_tool_loop() {
     upstream.when("mark-streamed", again());
     upstream.when("mark-again", [Reply::text("Quite.")]);
     upstream.when("mark-structured", [Reply::call("weather", oslo), report]);
-    let mut script = script(&python, "openai_agents.py", &proxy, &scratch);
+    let mut script = script(&["openai-agents"], &python, "openai_agents.py", &proxy, &scratch);
     // Otherwise it reports its runs to OpenAI.
     script.env("OPENAI_AGENTS_DISABLE_TRACING", "1");
     run(script, &scratch);
@@ -70,7 +60,7 @@ fn looped(upstream: &Upstream, markers: &[&str]) {
 }
 
 /// A library for Python or Node that speaks both formats, its own retries on.
-fn both_formats(program: &Path, name: &str, modules: &Path, structured: Reply) {
+fn both_formats(clients: &[&str], program: &Path, name: &str, modules: &Path, structured: Reply) {
     let Some((setup, upstream)) = served() else { return };
     let (proxy, scratch) = (setup.start(), Scratch::new());
     let loops_of =
@@ -78,7 +68,7 @@ fn both_formats(program: &Path, name: &str, modules: &Path, structured: Reply) {
     loops(&upstream, &loops_of);
     upstream.when("mark-structured", [structured]);
     upstream.when("mark-fails", [Reply::failed("server_error", "broken")]);
-    let mut script = script(program, name, &proxy, &scratch);
+    let mut script = script(clients, program, name, &proxy, &scratch);
     script.env("OPENAI_MODULES", modules);
     run(script, &scratch);
     looped(&upstream, &loops_of);
@@ -92,19 +82,37 @@ const REPORT: &str = r#"{"city": "Oslo", "wet": true}"#;
 #[test]
 fn langchain_runs_tool_loops_in_both_formats() {
     let Some(python) = python("sdk-python", "langchain_openai, langchain_anthropic") else { return };
-    both_formats(&python, "langchain.py", Path::new(""), Reply::text(REPORT));
+    both_formats(
+        &["langchain", "anthropic-python"],
+        &python,
+        "langchain.py",
+        Path::new(""),
+        Reply::text(REPORT),
+    );
 }
 
 #[test]
 fn pydantic_ai_runs_tool_loops_in_both_formats() {
     let Some(python) = python("sdk-python", "pydantic_ai") else { return };
-    both_formats(&python, "pydantic_ai.py", Path::new(""), Reply::call("final_result", REPORT));
+    both_formats(
+        &["openai-python", "anthropic-python"],
+        &python,
+        "pydantic_ai.py",
+        Path::new(""),
+        Reply::call("final_result", REPORT),
+    );
 }
 
 #[test]
 fn the_ai_sdk_runs_tool_loops_in_both_formats() {
     let Some(modules) = modules("ai") else { return };
-    both_formats(Path::new("node"), "ai_sdk.mjs", &modules, Reply::text(REPORT));
+    both_formats(
+        &["ai-sdk", "anthropic-node"],
+        Path::new("node"),
+        "ai_sdk.mjs",
+        &modules,
+        Reply::text(REPORT),
+    );
 }
 
 #[test]
@@ -114,7 +122,7 @@ fn anthropic_node_runs_tool_loops() {
     let (proxy, scratch) = (setup.start(), Scratch::new());
     loops(&upstream, &["mark-anthropic-whole", "mark-anthropic-streamed", "mark-runner"]);
     upstream.when("mark-fails", [Reply::failed("server_error", "broken")]);
-    let mut script = script(Path::new("node"), "anthropic_node.mjs", &proxy, &scratch);
+    let mut script = script(&["anthropic-node"], Path::new("node"), "anthropic_node.mjs", &proxy, &scratch);
     script.env("OPENAI_MODULES", modules);
     run(script, &scratch);
     looped(&upstream, &["mark-anthropic-whole", "mark-anthropic-streamed"]);

@@ -1,28 +1,25 @@
-//! OpenAI's and Anthropic's own client libraries, unmodified, against the real program and the real Codex CLI.
+//! OpenAI's and Anthropic's own client libraries, unmodified and started by `connect`, against the real program and the real Codex CLI.
 //!
 //! The scripts in `tests/sdk` do the asserting; what they expect of the upstream is asked for with
 //! the directives of `support/persona.rs`.
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use crate::support::programs::{modules, python};
+use crate::support::programs::{KEY, modules, python, script};
+use crate::support::proxy::Scratch;
 use crate::support::upstream::Request;
 use crate::support::{Ended, Reply, real, wait};
 
 /// Runs a script against a server that has a key.
-fn drive(program: &Path, script: &str, library: &Path) {
+fn drive(client: &str, program: &Path, name: &str, library: &Path) {
     let Some((setup, upstream)) = real() else { return };
-    let proxy = setup.env("CODEX_PROXY_API_KEY", "sdk-key").set("max_concurrency", 4).start();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut run = Command::new(program)
-        .arg(root.join("tests/sdk").join(script))
-        .env("OPENAI_BASE_URL", format!("{}/v1", proxy.url()))
-        .env("OPENAI_API_KEY", "sdk-key")
+    let proxy = setup.env("CODEX_PROXY_API_KEY", KEY).set("max_concurrency", 4).start();
+    let scratch = Scratch::new();
+    let mut run = script(&[client], program, name, &proxy, &scratch)
         .env("OPENAI_MODULES", library)
-        .env_remove("OPENAI_ORG_ID")
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
@@ -31,12 +28,12 @@ fn drive(program: &Path, script: &str, library: &Path) {
     let hangs = |request: &Request| request.last_text("user").contains("[[hang]]");
     while !upstream.requests().iter().any(hangs) {
         let ended = run.try_wait().unwrap();
-        assert_eq!(ended, None, "{script} ended before its last step");
+        assert_eq!(ended, None, "{name} ended before its last step");
         std::thread::sleep(Duration::from_millis(5));
     }
     run.stdin.take().unwrap().write_all(b"leave\n").unwrap();
     let status = run.wait().unwrap();
-    assert!(status.success(), "{script}: {status}");
+    assert!(status.success(), "{name}: {status}");
     wait::until("the turn that was left is given up", || {
         let given_up =
             |request: &Request| request.ended.is_some_and(|(ended, _)| ended == Ended::ClientClosed);
@@ -48,7 +45,7 @@ fn drive(program: &Path, script: &str, library: &Path) {
 /// openai-python of that folder below `target`.
 fn openai_python_of(folder: &str) {
     let Some(python) = python(folder, "openai") else { return };
-    drive(&python, "openai_python.py", Path::new(""));
+    drive("openai-python", &python, "openai_python.py", Path::new(""));
 }
 
 #[test]
@@ -65,17 +62,13 @@ fn openai_python_1() {
 fn anthropic_python_of(folder: &str) {
     let Some(python) = python(folder, "anthropic") else { return };
     let Some((setup, upstream)) = real() else { return };
-    let proxy = setup.set("engine", "app-server").env("CODEX_PROXY_API_KEY", "sdk-key").start();
+    let proxy = setup.set("engine", "app-server").env("CODEX_PROXY_API_KEY", KEY).start();
+    let scratch = Scratch::new();
     let call = Reply::call("weather", r#"{"city": "Oslo"}"#);
     upstream.when("[[anthropic-tool]]", [call.clone(), Reply::text("It rains.")]);
     upstream.when("[[anthropic-runner]]", [call, Reply::text("It rains on.")]);
-    let status = Command::new(python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/anthropic_python.py"))
-        .env("ANTHROPIC_BASE_URL", proxy.url())
-        .env("ANTHROPIC_API_KEY", "sdk-key")
-        .env_remove("ANTHROPIC_AUTH_TOKEN")
-        .status()
-        .unwrap();
+    let script = script(&["anthropic-python"], &python, "anthropic_python.py", &proxy, &scratch).status();
+    let status = script.unwrap();
     assert!(status.success(), "{status}");
     // The runner's tool was run, and what it said is in a conversation that was sent whole.
     let asked = |request: &Request| request.text().contains("rain in Oslo");
@@ -105,5 +98,5 @@ fn anthropic_python_0() {
 #[test]
 fn openai_node() {
     let Some(modules) = modules("openai") else { return };
-    drive(Path::new("node"), "openai_node.mjs", &modules);
+    drive("openai-node", Path::new("node"), "openai_node.mjs", &modules);
 }

@@ -5,31 +5,14 @@
 //! was bought.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::programs::{KEY, asked, client, connect, on_path, python, run, served};
-use crate::support::proxy::{Proxy, Scratch};
+use crate::support::programs::{KEY, asked, client, connect, on_path, python, run, script, served};
+use crate::support::proxy::Scratch;
 use crate::support::{Ended, Reply, Upstream, wait};
 
 const OSLO: &str = r#"{"city": "Oslo", "wet": true}"#;
-
-/// A script of `tests/sdk`, started by `connect` for each of these clients: the settings of all of them.
-fn script(names: &[&str], python: &Path, name: &str, proxy: &Proxy, scratch: &Scratch) -> Command {
-    let mut words = vec![];
-    for (at, name) in names.iter().enumerate() {
-        if at > 0 {
-            words.extend([env!("CARGO_BIN_EXE_codex-api-proxy"), "connect"]);
-        }
-        words.extend([name, "--"]);
-    }
-    let mut command = connect(proxy, scratch, &words);
-    command.arg(python).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(name));
-    command.env("CODEX_PROXY_API_KEY", KEY);
-    command
-}
 
 /// A loop of two calls at once and a question more; ten calls, one after another; each kind of failure; and
 /// an answer that never ends.

@@ -94,6 +94,21 @@ pub fn connect(proxy: &Proxy, scratch: &Scratch, words: &[&str]) -> Command {
     command
 }
 
+/// A script of `tests/sdk`, started by `connect` for each of these clients: the settings of all of them.
+pub fn script(names: &[&str], program: &Path, name: &str, proxy: &Proxy, scratch: &Scratch) -> Command {
+    let mut words = vec![];
+    for (at, name) in names.iter().enumerate() {
+        if at > 0 {
+            words.extend([env!("CARGO_BIN_EXE_codex-api-proxy"), "connect"]);
+        }
+        words.extend([name, "--"]);
+    }
+    let mut command = connect(proxy, scratch, &words);
+    command.arg(program).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(name));
+    command.env("CODEX_PROXY_API_KEY", KEY);
+    command
+}
+
 /// Makes a client's program be found by its name: these words of a shell begin its command line.
 pub fn on_path(scratch: &Scratch, name: &str, words: &str) {
     let program = scratch.write(&format!("bin/{name}"), &format!("#!/bin/sh\nexec {words} \"$@\"\n"));
