@@ -120,12 +120,19 @@ def lines_that_others_forge_are_in_no_sum():
 
 @check
 def today_goes_on_after_a_restart():
-    start(log_level="debug")
+    start()
     for number in range(3):
         assert ask(f"Reply with exactly: {number}").status == 200
     until("the journal has all", lambda: usage()["total"]["requests"] >= 3)
-    known = usage()["total"]
+    known = usage()
     user.systemctl("restart", UNIT)
-    wanted = f"before this start: {known['requests']} requests, {known['input_tokens']} input tokens"
-    until("the service has read it", lambda: any(
-        line["MESSAGE"].endswith(wanted) for line in user.journal(f"_PID={user.show('MainPID')}")))
+
+    def today():
+        connection = tcp()
+        connection.request("GET", "/usage")
+        return json.loads(connection.getresponse().read())["today"]
+
+    until("the service has read it", lambda: today()["from"] == "midnight")
+    assert today()["total"] == known["total"], (today(), known)
+    shown = user.run(UNIT, "status").stdout
+    assert f"{known['total']['requests']} requests" in shown and "since the service started" not in shown, shown
