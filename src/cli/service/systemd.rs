@@ -18,9 +18,9 @@ pub const SOCKET: &str = "codex-api-proxy.socket";
 /// The system's templates: service and socket.
 pub const TEMPLATES: [&str; 2] = ["codex-api-proxy@.service", "codex-api-proxy@.socket"];
 
-const SERVICE_PROPERTIES: &str = "LoadState,ActiveState,SubState,MainPID,StatusText,UnitFileState,FragmentPath,\
-     NeedDaemonReload,ActiveEnterTimestamp,Result,ExecMainStatus";
-const SOCKET_PROPERTIES: &str = "LoadState,ActiveState,UnitFileState,Listen";
+/// What is asked of both; a unit leaves out what its kind has not.
+const PROPERTIES: &str = "LoadState,ActiveState,SubState,MainPID,StatusText,UnitFileState,FragmentPath,\
+     NeedDaemonReload,ActiveEnterTimestamp,Result,ExecMainStatus,Listen";
 
 /// The user's manager, which answered.
 #[derive(Debug)]
@@ -87,22 +87,20 @@ impl Systemd {
         control(self.systemctl(), "systemctl --user", arguments)
     }
 
-    fn show(&self, properties: &str, unit: &str) -> Result<Properties, String> {
-        match run(self.systemctl().args(["show", "-p", properties, unit])) {
-            Ok(ran) if ran.success => Ok(Properties::read(&ran.out)),
-            Ok(ran) => Err(format!("systemctl --user show {unit}: {}", ran.why())),
-            Err(error) => Err(format!("systemctl --user show {unit}: {error}")),
-        }
-    }
-
     /// What the manager knows of the service and its sockets.
     ///
     /// # Errors
     /// The manager does not answer.
     pub fn service(&self) -> Result<Service, String> {
-        let service = self.show(SERVICE_PROPERTIES, SERVICE)?;
-        let socket = self.show(SOCKET_PROPERTIES, SOCKET)?;
-        Ok(read(&service, &socket))
+        // In one call, the service's part before an empty line: each takes as long as all else here.
+        match run(self.systemctl().args(["show", "-p", PROPERTIES, SERVICE, SOCKET])) {
+            Ok(ran) if ran.success => {
+                let (service, socket) = ran.out.split_once("\n\n").unwrap_or((&ran.out, ""));
+                Ok(read(&Properties::read(service), &Properties::read(socket)))
+            }
+            Ok(ran) => Err(format!("systemctl --user show {SERVICE} {SOCKET}: {}", ran.why())),
+            Err(error) => Err(format!("systemctl --user show {SERVICE} {SOCKET}: {error}")),
+        }
     }
 
     /// Whether the user's services go on without a login; `None` if loginctl does not tell.

@@ -35,21 +35,18 @@ start() {
 case $1 in
 show-environment) cat "$D/environment" ;;
 show)
-    case $4 in
-    *.socket) cat "$D/socket" 2>/dev/null || echo LoadState=not-found ;;
-    *)
-        if alive; then
-            printf 'LoadState=loaded\nActiveState=active\nMainPID=%s\n' "$(cat "$D/pid")"
-            printf 'ActiveEnterTimestamp=Sun 2026-11-22 12:00:00 UTC\nFragmentPath=%s\n' "$unit"
-        elif [ -e "$D/state" ]; then
-            cat "$D/state"
-        elif [ -e "$unit" ]; then
-            printf 'LoadState=loaded\nActiveState=inactive\nFragmentPath=%s\n' "$unit"
-        else
-            printf 'LoadState=not-found\nActiveState=inactive\n'
-        fi
-        ;;
-    esac
+    if alive; then
+        printf 'LoadState=loaded\nActiveState=active\nMainPID=%s\n' "$(cat "$D/pid")"
+        printf 'ActiveEnterTimestamp=Sun 2026-11-22 12:00:00 UTC\nFragmentPath=%s\n' "$unit"
+    elif [ -e "$D/state" ]; then
+        cat "$D/state"
+    elif [ -e "$unit" ]; then
+        printf 'LoadState=loaded\nActiveState=inactive\nFragmentPath=%s\n' "$unit"
+    else
+        printf 'LoadState=not-found\nActiveState=inactive\n'
+    fi
+    echo
+    cat "$D/socket" 2>/dev/null || echo LoadState=not-found
     ;;
 start) case "$*" in *.service*) start ;; esac ;;
 restart) stop; start ;;

@@ -135,4 +135,4 @@ def today_goes_on_after_a_restart():
     until("the service has read it", lambda: today()["from"] == "midnight")
     assert today()["total"] == known["total"], (today(), known)
     shown = user.run(UNIT, "status").stdout
-    assert f"{known['total']['requests']} requests" in shown and "since the service started" not in shown, shown
+    assert f"{known['total']['requests']:,} requests" in shown and "since the service started" not in shown, shown
