@@ -8,21 +8,16 @@ use serde_json::Value as Json;
 use super::foreground::Foreground;
 use super::probe::HttpProbe;
 use super::readiness::{addresses, ask};
-use super::service::{Address, Manager, Service, State, World};
+use super::service::{Address, Manager, Service, World};
 use crate::config::{Config, load};
 
 /// The longest silence of the stream: its keep-alive is at most a day, by default 15 s.
 const SILENCE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
-/// Whether it has a process.
-pub fn is_up(state: &State) -> bool {
-    matches!(state, State::Running | State::Starting | State::Stopping)
-}
-
 /// Where the server answers that the settings are about: the service, else one started by hand, if its
 /// process is this user's. Any other might only pretend, and is not shown the key.
 pub fn places(service: Option<&Service>, servers: &[Foreground], config: &Config) -> Vec<Address> {
-    match service.filter(|service| is_up(&service.state)) {
+    match service.filter(|service| service.state.is_up()) {
         Some(service) => addresses(service, config),
         None => {
             let ours = servers.iter().find(|server| server.pid.is_some() && server.ready.is_some());

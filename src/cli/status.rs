@@ -1,7 +1,6 @@
 //! `status`: what the service manager knows, and what the service says of itself.
 
-use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+mod watch;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use jiff::tz::TimeZone;
@@ -14,7 +13,7 @@ use super::output::{out, warn};
 use super::probe::HttpAnswer;
 use super::readiness::{addresses, ask, ask_ready, why_not};
 use super::service::{Address, Manager, Service, State, World};
-use super::standing::{self, is_up};
+use super::standing;
 use super::{socket, unit_files};
 use crate::config::flags::{replaced_args, replaced_notices};
 use crate::config::{Config, Loaded, load, render};
@@ -23,16 +22,6 @@ use crate::config::{Config, Loaded, load, render};
 const NOT_RUNNING: u8 = 3;
 /// And its status is unknown, since there is no such unit.
 const NO_UNIT: u8 = 4;
-
-/// How often the manager is asked whether a service that stops has stopped, and for how long.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
-const STOPS_WITHIN: Duration = Duration::from_secs(120);
-
-/// The beginning of a terminal's screen; the rest of a line, and of the screen, is cleared behind what is
-/// written. The cursor and the screen stay as they are, so that nothing has to be put back.
-const HOME: &str = "\x1b[H";
-const CLEAR_LINE: &str = "\x1b[K\n";
-const CLEAR_REST: &str = "\x1b[J";
 
 /// `status`.
 pub fn command() -> Command {
@@ -88,7 +77,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
     let world = World::look()?;
     let json = matches.get_flag("json");
     if matches.get_flag("watch") {
-        return watch(&world, json);
+        return watch::run(&world, json);
     }
     let loaded = load(&world.sources);
     let report = match &world.manager {
@@ -106,92 +95,14 @@ pub fn run(matches: &ArgMatches) -> Result<(), Exit> {
         }
         out(&text)?;
     }
-    match code(&report.service) {
+    ended(&report.service)
+}
+
+/// How the program ends where the service is so.
+fn ended(service: &Service) -> Result<(), Exit> {
+    match code(service) {
         0 => Ok(()),
         code => Err(Exit::Code(code)),
-    }
-}
-
-/// Shows it until nothing runs any more.
-fn watch(world: &World, json: bool) -> Result<(), Exit> {
-    if !json && !std::io::stdout().is_terminal() {
-        return Err(Exit::Usage("--watch draws on a terminal; for a program: --watch --json".into()));
-    }
-    let zone = TimeZone::system();
-    let mut last = Json::Null;
-    loop {
-        let loaded = load(&world.sources);
-        let config = loaded.as_ref().map_or_else(|_| Config::default(), |loaded| loaded.config.clone());
-        let (mut report, places) = match &world.manager {
-            Manager::None(why) => {
-                let servers = servers(None, loaded.as_ref().ok());
-                let places = standing::places(None, &servers, &config);
-                if places.is_empty() {
-                    return Err(without_manager(why, loaded.as_ref().ok(), json)?);
-                }
-                (None, places)
-            }
-            manager => {
-                let report = look(world, manager.service()?, loaded.as_ref().map_err(ToString::to_string));
-                let places = standing::places(Some(&report.service), &report.servers, &config);
-                (Some(report), places)
-            }
-        };
-        let mut show = |usage: &Json| {
-            if json {
-                return out(&format!("{usage}\n"));
-            }
-            let text = match &mut report {
-                Some(report) => {
-                    report.usage = Some(usage.clone());
-                    as_text(report, &zone)
-                }
-                None => glanced(usage, &zone),
-            };
-            let lines: String = text.lines().map(|line| format!("{line}{CLEAR_LINE}")).collect();
-            out(&format!("{HOME}{lines}{CLEAR_REST}"))
-        };
-        if !places.is_empty() {
-            if !json && last.is_null() {
-                // Room for the first picture.
-                out(&format!("{HOME}{CLEAR_REST}"))?;
-            }
-            let documents = standing::follow(&places, &config)
-                .map_err(|error| Exit::Failure(format!("it cannot be watched: {error}")))?;
-            for document in documents {
-                show(&document)?;
-                last = document;
-            }
-        }
-        // It stops, or a reload has it asked again.
-        let stopping = last["ready"]["reason"].as_str().is_some_and(|why| matches!(why, "draining" | "idle"));
-        if places.is_empty() || (stopping && !comes_back(world)?) {
-            warn(&["nothing runs any more".into()]);
-            return match &world.manager {
-                Manager::None(_) => Err(Exit::Code(NOT_RUNNING)),
-                manager => match code(&manager.service()?) {
-                    0 => Ok(()),
-                    code => Err(Exit::Code(code)),
-                },
-            };
-        }
-        std::thread::sleep(LOOK_AGAIN);
-    }
-}
-
-/// Waits until a service that stops has stopped; whether another process takes its place.
-fn comes_back(world: &World) -> Result<bool, Exit> {
-    let since = Instant::now();
-    loop {
-        std::thread::sleep(LOOK_AGAIN);
-        let state = match &world.manager {
-            Manager::None(_) => return Ok(false),
-            manager => manager.service()?.state,
-        };
-        match state {
-            State::Stopping if since.elapsed() < STOPS_WITHIN => {}
-            state => return Ok(is_up(&state)),
-        }
     }
 }
 
@@ -206,8 +117,7 @@ fn glanced(usage: &Json, zone: &TimeZone) -> String {
 
 fn code(service: &Service) -> u8 {
     match service.state {
-        State::Running | State::Starting | State::Stopping => 0,
-        _ if service.socket.listening => 0,
+        _ if service.state.is_up() || service.socket.listening => 0,
         State::Missing => NO_UNIT,
         _ => NOT_RUNNING,
     }
@@ -253,7 +163,7 @@ fn look(world: &World, service: Service, loaded: Result<&Loaded, String>) -> Rep
     let service = &report.service;
     let default = Config::default();
     let config = loaded.as_ref().map_or(&default, |loaded| &loaded.config);
-    let up = is_up(&service.state);
+    let up = service.state.is_up();
     report.usage = standing::usage(&standing::places(Some(service), &report.servers, config), config);
     if up || service.socket.listening {
         let places = addresses(service, config);

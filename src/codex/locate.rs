@@ -216,20 +216,20 @@ mod tests {
     fn a_workspace_brings_no_codex() {
         let base = tempfile::tempdir().unwrap();
         let base = base.path().canonicalize().unwrap();
-        for file in ["work/bin/codex", "tools/codex"] {
+        for file in ["inside/bin/codex", "tools/codex"] {
             program(&base.join(file));
         }
-        let config = Config { allowed_roots: vec![base.join("work")], ..config("codex") };
+        let config = Config { allowed_roots: vec![base.join("inside")], ..config("codex") };
         let look = |folders: &[&str]| {
             let path = std::env::join_paths(folders.iter().map(|folder| base.join(folder))).unwrap();
             let both = [installed(&config, Some(&path), None), find(&config, Some(&path), None)];
             assert_eq!(both[0], both[1]);
             both[0].clone()
         };
-        assert_eq!(look(&["work/bin", "tools"]), Some(base.join("tools/codex")));
-        assert_eq!(look(&["tools/../work/bin", "tools"]), Some(base.join("tools/codex")));
+        assert_eq!(look(&["inside/bin", "tools"]), Some(base.join("tools/codex")));
+        assert_eq!(look(&["tools/../inside/bin", "tools"]), Some(base.join("tools/codex")));
         // By name it is the operator's own choice.
-        let inside = base.join("work/bin/codex");
+        let inside = base.join("inside/bin/codex");
         let config = Config { codex_bin: inside.to_str().unwrap().into(), ..config.clone() };
         assert_eq!(installed(&config, None, None), Some(inside));
     }

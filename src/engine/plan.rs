@@ -64,13 +64,18 @@ impl RateLimit {
 
     /// `5 hours`, `7 days`; its name where its length is not known.
     pub fn title(&self) -> String {
-        let some = |count: u64, unit: &str| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
-        match self.window_minutes {
-            None | Some(0) => self.name.to_owned(),
-            Some(minutes) if minutes % 1440 == 0 => some(minutes / 1440, "day"),
-            Some(minutes) if minutes % 60 == 0 => some(minutes / 60, "hour"),
-            Some(minutes) => some(minutes, "minute"),
-        }
+        self.window_minutes.and_then(length).unwrap_or_else(|| self.name.to_owned())
+    }
+}
+
+/// `5 hours`, `7 days`; `None` of nothing.
+pub fn length(minutes: u64) -> Option<String> {
+    let some = |count: u64, unit: &str| Some(format!("{count} {unit}{}", if count == 1 { "" } else { "s" }));
+    match minutes {
+        0 => None,
+        _ if minutes.is_multiple_of(1440) => some(minutes / 1440, "day"),
+        _ if minutes.is_multiple_of(60) => some(minutes / 60, "hour"),
+        _ => some(minutes, "minute"),
     }
 }
 

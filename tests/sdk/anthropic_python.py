@@ -5,6 +5,8 @@ import sys
 import anthropic
 from anthropic import Anthropic
 
+from expect import raises
+
 client = Anthropic(max_retries=0, timeout=60)  # ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY come from the test
 WEATHER = {
     "name": "weather",
@@ -16,14 +18,6 @@ WEATHER = {
 def ask(text, **more):
     more = {"model": "claude-opus-4-8", "max_tokens": 100, **more}
     return client.messages.create(messages=[{"role": "user", "content": text}], **more)
-
-
-def raises(kind, call):
-    try:
-        call()
-    except kind as error:
-        return error
-    raise AssertionError(f"{kind.__name__} expected")
 
 
 def models():

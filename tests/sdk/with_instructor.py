@@ -1,6 +1,6 @@
 """instructor, unmodified, against the proxy: its modes in the OpenAI and the Anthropic format.
 
-Run by tests/it/libraries.rs, by `connect`; ends with a traceback on the first surprise.
+Run by tests/it/toolkits.rs, by `connect`; ends with a traceback on the first surprise.
 """
 
 import sys

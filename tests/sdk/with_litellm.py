@@ -1,6 +1,6 @@
-"""LiteLLM, unmodified, against the proxy: its chat route, its bridge to Responses and its Anthropic route.
+"""LiteLLM, unmodified, against the proxy: its chat route and its Anthropic route.
 
-Run by tests/it/libraries.rs, by `connect`; ends with a traceback on the first surprise.
+Run by tests/it/toolkits.rs, by `connect`; ends with a traceback on the first surprise.
 """
 
 import json

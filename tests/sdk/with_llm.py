@@ -1,6 +1,6 @@
 """llm, unmodified, against the proxy: the model of its file, which `connect llm` prints, and llm-anthropic.
 
-Run by tests/it/libraries.rs; ends with a traceback on the first surprise.
+Run by tests/it/toolkits.rs; ends with a traceback on the first surprise.
 """
 
 import base64
@@ -10,6 +10,8 @@ import anthropic
 import llm
 import openai
 from pydantic import BaseModel
+
+from expect import raises
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 
@@ -24,14 +26,6 @@ class Report(BaseModel):
 def weather(city: str) -> str:
     """The weather in a city."""
     return f"rain in {city}"
-
-
-def raises(kind, call):
-    try:
-        call()
-    except kind as error:
-        return error
-    raise AssertionError(f"{kind.__name__} expected")
 
 
 def loop(name, model, stream):

@@ -8,7 +8,7 @@ use super::super::exit::Exit;
 use super::super::foreground::Foreground;
 use super::super::probe::HttpProbe;
 use super::super::readiness::{addresses, addresses_of};
-use super::super::service::{Address, Manager, State, World};
+use super::super::service::{Address, Manager, World};
 use crate::clients::{KEY_VARIABLE, KeyWords, Place};
 use crate::config::{Config, Loaded, Secret, load};
 
@@ -56,10 +56,9 @@ impl Target {
             Manager::None(_) => None,
             manager => Some(manager.service()?),
         };
-        let up = |state: &State| matches!(state, State::Running | State::Starting | State::Stopping);
         let mut elsewhere = false;
         let (places, verb, runs) = match &service {
-            Some(service) if up(&service.state) => (addresses(service, config), "restart", true),
+            Some(service) if service.state.is_up() => (addresses(service, config), "restart", true),
             // Its socket would start it: it is not asked.
             Some(service) if service.socket.listening => (addresses(service, config), "restart", false),
             _ => match by_hand(config) {

@@ -7,7 +7,9 @@ use serde_json::Value as Json;
 use super::report::Finding;
 use crate::cli::readiness;
 use crate::cli::service::Address;
+use crate::cli::standing;
 use crate::config::Config;
+use crate::engine::plan::length;
 
 /// From what percentage on it is worth a word.
 const NEARLY: f64 = 90.0;
@@ -23,9 +25,8 @@ struct Window {
 
 /// Asks the service that listens there; nothing where Codex told it nothing.
 pub(super) fn ask(places: &[Address], config: &Config) -> Vec<Finding> {
-    let usage = readiness::ask(places, config, "/usage").ok().filter(|page| page.status == 200);
-    let windows = match usage {
-        Some(page) => of_usage(&page.body),
+    let windows = match standing::usage(places, config) {
+        Some(usage) => of_usage(&usage),
         // An older one, which was not restarted since the upgrade.
         None => readiness::ask_ready(places, config).map(|page| of_ready(&page.body)).unwrap_or_default(),
     };
@@ -46,22 +47,11 @@ fn of_usage(page: &Json) -> Vec<Window> {
 fn of_ready(page: &Json) -> Vec<Window> {
     let limits = page["rate_limits"].as_array();
     let window = |limit: &Json| Window {
-        name: limit["window_minutes"].as_u64().map_or_else(|| "window".into(), length),
+        name: limit["window_minutes"].as_u64().and_then(length).unwrap_or_else(|| "window".into()),
         used_percent: limit["used_percent"].as_f64(),
         resets_at: limit["resets_at"].as_f64().map(|at| at as i64),
     };
     limits.into_iter().flatten().map(window).collect()
-}
-
-/// `5 hours`, `1 day`.
-fn length(minutes: u64) -> String {
-    let some = |count: u64, unit: &str| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
-    match minutes {
-        0 => "window".into(),
-        _ if minutes.is_multiple_of(24 * 60) => some(minutes / (24 * 60), "day"),
-        _ if minutes.is_multiple_of(60) => some(minutes / 60, "hour"),
-        _ => some(minutes, "minute"),
-    }
 }
 
 fn finding(window: &Window, now: i64, zone: &TimeZone) -> Finding {
@@ -114,7 +104,8 @@ mod tests {
         for (minutes, expect) in
             [(300, "5 hours"), (60, "1 hour"), (10080, "7 days"), (90, "90 minutes"), (0, "window")]
         {
-            assert_eq!(length(minutes), expect);
+            let ready = json!({ "rate_limits": [{ "window_minutes": minutes }] });
+            assert_eq!(of_ready(&ready)[0].name, expect);
         }
     }
 

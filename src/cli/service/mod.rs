@@ -53,6 +53,11 @@ pub enum State {
 }
 
 impl State {
+    /// Whether it has a process.
+    pub fn is_up(&self) -> bool {
+        matches!(self, State::Running | State::Starting | State::Stopping)
+    }
+
     /// A word for people and programs.
     pub fn name(&self) -> &'static str {
         match self {

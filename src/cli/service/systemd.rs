@@ -219,8 +219,7 @@ fn read(service: &Properties, socket: &Properties) -> Service {
         pid: service.get("MainPID").and_then(|pid| pid.parse().ok()).filter(|pid| *pid != 0),
         since: text("ActiveEnterTimestamp").filter(|_| state == State::Running),
         // What it said last is kept after its end.
-        says: text("StatusText")
-            .filter(|_| matches!(state, State::Running | State::Starting | State::Stopping)),
+        says: text("StatusText").filter(|_| state.is_up()),
         enabled: enabled(service),
         file: text("FragmentPath").map(PathBuf::from),
         stale: service.get("NeedDaemonReload") == Some("yes"),
